@@ -1,0 +1,2 @@
+export const redisBinaries: () => ReadonlyArray<string>
+export const ensureRedis: () => void

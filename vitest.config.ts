@@ -1,0 +1,59 @@
+/**
+ * Four projects, so that each can be run by itself: `vitest run --project unit`.
+ *
+ * What is not named by another project is "unit": a new test file cannot be left out by accident.
+ */
+import { configDefaults, defineConfig } from "vitest/config"
+
+const redis = ["test/{redis,cases,faults,support,examples}/**/*.test.ts", "test/conformance/redis*.test.ts"]
+const packages = ["test/packages/**/*.test.ts"]
+
+const globalSetup = ["./test/support/globalSetup.ts"]
+
+export default defineConfig({
+  // `ssr`: vitest runs tests as server code, where `resolve.conditions` has no say
+  ssr: { resolve: { conditions: ["@clutch/source", "module", "node", "import", "default"] } },
+  test: {
+    reporters: ["default", "./test/support/reporter.ts"],
+    // children of a test (workers, examples) resolve the sources too
+    env: { NODE_OPTIONS: "--conditions=@clutch/source" },
+    testTimeout: 20_000,
+    hookTimeout: 30_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...redis, ...packages]
+        }
+      },
+      { extends: true, test: { name: "redis", include: redis, globalSetup, testTimeout: 60_000 } },
+      {
+        extends: true,
+        test: {
+          name: "types",
+          include: [],
+          typecheck: {
+            enabled: true,
+            only: true,
+            checker: "tsc",
+            tsconfig: "./tsconfig.check.json",
+            include: ["test/**/*.test-d.ts"]
+          }
+        }
+      },
+      // packs, installs and bundles: minutes rather than seconds on a cold machine
+      {
+        extends: true,
+        test: {
+          name: "packages",
+          include: packages,
+          globalSetup: [...globalSetup, "./test/packages/globalSetup.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 300_000
+        }
+      }
+    ]
+  }
+})
