@@ -1,0 +1,154 @@
+/**
+ * Messages that will not be tried again, kept for each subscription with the reason: to see, redrive or discard.
+ *
+ * Every function takes a subscription or its `Address` (`Subscription.address(name, topic)`), so that a tool needs no
+ * handler. Redriving and discarding are atomic for each message and idempotent: run twice, or broken off half way,
+ * nothing is lost or doubled.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { Address } from "./Address.ts"
+import { InvalidOption, TransportError } from "./Errors.ts"
+import * as address from "./internal/address.ts"
+import { type DeadLetter, letter } from "./internal/letter.ts"
+import { type Group, Transport } from "./Transport.ts"
+
+export type { DeadLetter } from "./internal/letter.ts"
+export type { Poison } from "./internal/read.ts"
+
+/** A page is what one step on the log reads: bounded, so that a million dead letters stop nobody. */
+const pageSize = 100
+
+/**
+ * The dead letters of a subscription, oldest first, read page by page.
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const list = <A>(self: Address<A>): Stream.Stream<DeadLetter<A>, TransportError, Transport> =>
+  Stream.unwrap(Effect.map(located(self), ({ group, transport }) =>
+    Stream.paginate<string | undefined, DeadLetter<A>, TransportError>(undefined, (after) =>
+      Effect.map(transport.deadLetters.page(group, { after, limit: pageSize }), (page) => [
+        page.map((entry) => letter(self.source, transport.namespace, entry)),
+        page.length < pageSize ? Option.none() : Option.some(page.at(-1)?.id)
+      ]))))
+
+/**
+ * One dead letter; none where there is none of that id.
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const get = <A>(
+  self: Address<A>,
+  id: string
+): Effect.Effect<Option.Option<DeadLetter<A>>, TransportError, Transport> =>
+  Effect.flatMap(located(self), ({ group, transport }) =>
+    Effect.map(transport.deadLetters.get(group, id), Option.map((entry) => letter(self.source, transport.namespace, entry))))
+
+/**
+ * How many there are.
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const count = (self: Address): Effect.Effect<number, TransportError, Transport> =>
+  Effect.flatMap(located(self), ({ group, transport }) => transport.deadLetters.count(group))
+
+/**
+ * Which dead letters are meant: those with an id in `ids`, those that satisfy `where`, those that do both, or all.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Selection<A> {
+  readonly ids?: Iterable<string> | undefined
+  readonly where?: ((letter: DeadLetter<A>) => boolean) | undefined
+}
+
+/**
+ * Gives dead letters back to the subscription whose they are, and to no other, with their attempts reset: at once or
+ * after `delay`. A redriven message keeps its trace and its original id. Returns how many were redriven; without a
+ * selection all are that are there when it begins.
+ *
+ * @category moving
+ * @since 0.1.0
+ */
+export const redrive = <A>(
+  self: Address<A>,
+  selection: Selection<NoInfer<A>> & {
+    /** How long until they are due. Default: at once. */
+    readonly delay?: Duration.Input | undefined
+  } = {}
+): Effect.Effect<number, TransportError, Transport> => {
+  const delay = Duration.fromInput(selection.delay ?? 0)
+  return Option.isNone(delay) || !Duration.isFinite(delay.value) || Duration.isNegative(delay.value)
+    ? Effect.fail(
+      new TransportError({
+        operation: "redrive",
+        reason: new InvalidOption({ option: "delay", problem: "give a finite duration from 0" })
+      })
+    )
+    : each(self, selection, (ids, { group, transport }) => transport.deadLetters.redrive(group, ids, delay.value))
+}
+
+/**
+ * Removes dead letters for good, and counts them. `"all"` says that all are meant; there is no default.
+ *
+ * @category moving
+ * @since 0.1.0
+ */
+export const discard = <A>(
+  self: Address<A>,
+  selection: Selection<NoInfer<A>> | "all"
+): Effect.Effect<number, TransportError, Transport> =>
+  Effect.tap(
+    each(self, selection === "all" ? {} : selection, (ids, { group, transport }) =>
+      transport.deadLetters.discard(group, ids)),
+    (discarded) =>
+      Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
+        Effect.annotateLogs({ topic: self.source.topic, subscription: self.name })
+      )
+  )
+
+interface Located {
+  readonly group: Group
+  readonly transport: Transport["Service"]
+}
+
+const located = (self: Address): Effect.Effect<Located, TransportError, Transport> =>
+  Effect.gen(function*() {
+    const group = yield* address.group(self, "deadLetters")
+    return { group, transport: yield* Transport }
+  })
+
+const each = <A>(
+  self: Address<A>,
+  selection: Selection<A>,
+  move: (ids: ReadonlyArray<string>, at: Located) => Effect.Effect<number, TransportError>
+): Effect.Effect<number, TransportError, Transport> =>
+  Effect.gen(function*() {
+    const at = yield* located(self)
+    const { where } = selection
+    const wanted = selection.ids === undefined ? undefined : new Set(selection.ids)
+    if (wanted !== undefined && where === undefined) return yield* move([...wanted], at)
+    let moved = 0
+    let after: string | undefined
+    // what is dead-lettered meanwhile (a redriven message may fail at once) is not part of this call
+    let left = yield* at.transport.deadLetters.count(at.group)
+    while (left > 0) {
+      const page = yield* at.transport.deadLetters.page(at.group, { after, limit: Math.min(pageSize, left) })
+      const ids = page
+        .filter((entry) => wanted?.has(entry.id) ?? true)
+        .filter((entry) => where?.(letter(self.source, at.transport.namespace, entry)) ?? true)
+        .map((entry) => entry.id)
+      if (ids.length > 0) moved += yield* move(ids, at)
+      after = page.at(-1)?.id
+      left = page.length === 0 ? 0 : left - page.length
+    }
+    return moved
+  })

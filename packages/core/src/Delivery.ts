@@ -1,0 +1,84 @@
+/**
+ * The facts of one delivery of a message to a handler, and the ways to settle it.
+ *
+ * A handler reads it from its context (`yield* Delivery`); a batch or a stream gets one with each message. Under
+ * `ack: "manual"` the handler must settle; under the other policies it may, and what it chose stands. A delivery is
+ * settled once: a second settle is refused with `AlreadySettled` and counted.
+ *
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type { SettleError } from "./Errors.ts"
+import type { Message } from "./Message.ts"
+
+/**
+ * How a delivery ends. Each succeeds once the log has it. Fails with `SettleError`: `AlreadySettled`, `LeaseLost` where
+ * another consumer owns the delivery by now, `Unavailable` where the subscription closed before the log could be reached.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settle {
+  /** Done: the message is not delivered to this subscription again. */
+  readonly ack: Effect.Effect<void, SettleError>
+  /** Given back for any consumer, at no cost of an attempt. */
+  readonly release: Effect.Effect<void, SettleError>
+  /**
+   * Failed: try again after `after`, or by the subscription's backoff. It counts as an attempt; where none is left the
+   * message is dead-lettered as exhausted. `cause` is kept with it.
+   */
+  readonly retry: (options?: {
+    readonly after?: Duration.Input | undefined
+    readonly cause?: Cause.Cause<unknown> | undefined
+  }) => Effect.Effect<void, SettleError>
+  /** Never again: dead-lettered with reason `rejected`, and the text as its cause. */
+  readonly deadLetter: (reason: string) => Effect.Effect<void, SettleError>
+}
+
+/**
+ * What is known of a delivery.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DeliveryInfo {
+  readonly topic: string
+  /** The log it was read from, as stored: the topic's own, or the subscription's retry log. */
+  readonly stream: string
+  /** The consumer group that read it. */
+  readonly group: string
+  readonly consumer: string
+  /** Entry id in `stream`. */
+  readonly messageId: string
+  /**
+   * Entry id in the topic's own log, the same through every retry. `Message.id` is the CloudEvents id, derived from this
+   * unless the publisher gave one.
+   */
+  readonly originalId: string
+  /** Which attempt this is; 1 is the first. */
+  readonly attempt: number
+  /** When the message was first delivered to this subscription, by the log's clock. */
+  readonly firstDelivered: DateTime.Utc
+}
+
+/**
+ * The delivery that is being handled.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Delivery extends Context.Service<Delivery, DeliveryInfo & Settle>()("@clutch/core/Delivery") {}
+
+/**
+ * A delivery with its message: what batches and streams are made of.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Delivered<out A> extends DeliveryInfo, Settle {
+  readonly message: Message<A>
+}

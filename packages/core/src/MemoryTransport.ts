@@ -1,0 +1,257 @@
+/**
+ * The log in this process's memory: for tests, for examples, and for programs that need no more than one process.
+ *
+ * It keeps the whole contract of `Transport` on Effect's Clock alone: under TestClock hours of backoff pass in
+ * milliseconds, and the same program takes the same steps each time. Nothing polls; whoever waits is woken by the change
+ * that it waits for.
+ *
+ * What it does not promise: that anything outlives the process. A topic without retention keeps all of its messages.
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Result from "effect/Result"
+import { InvalidOption, NoSubscription, TransportError } from "./Errors.ts"
+import { Bells } from "./internal/memoryBells.ts"
+import { join } from "./internal/memoryConsumer.ts"
+import { snapshotOf } from "./internal/memorySnapshot.ts"
+import { payloadOf, Store, streamName } from "./internal/memoryStore.ts"
+import { parseId } from "./internal/memoryStructures.ts"
+import { Reclaimer } from "./Reclaimer.ts"
+import { type Content, type Group, type Inspection, type Log, type Tended, Transport } from "./Transport.ts"
+
+// -----------------------------------------------------------------------------
+// the service
+// -----------------------------------------------------------------------------
+
+/** The key under which the service carries what is behind it, so that a copy with other methods still shows it. */
+const Inside = Symbol.for("@clutch/core/MemoryTransport/Inside")
+
+class Backing {
+  readonly bells = new Bells()
+  readonly store = new Store(this.bells)
+}
+
+/**
+ * A log of its own, empty.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.sync(() => {
+  const backing = new Backing()
+  const { bells, store } = backing
+  const service: Transport["Service"] = {
+    namespace: "clutch",
+    system: "memory",
+    stream: (log) => streamName(log),
+    publish: (address, messages, retention) =>
+      bells.step((now) => {
+        const log = store.ensureLog(address, false)
+        const ids = messages.map((message) => log.append(payloadOf(message), now))
+        const trimmed = log.trim(retention, now)
+        log.touch(bells)
+        return { ids, trimmed }
+      }),
+    join: (options) => join(store, bells, options),
+    tend: (address) =>
+      Effect.flatMap(
+        bells.step((now) => store.group(address)?.tend(now)),
+        (result) => {
+          if (result === undefined) return Effect.succeed(nothingToTend)
+          return result.dropped === 0
+            ? Effect.succeed(result.tended)
+            : Effect.as(warnDropped(address, result.dropped), result.tended)
+        }
+      ),
+    watch: (log, changed) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          // a function of its own, so that one callback registered twice is two
+          const listener = () => changed()
+          store.tendersOf(log).listeners.add(listener)
+          return listener
+        }),
+        (listener) => Effect.sync(() => store.tendersOf(log).listeners.delete(listener))
+      ),
+    inspect: (address) => bells.step(() => store.group(address)?.inspect() ?? nothingToSee),
+    lastId: (address) => bells.step(() => store.log(address)?.ids.last ?? "0-0"),
+    outstanding: (address, options) => {
+      const through = parseId(options.through)
+      if (through === undefined) return Effect.fail(invalidThrough(options.through))
+      return Effect.withFiber((fiber) => {
+        const group = store.group(address)
+        if (group === undefined) return Effect.fail(noSubscription(address))
+        group.asked.set(fiber, group.version)
+        return Effect.succeed(bells.stepUnsafe(fiber, (now) => group.outstanding(through, options.due, now)))
+      })
+    },
+    progress: (address) =>
+      Effect.withFiber((fiber) => {
+        const group = store.group(address)
+        if (group === undefined) return Effect.void
+        const seen = group.asked.get(fiber) ?? group.version
+        return bells.wait(group.progress, () => group.version !== seen)
+      }),
+    deadLetters: {
+      page: (address, { after, limit }) => {
+        const behind = after === undefined ? undefined : parseId(after)
+        return bells.step(() => store.group(address)?.deadLetters.page(behind, limit) ?? [])
+      },
+      get: (address, id) => bells.step(() => store.group(address)?.deadLetters.get(id) ?? Option.none()),
+      count: (address) => bells.step(() => store.group(address)?.deadLetters.size ?? 0),
+      redrive: (address, ids, delay) => bells.step((now) => store.group(address)?.redrive(ids, delay, now) ?? 0),
+      discard: (address, ids) =>
+        bells.step(() => {
+          const deadLetters = store.group(address)?.deadLetters
+          return ids.filter((id) => deadLetters?.remove(id) !== undefined).length
+        })
+    }
+  }
+  return Object.assign(service, { [Inside]: backing })
+})
+
+const nothingToTend: Tended = { moved: 0, reclaimed: 0, removed: 0, next: Option.none() }
+
+const nothingToSee: Inspection = { waiting: Option.none(), pending: 0, due: 0, deadLetters: 0 }
+
+const warnDropped = ({ topic, subscription }: Group, dropped: number) =>
+  Effect.logWarning("dropped deliveries whose consumer died: the retention had trimmed them").pipe(
+    Effect.annotateLogs({ topic, subscription, dropped })
+  )
+
+const noSubscription = ({ topic, subscription }: Group) =>
+  new TransportError({ operation: "outstanding", reason: new NoSubscription({ topic, subscription }) })
+
+const invalidThrough = (id: string) =>
+  new TransportError({
+    operation: "outstanding",
+    reason: new InvalidOption({ option: "through", problem: `${JSON.stringify(id)} is no entry id` })
+  })
+
+// -----------------------------------------------------------------------------
+// layers
+// -----------------------------------------------------------------------------
+
+/**
+ * The log without anybody who tends it: retries stay where they are, and the dead keep what they held, until `tend` is
+ * called or a `Reclaimer` is built over it.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerTransport: Layer.Layer<Transport> = /* @__PURE__ */ Layer.effect(Transport, make)
+
+/**
+ * The log and its reclaimer. All who are given this layer in one build share one log.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Layer.provideMerge(
+  Reclaimer.layer,
+  layerTransport
+)
+
+// -----------------------------------------------------------------------------
+// testing
+// -----------------------------------------------------------------------------
+
+/**
+ * What a log holds, in plain values: two snapshots that are equal show that nothing was left behind.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  /** The name of everything that holds something or may be read: logs, retry logs, dead letters. Sorted. */
+  readonly keys: ReadonlyArray<string>
+  readonly logs: ReadonlyArray<LogSnapshot>
+  /** Callbacks registered by `watch`. */
+  readonly watchers: number
+}
+
+/**
+ * A topic's log in a `Snapshot`.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface LogSnapshot {
+  readonly topic: string
+  readonly partition: number
+  readonly length: number
+  readonly lastId: string
+  readonly groups: ReadonlyArray<GroupSnapshot>
+}
+
+/**
+ * A group in a `Snapshot`.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface GroupSnapshot {
+  readonly subscription: string
+  readonly consumers: ReadonlyArray<{ readonly name: string; readonly pending: number; readonly fetching: number }>
+  /** Not delivered yet. */
+  readonly waiting: number
+  /** Delivered and not settled, the released ones included. */
+  readonly pending: number
+  /** Given back, or taken from the dead, and not delivered again yet. */
+  readonly released: number
+  readonly due: number
+  readonly deadLetters: number
+}
+
+const backingOf = (transport: object): Backing => {
+  const backing: unknown = Inside in transport ? transport[Inside] : undefined
+  if (backing instanceof Backing) return backing
+  throw new Error("this Transport is not a MemoryTransport, nor a copy of one: provide MemoryTransport.layer")
+}
+
+/**
+ * What the in-memory log behind the Transport holds now. A Transport made of another one's fields (`{ ...transport,
+ * join }`) shows what is behind that. Any other Transport is a defect.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const snapshot: Effect.Effect<Snapshot, never, Transport> = /* @__PURE__ */ Effect.gen(function* () {
+  const { store } = backingOf(yield* Transport)
+  return snapshotOf(store)
+})
+
+/**
+ * Appends an entry that no publisher and no failure would make: bytes that are no JSON, or content that cannot be read.
+ * With a `Group` it goes to the retry log of the subscription, which must have been started, as a first attempt; with a
+ * `Log` to the topic's own. Returns the entry's id.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const appendRaw = (
+  to: Log | Group,
+  entry: {
+    /** What a consumer is told: the data, or a sentence on why it cannot be read. */
+    readonly content: Result.Result<Content, string>
+    /** What a dead letter keeps. */
+    readonly raw: Uint8Array
+  }
+): Effect.Effect<string, TransportError, Transport> =>
+  Effect.gen(function* () {
+    const { bells, store } = backingOf(yield* Transport)
+    const payload = { content: entry.content, raw: entry.raw.slice() }
+    if (!("subscription" in to)) {
+      return yield* bells.step((now) => {
+        const log = store.ensureLog(to, false)
+        const id = log.append(payload, now)
+        log.touch(bells)
+        return id
+      })
+    }
+    const id = yield* bells.step((now) => store.group(to)?.appendRaw(payload, now))
+    return id ?? (yield* noSubscription(to))
+  })

@@ -1,0 +1,119 @@
+/**
+ * A CloudEvents 1.0 event with typed data: what is published, stored and handled.
+ *
+ * What can be derived is not stored: `id` and `time` come from the entry's own id, `type` from the data's `_tag`, else
+ * from the topic's name, `source` from namespace and topic. `Attributes` holds what differs from that. W3C
+ * `traceparent` and `tracestate` travel with the message, so that one trace reaches from publish to dead letter.
+ *
+ * @since 0.1.0
+ */
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/**
+ * An event with typed data.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message<out A> {
+  /** Unique within `source`. The entry's id in the topic's log, unless the publisher gave one. */
+  readonly id: string
+  /** Where it comes from: a URI reference. `/{namespace}/{topic}` unless the publisher gave one. */
+  readonly source: string
+  /** The data's `_tag`, else the topic's name. */
+  readonly type: string
+  /** When it was stored, by the log's clock. */
+  readonly time: DateTime.Utc
+  readonly data: A
+  readonly subject?: string | undefined
+  /** Texts of the application's own, beside the data. */
+  readonly headers: Readonly<Record<string, string>>
+  /** The ordering key, made by the topic's `key`; CloudEvents' partitioning extension. */
+  readonly partitionkey?: string | undefined
+  /** W3C Trace Context of the publisher; CloudEvents' distributed tracing extension. */
+  readonly traceparent?: string | undefined
+  readonly tracestate?: string | undefined
+}
+
+/**
+ * The attributes of a stored message that differ from what is derived.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const Attributes = Schema.Struct({
+  id: Schema.optional(Schema.String),
+  source: Schema.optional(Schema.String),
+  type: Schema.optional(Schema.String),
+  time: Schema.optional(Schema.String),
+  subject: Schema.optional(Schema.String),
+  partitionkey: Schema.optional(Schema.String),
+  traceparent: Schema.optional(Schema.String),
+  tracestate: Schema.optional(Schema.String),
+  headers: Schema.optional(Schema.Record(Schema.String, Schema.String))
+})
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attributes extends Schema.Schema.Type<typeof Attributes> {}
+
+/**
+ * The millisecond part of an entry id: when it was stored, by the log's clock.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const millisOf = (entryId: string): number => Number(entryId.slice(0, entryId.indexOf("-")))
+
+const isTagged = (json: unknown): json is { readonly _tag: string } =>
+  typeof json === "object" && json !== null && "_tag" in json && typeof json._tag === "string"
+
+/**
+ * The type that data speaks for itself: its `_tag`, else the topic's name.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const typeOf = (topic: string, json: unknown): string => isTagged(json) ? json._tag : topic
+
+/**
+ * The message of a stored entry: what is derived, overlaid with its attributes. `json` is its data as JSON, not decoded.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromEntry = <A>(entry: {
+  readonly namespace: string
+  readonly topic: string
+  readonly originalId: string
+  readonly json: A
+  readonly attributes: Attributes | undefined
+}): Message<A> => {
+  const { attributes, json, originalId, topic } = entry
+  const derived = {
+    id: originalId,
+    source: `/${entry.namespace}/${topic}`,
+    type: typeOf(topic, json),
+    time: DateTime.makeUnsafe(millisOf(originalId)),
+    data: json,
+    headers: noHeaders
+  }
+  if (attributes === undefined) return derived
+  const { headers, time, ...others } = attributes
+  const given = time === undefined ? Option.none() : DateTime.make(time)
+  return {
+    ...derived,
+    ...others,
+    id: attributes.id ?? derived.id,
+    source: attributes.source ?? derived.source,
+    type: attributes.type ?? derived.type,
+    time: Option.isSome(given) ? DateTime.toUtc(given.value) : derived.time,
+    headers: headers ?? noHeaders
+  }
+}
+
+const noHeaders: Readonly<Record<string, string>> = {}

@@ -1,0 +1,38 @@
+/**
+ * What can be read: a topic, or one narrowed by `Topic.only`, `Topic.filter` or `Topic.filterMessage`.
+ *
+ * @since 0.1.0
+ */
+import type * as Exit from "effect/Exit"
+import type * as Schema from "effect/Schema"
+import type { Message } from "./Message.ts"
+
+/** The key of what a source knows beyond its public shape. */
+export const TypeId: unique symbol = Symbol.for("~@clutch/core/Source")
+
+/**
+ * How entries of a topic become messages. Reading goes in this order: JSON, `accepts`, `decode`, `keeps`; so that what a
+ * source does not want need not be decodable for it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reader {
+  readonly partitions: number
+  readonly accepts: ReadonlyArray<(message: Message<unknown>) => boolean>
+  readonly decode: (json: unknown) => Exit.Exit<unknown, Schema.SchemaError>
+  readonly keeps: ReadonlyArray<(data: unknown) => boolean>
+}
+
+/**
+ * What can be read. Covariant, so that a helper over a union takes a narrower source.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Source<out A> {
+  /** The topic's name. */
+  readonly topic: string
+  readonly _A: (_: never) => A
+  readonly [TypeId]: Reader
+}

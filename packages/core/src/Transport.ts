@@ -1,0 +1,390 @@
+/**
+ * The service a backend implements: logs with consumer groups, on which every move is atomic.
+ *
+ * A log is addressed by topic and partition; a group is a subscription's place on it, with a retry log, a set of
+ * retries not yet due, and dead letters of its own. The runtime (concurrency, policies, tracing, drain) is written
+ * once, over this interface. A backend decides nothing: it is told what becomes of a delivery, and makes it so in one
+ * step, wholly or not at all. `@clutch/core/conformance` is the suite that a backend must pass.
+ *
+ * What a backend does not promise: exactly-once delivery. A delivery whose worker dies is delivered again.
+ *
+ * @since 0.1.0
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Context from "effect/Context"
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type { TransportError } from "./Errors.ts"
+import type { Attributes } from "./Message.ts"
+
+// -----------------------------------------------------------------------------
+// addresses
+// -----------------------------------------------------------------------------
+
+/**
+ * One log of a topic.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Log {
+  readonly topic: string
+  readonly partition: number
+}
+
+/**
+ * A subscription's place on a log.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Group extends Log {
+  readonly subscription: string
+}
+
+/**
+ * Where a group begins when it is created: after what is there, before it, after an entry id (exclusive), or at a
+ * time (inclusive). A group that exists goes on where it was, whatever is asked.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StartPosition = "new" | "beginning" | { readonly id: string } | { readonly time: DateTime.Utc }
+
+// -----------------------------------------------------------------------------
+// what is stored and what is delivered
+// -----------------------------------------------------------------------------
+
+/**
+ * A message to be stored: `data` is JSON text, `attributes` what cannot be derived.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Outgoing {
+  readonly data: string
+  readonly attributes: Attributes | undefined
+}
+
+/**
+ * A stored message as read: the bytes of its data, and its attributes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Content {
+  readonly data: Uint8Array
+  readonly attributes: Attributes | undefined
+}
+
+/**
+ * What a topic keeps. Both limits drop messages that nobody has read yet, and messages in flight.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retention {
+  readonly maxLength: number | undefined
+  readonly maxAge: Duration.Duration | undefined
+}
+
+/**
+ * One delivery of a stored message to a consumer. The same object is handed back to settle it: a backend may give it
+ * fields of its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Entry {
+  /** Which of the group's two logs it was read from. */
+  readonly origin: "main" | "retry"
+  /** The name of that log, as the backend stores it (on Redis: the stream's key). */
+  readonly stream: string
+  /** Entry id in `stream`. */
+  readonly id: string
+  /** Entry id in the topic's own log, the same through every retry. */
+  readonly originalId: string
+  /** Which attempt this is; 1 is the first. Releases and deliveries known not to have started do not count. */
+  readonly attempt: number
+  /** How often a consumer died while it held this entry of `stream`, as counted attempts. */
+  readonly reclaims: number
+  /** When the message was first delivered to this group; milliseconds since the epoch, by the log's clock. */
+  readonly firstDelivered: number
+  /** Bytes, as stored. */
+  readonly size: number
+  /** What it holds; a sentence where the backend's codec cannot read it. */
+  readonly content: Result.Result<Content, string>
+}
+
+/**
+ * Why a message is a dead letter: its retries are used up, its failure was not worth a retry, it cannot be decoded,
+ * or its handler said so.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DeadLetterReason = "exhausted" | "notRetryable" | "poison" | "rejected"
+
+/**
+ * What becomes of a delivery.
+ *
+ * `Ack`: done. `Release`: given back for any consumer, at no cost of an attempt. `Retry`: the next attempt is due
+ * after `delay`. `DeadLetter`: never again, kept with its reason and how many attempts were counted. Under `Retry` and
+ * `DeadLetter`, `cause` tells the failure in words.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Outcome =
+  | { readonly _tag: "Ack" }
+  | { readonly _tag: "Release" }
+  | { readonly _tag: "Retry"; readonly delay: Duration.Duration; readonly cause: string }
+  | {
+    readonly _tag: "DeadLetter"
+    readonly reason: DeadLetterReason
+    readonly cause: string
+    readonly attempts: number
+  }
+
+/**
+ * An outcome for a delivery. `repeated` says that it was asked for before and no reply came, so that finding nothing
+ * to settle is no proof of a lost lease.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settlement {
+  readonly entry: Entry
+  readonly outcome: Outcome
+  readonly repeated: boolean
+}
+
+/**
+ * How a settlement went: `done`; for a dead letter, the id it is kept under; `lost`, refused because the delivery belongs
+ * to another consumer; `unknown`, there is nothing to settle, and it may have been this worker's own earlier call; or an
+ * error, where it was not stored, the delivery is still pending, and the call is worth repeating.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Settled = "done" | { readonly _tag: "DeadLettered"; readonly id: string } | "lost" | "unknown" | TransportError
+
+// -----------------------------------------------------------------------------
+// a consumer
+// -----------------------------------------------------------------------------
+
+/**
+ * How to join a group.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface JoinOptions {
+  readonly group: Group
+  /** Unique per Transport unless given. */
+  readonly consumer: string | undefined
+  /** Stored beside the group: this consumer is judged by its own, whoever reclaims. */
+  readonly visibilityTimeout: Duration.Duration
+  readonly from: StartPosition
+  /** A blocking connection of its own for the main log, where the backend has connections. */
+  readonly ownConnection: boolean
+}
+
+/**
+ * How much to take. `alone: true` takes one delivery that must run alone, and nothing else, without waiting.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FetchLimit {
+  /** Entries, at least 1. */
+  readonly count: number
+  /** Bytes, roughly: a first entry is delivered whatever its size. */
+  readonly bytes: number
+  readonly alone: boolean
+  /**
+   * How many attempts an entry may have, so that one whose last attempt this would be is taken alone after its consumer
+   * died. `Infinity` where retries are unlimited.
+   */
+  readonly maxAttempts: number
+}
+
+/**
+ * What was taken. `suspects` says that entries wait which must be taken alone, because consumers died of them or
+ * beside them: twice, or once where the next attempt is the last. The runtime lets its handlers end, then fetches with
+ * `alone: true`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Fetched {
+  readonly entries: ReadonlyArray<Entry>
+  readonly suspects: boolean
+}
+
+/**
+ * A member of a group, of a Scope's lifetime. When the Scope closes before `keep`, joining is undone as if it had never
+ * been; afterwards the consumer leaves: what it still holds is released, and it is removed from the group if nothing of
+ * it is pending.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Consumer {
+  readonly name: string
+  /** Joining stands: from here on, closing leaves the group in place. Cannot fail: it touches nothing but this value. */
+  readonly keep: () => void
+  /**
+   * Waits until there is something to deliver, then takes it: released and retried entries before new ones. It never
+   * returns empty-handed without `suspects`, unless asked for `alone`.
+   * The caller runs it in an uninterruptible region, so that what was taken is handed over and never dropped in between:
+   * the implementation makes its waiting, and only that, interruptible by itself (`Effect.interruptible`).
+   * A group that has disappeared is created again first (contract 9).
+   */
+  readonly fetch: (limit: FetchLimit) => Effect.Effect<Fetched, TransportError>
+  /**
+   * Settles each in one atomic step, and answers in the same order. Fails only where nothing is known of the whole list:
+   * with reason `Unknown`, repeat it as `repeated`.
+   */
+  readonly settle: (
+    settlements: NonEmptyReadonlyArray<Settlement>
+  ) => Effect.Effect<ReadonlyArray<Settled>, TransportError>
+  /** Extends the leases of those that are still this consumer's by its visibility timeout; returns the others. */
+  readonly extend: (entries: NonEmptyReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry>, TransportError>
+  /**
+   * Records that, of what this consumer holds of the given log, nothing behind `id` has been started, so that a reclaim
+   * costs those no attempt; `undefined` records that anything may have started. Takes effect when it returns.
+   */
+  readonly mark: (origin: "main" | "retry", id: string | undefined) => Effect.Effect<void, TransportError>
+}
+
+// -----------------------------------------------------------------------------
+// tending and looking
+// -----------------------------------------------------------------------------
+
+/**
+ * What one round of tending did, and when to come back at the latest. `next` is none where nothing will fall due before
+ * something changes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tended {
+  /** Retries that were due and are now in the retry log. */
+  readonly moved: number
+  /** Deliveries taken from consumers that died. */
+  readonly reclaimed: number
+  /** Dead consumers with nothing pending, removed. */
+  readonly removed: number
+  readonly next: Option.Option<Duration.Duration>
+}
+
+/**
+ * A group's numbers, as the log shows them.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Inspection {
+  /** Messages not delivered yet; none where the log cannot say cheaply. */
+  readonly waiting: Option.Option<number>
+  /** Deliveries not settled, of both logs. */
+  readonly pending: number
+  /** Retries that wait for their time or their turn. */
+  readonly due: number
+  readonly deadLetters: number
+}
+
+/**
+ * A dead letter as stored.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DeadEntry {
+  readonly id: string
+  readonly originalId: string
+  readonly content: Result.Result<Content, string>
+  /** The data's bytes; of a foreign entry without data, all of its fields. */
+  readonly raw: Uint8Array
+  readonly reason: DeadLetterReason
+  readonly cause: string
+  readonly attempts: number
+  /** Milliseconds since the epoch. */
+  readonly firstDelivered: Option.Option<number>
+  /** Milliseconds since the epoch. */
+  readonly deadLettered: number
+}
+
+/**
+ * A backend.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class Transport extends Context.Service<
+  Transport,
+  {
+    /** Part of every key and of the derived `source` of every message. */
+    readonly namespace: string
+    /** `messaging.system` of spans and metrics: `"redis"`, `"memory"`. */
+    readonly system: string
+    /** The name of the topic's own log, as stored. */
+    readonly stream: (log: Log) => string
+    /**
+     * Stores a batch in order, all or nothing, and says how many entries the retention dropped. Returns once it is stored.
+     * Fails at once where the log cannot be reached: waiting is the caller's.
+     */
+    readonly publish: (
+      log: Log,
+      messages: NonEmptyReadonlyArray<Outgoing>,
+      retention: Retention
+    ) => Effect.Effect<{ readonly ids: ReadonlyArray<string>; readonly trimmed: number }, TransportError>
+    /** Joins a group, creating it if it is absent. Whatever fails, dies or is interrupted leaves nothing behind. */
+    readonly join: (options: JoinOptions) => Effect.Effect<Consumer, TransportError, Scope.Scope>
+    /**
+     * Moves the retries that are due, takes deliveries from consumers that died, removes dead consumers that hold nothing.
+     * Bounded work a call; `next` is zero where more is left. Needs no membership.
+     */
+    readonly tend: (group: Group) => Effect.Effect<Tended, TransportError>
+    /** Calls `changed` whenever `tend` of a group on this log may have something new to do or to wait for. */
+    readonly watch: (log: Log, changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
+    readonly inspect: (group: Group) => Effect.Effect<Inspection, TransportError>
+    /** The id of the last entry ever added to the log; `0-0` where there was none. */
+    readonly lastId: (log: Log) => Effect.Effect<string, TransportError>
+    /**
+     * Whether anything that began as an entry up to `through` is neither acked nor dead-lettered. `due: "ignore"` leaves
+     * out retries whose time has not come. Compares ids; counts nothing. Fails with `NoSubscription` where the group does
+     * not exist.
+     */
+    readonly outstanding: (
+      group: Group,
+      options: { readonly through: string; readonly due: "wait" | "ignore" }
+    ) => Effect.Effect<boolean, TransportError>
+    /** Waits until `outstanding` may answer differently: for a change, or where the log cannot tell, for a short while. */
+    readonly progress: (group: Group) => Effect.Effect<void>
+    readonly deadLetters: {
+      /** Oldest first, after the given id. */
+      readonly page: (
+        group: Group,
+        options: { readonly after: string | undefined; readonly limit: number }
+      ) => Effect.Effect<ReadonlyArray<DeadEntry>, TransportError>
+      readonly get: (group: Group, id: string) => Effect.Effect<Option.Option<DeadEntry>, TransportError>
+      readonly count: (group: Group) => Effect.Effect<number, TransportError>
+      /**
+       * Schedules each as a retry of the same subscription, attempts reset, and removes it here, in one step a message.
+       * Returns how many there were; ids not found are passed over. Any number of ids.
+       */
+      readonly redrive: (
+        group: Group,
+        ids: ReadonlyArray<string>,
+        delay: Duration.Duration
+      ) => Effect.Effect<number, TransportError>
+      readonly discard: (group: Group, ids: ReadonlyArray<string>) => Effect.Effect<number, TransportError>
+    }
+  }
+>()("@clutch/core/Transport") {}

@@ -1,0 +1,55 @@
+/** What becomes of a delivery whose handler failed: a pure function of the policy, the failure and the attempt. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import { DoNotRetry, RetryAfter } from "../Errors.ts"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import type { Outcome } from "../Transport.ts"
+import type { Policy } from "./policy.ts"
+
+/** A handler ran longer than the subscription's `timeout`. Not seen by `while`, which sees the handler's own errors. */
+export class HandlerTimeout extends Error {
+  readonly _tag = "HandlerTimeout"
+  constructor(timeout: Duration.Duration) {
+    super(`the handler did not end within its timeout of ${Duration.format(timeout)}`)
+  }
+}
+
+const maxCause = 8192
+
+/** A cause in words, as it is kept with a message. Bounded: a stack is for people, and is stored with every retry. */
+export const describe = (cause: Cause.Cause<unknown>): string => {
+  const text = Cause.pretty(cause)
+  return text.length > maxCause ? `${text.slice(0, maxCause)}…` : text
+}
+
+export const maxAttempts = (policy: Policy): number => policy.retry.maxRetries + 1
+
+/** Another attempt after `delay`, where one is left. */
+export const retryOrExhausted = (policy: Policy, attempt: number, delay: Duration.Duration, cause: string): Outcome =>
+  attempt < maxAttempts(policy)
+    ? { _tag: "Retry", delay, cause }
+    : { _tag: "DeadLetter", reason: "exhausted", cause, attempts: attempt }
+
+const worthRetry = (policy: Policy, error: unknown): boolean => {
+  if (policy.retryWhile === undefined || error instanceof HandlerTimeout) return true
+  return policy.retryWhile(error)
+}
+
+/** `random` is from 0 to 1. Throws what the policy's `while` throws. */
+export const decide = (policy: Policy, cause: Cause.Cause<unknown>, attempt: number, random: number): Outcome => {
+  const text = describe(cause)
+  const error = Cause.findErrorOption(cause)
+  const backoff = RetryPolicy.delay(policy.retry, attempt, random)
+  if (Option.isNone(error)) return retryOrExhausted(policy, attempt, backoff, text)
+  if (error.value instanceof DoNotRetry) {
+    return { _tag: "DeadLetter", reason: "notRetryable", cause: `${error.value.reason}\n${text}`, attempts: attempt }
+  }
+  if (error.value instanceof RetryAfter) {
+    const asked = Option.filter(Duration.fromInput(error.value.delay), (delay) => Duration.isFinite(delay) && !Duration.isNegative(delay))
+    return retryOrExhausted(policy, attempt, Option.getOrElse(asked, () => backoff), text)
+  }
+  return worthRetry(policy, error.value)
+    ? retryOrExhausted(policy, attempt, backoff, text)
+    : { _tag: "DeadLetter", reason: "notRetryable", cause: text, attempts: attempt }
+}

@@ -1,0 +1,117 @@
+/**
+ * Running handlers: which effect a delivery runs in, and what its end means. Fibers are forked from a captured context,
+ * as that is an order of magnitude cheaper than a set of supervised ones; they are owned here, and interrupted and
+ * awaited when the subscription closes.
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { Delivery } from "../Delivery.ts"
+import { Unsettled } from "../Errors.ts"
+import * as Tracing from "../Tracing.ts"
+import type { Group } from "../Transport.ts"
+import type { Definition } from "./definition.ts"
+import { HandlerTimeout } from "./failure.ts"
+import type { Handling } from "./handling.ts"
+import * as observe from "./observe.ts"
+import type { Policy } from "./policy.ts"
+
+export interface Options {
+  readonly definition: Definition
+  readonly policy: Policy
+  readonly group: Group
+  readonly system: string
+  readonly context: Context.Context<never>
+  /** A handler ended: `failure` is what it failed of; none where it succeeded, or was interrupted by closing. */
+  readonly ended: (handlings: NonEmptyReadonlyArray<Handling>, how: Ended, seconds: number) => void
+}
+
+export type Ended =
+  | { readonly _tag: "Succeeded" }
+  | { readonly _tag: "Closed" }
+  | { readonly _tag: "Failed"; readonly cause: Cause.Cause<unknown> }
+
+export interface Handlers {
+  readonly running: () => number
+  readonly start: (handlings: NonEmptyReadonlyArray<Handling>) => void
+  /** Interrupts what runs, as closing and not as a failure, and waits for it. */
+  readonly close: Effect.Effect<void>
+}
+
+export const make = (options: Options): Handlers => {
+  const { context, definition, group, policy, system } = options
+  const clock = Context.get(context, Clock.Clock)
+  const traced = Tracing.isActive(context)
+  // a batch has several publishers, and is no child of one of them
+  const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
+  const running = new Map<Fiber.Fiber<void, unknown>, NonEmptyReadonlyArray<Handling>>()
+
+  const effectOf = (handlings: NonEmptyReadonlyArray<Handling>): Effect.Effect<void, unknown, unknown> => {
+    const handler = Effect.suspend(() => definition.handler(handlings))
+    const bounded = policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout)
+    const whole = Effect.scoped(policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), bounded) : bounded)
+    return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
+  }
+
+  const contextOf = (handlings: NonEmptyReadonlyArray<Handling>): Context.Context<never> => {
+    const [first] = handlings
+    if (definition.kind === "batch") return context
+    const around = observe.traceContext(context, first.message)
+    return definition.kind === "each" ? Context.add(around, Delivery, first) : around
+  }
+
+  const start = (handlings: NonEmptyReadonlyArray<Handling>) => {
+    const begun = clock.currentTimeMillisUnsafe()
+    // what the handler requires is in the context that was captured where the subscription was started
+    const effect = effectOf(handlings) as Effect.Effect<void, unknown>
+    const fiber = Effect.runForkWith(contextOf(handlings))(effect)
+    const end = (exit: Exit.Exit<void, unknown>) =>
+      options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return end(exit)
+    running.set(fiber, handlings)
+    fiber.addObserver((exit) => {
+      running.delete(fiber)
+      end(exit)
+    })
+  }
+
+  return {
+    running: () => running.size,
+    start,
+    close: Effect.suspend(() => {
+      for (const handlings of running.values()) {
+        for (const handling of handlings) handling.closing = true
+      }
+      return Fiber.interruptAll([...running.keys()])
+    })
+  }
+}
+
+const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
+  Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
+
+const ackAll = (handlings: ReadonlyArray<Handling>) =>
+  Effect.forEach(handlings, (handling) => handling.ack, { discard: true, concurrency: "unbounded" })
+
+const endOf = (
+  handlings: NonEmptyReadonlyArray<Handling>,
+  exit: Exit.Exit<void, unknown>,
+  policy: Policy
+): Ended => {
+  if (Exit.isFailure(exit)) {
+    // an interrupt is a release only while the subscription closes: a handler that interrupts itself would be
+    // released for ever
+    return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause)
+      ? { _tag: "Closed" }
+      : { _tag: "Failed", cause: exit.cause }
+  }
+  return policy.ack === "manual" && handlings.some(({ outcome }) => outcome === undefined)
+    ? { _tag: "Failed", cause: Cause.fail(new Unsettled({})) }
+    : { _tag: "Succeeded" }
+}

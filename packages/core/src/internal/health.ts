@@ -1,0 +1,43 @@
+/**
+ * Whether a subscription's loops can do their work. Each loop reports for itself; a change of state is one log line,
+ * however often a loop fails.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { TransportError } from "../Errors.ts"
+
+export interface Health {
+  readonly failed: (loop: string, error: TransportError) => Effect.Effect<void>
+  readonly worked: (loop: string) => Effect.Effect<void>
+  /** What is wrong now; `undefined` where nothing is. */
+  readonly problem: () => TransportError | undefined
+}
+
+export const make = (): Health => {
+  const problems = new Map<string, TransportError>()
+  return {
+    failed: (loop, error) =>
+      Effect.suspend(() => {
+        const before = problems.get(loop)
+        problems.set(loop, error)
+        return before !== undefined && before.reason._tag === error.reason._tag
+          ? Effect.void
+          : Effect.logWarning(`${loop} is failing and goes on trying: ${error.message}`)
+      }),
+    worked: (loop) =>
+      Effect.suspend(() => problems.delete(loop) ? Effect.logInfo(`${loop} works again`) : Effect.void),
+    problem: () => {
+      for (const error of problems.values()) return error
+      return undefined
+    }
+  }
+}
+
+/**
+ * How long to wait after the nth failure in a row: short at first, as most outages are; where somebody must change
+ * something on the server, long, so that it is only probed.
+ */
+export const backoff = (failures: number, error: TransportError): Duration.Duration => {
+  const [first, most] = error.reason._tag === "Refused" ? [1000, 30_000] : [50, 1000]
+  return Duration.millis(Math.min(first * 2 ** Math.min(failures - 1, 16), most))
+}

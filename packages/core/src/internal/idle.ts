@@ -1,0 +1,22 @@
+/** Waiting until a subscription has dealt with what was there: by comparing ids, never by counting. */
+import * as Effect from "effect/Effect"
+import type { TransportError } from "../Errors.ts"
+import { type Group, Transport } from "../Transport.ts"
+
+/**
+ * Two passes must agree: between the steps of one, a message can move from a log that is still to be looked at to one
+ * that was looked at already.
+ */
+const passes = 2
+
+export const awaitIdle = (group: Group, due: "wait" | "ignore"): Effect.Effect<void, TransportError, Transport> =>
+  Effect.gen(function*() {
+    const transport = yield* Transport
+    const through = yield* transport.lastId(group)
+    for (let idle = 0; idle < passes;) {
+      if (yield* transport.outstanding(group, { through, due })) {
+        idle = 0
+        yield* transport.progress(group)
+      } else idle += 1
+    }
+  })

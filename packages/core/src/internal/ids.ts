@@ -1,0 +1,14 @@
+/** Entry ids are `{milliseconds}-{sequence}`, and are ordered by both as numbers. */
+export const compareIds = (a: string, b: string): number => {
+  if (a === b) return 0
+  const [millisA, sequenceA] = split(a)
+  const [millisB, sequenceB] = split(b)
+  if (millisA.length !== millisB.length) return millisA.length - millisB.length
+  if (millisA !== millisB) return millisA < millisB ? -1 : 1
+  return sequenceA.length === sequenceB.length ? sequenceA < sequenceB ? -1 : 1 : sequenceA.length - sequenceB.length
+}
+
+const split = (id: string): readonly [string, string] => {
+  const dash = id.indexOf("-")
+  return [id.slice(0, dash), id.slice(dash + 1)]
+}

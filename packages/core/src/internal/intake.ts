@@ -1,0 +1,51 @@
+/**
+ * How much to take from the log: about one second of measured work, never more than the subscription may hold.
+ * Plain arithmetic, so that a table tests it.
+ */
+
+/** Unsettled bytes at most; a single message may be larger. */
+export const maxBytes = 16 * 1024 * 1024
+
+/** Unsettled deliveries at most where the handler is too quick to measure, and the most for one read. */
+const mostHeld = 4096
+const mostRead = 1024
+
+export interface Load {
+  /** Deliveries that handlers can take at once. */
+  readonly slots: number
+  /** The user's limit of unsettled deliveries. */
+  readonly prefetch: number | undefined
+  /** How long a delivery occupies its slot, in seconds; `undefined` before the first was measured. */
+  readonly seconds: number | undefined
+  readonly unsettled: number
+  readonly bytes: number
+  /** Taken, and not yet started. */
+  readonly waiting: number
+  readonly free: number
+  /** Deliveries waited too long: take no more than can start. */
+  readonly cautious: boolean
+}
+
+/** How many unsettled deliveries to hold. */
+export const target = ({ prefetch, seconds, slots }: Load): number => {
+  if (prefetch !== undefined) return prefetch
+  if (seconds === undefined) return slots
+  const aSecondOfWork = seconds === 0 ? mostHeld : Math.ceil(slots / seconds)
+  return Math.max(slots, Math.min(aSecondOfWork, Math.max(mostHeld, slots)))
+}
+
+/** How many to read now; 0 where it is better to wait. */
+export const room = (load: Load): number => {
+  if (load.bytes >= maxBytes && load.unsettled > 0) return 0
+  const goal = target(load)
+  const left = Math.min(goal - load.unsettled, mostRead)
+  const startable = load.free - load.waiting
+  if (load.cautious) return Math.max(0, Math.min(left, startable))
+  if (left <= 0) return 0
+  // handlers about to run dry are fed at once; otherwise reads are worth their round trip only half a hold at a time
+  return startable > 0 || left >= Math.min(goal, mostRead) / 2 ? left : 0
+}
+
+/** Moves a measured average towards a new value; recent values count for more. */
+export const average = (before: number | undefined, value: number): number =>
+  before === undefined ? value : before + (value - before) * 0.1

@@ -1,0 +1,81 @@
+/**
+ * Heartbeats: as long as the event loop runs, what a subscription holds stays its own, up to `maxLease` a delivery.
+ * They run only while something is held.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { Scope } from "effect/Scope"
+import type { Consumer } from "../Transport.ts"
+import type { Handling } from "./handling.ts"
+import type { Health } from "./health.ts"
+import type { Policy } from "./policy.ts"
+
+/** Four beats a visibility timeout: two may fail before anything is lost, and half of it is the second beat. */
+const beats = 4
+
+export interface Options {
+  readonly consumer: Consumer
+  readonly policy: Policy
+  readonly health: Health
+  readonly held: ReadonlySet<Handling>
+  /** These belong to another consumer by now. */
+  readonly lost: (handlings: ReadonlyArray<Handling>) => void
+  /** A beat came: `now` is when. */
+  readonly beat: (now: number) => Effect.Effect<void>
+  /** The event loop was blocked for so long, in milliseconds, beyond half the visibility timeout. */
+  readonly blocked: (millis: number) => Effect.Effect<void>
+  readonly died: (cause: unknown) => void
+}
+
+export interface Leases {
+  /** Something is held, or nothing any more. */
+  readonly holding: (some: boolean) => void
+}
+
+export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
+  Effect.gen(function*() {
+    const { consumer, health, held, policy } = options
+    const visibility = Duration.toMillis(policy.visibilityTimeout)
+    const maxLease = Duration.toMillis(policy.maxLease)
+    const interval = visibility / beats
+    const holding = Latch.makeUnsafe(false)
+
+    const extend = (now: number) =>
+      Effect.suspend(() => {
+        const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
+        const [first, ...others] = own
+        if (first === undefined) return Effect.void
+        const byEntry = new Map(own.map((handling) => [handling.entry, handling]))
+        return Effect.matchEffect(consumer.extend([first.entry, ...others.map(({ entry }) => entry)]), {
+          onFailure: (error) => health.failed("extending leases", error),
+          onSuccess: (lost) => {
+            options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
+            return health.worked("extending leases")
+          }
+        })
+      })
+
+    const beat = Effect.gen(function*() {
+      const before = yield* Clock.currentTimeMillis
+      yield* Effect.sleep(interval)
+      const now = yield* Clock.currentTimeMillis
+      if (now - before - interval > visibility / 2) yield* options.blocked(now - before - interval)
+      yield* extend(now)
+      yield* options.beat(now)
+    })
+
+    const loop = Effect.whileLoop({
+      while: () => true,
+      body: () => Effect.andThen(holding.await, beat),
+      step: () => {}
+    })
+    yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
+    return {
+      holding: (some) => {
+        if (some) holding.openUnsafe()
+        else holding.closeUnsafe()
+      }
+    }
+  })

@@ -1,0 +1,47 @@
+/** A dead letter as people see it, made of what the log keeps. */
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type { Message } from "../Message.ts"
+import type { Source } from "../Source.ts"
+import type { DeadEntry, DeadLetterReason } from "../Transport.ts"
+import { type Poison, read } from "./read.ts"
+
+/**
+ * A message that will not be tried again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DeadLetter<out A> {
+  /** Its id among the dead letters. */
+  readonly id: string
+  /** Entry id in the topic's own log. */
+  readonly originalId: string
+  /** What it held; a failure where it cannot be decoded. */
+  readonly message: Result.Result<Message<A>, Poison>
+  /** The bytes of its data; of a foreign entry without data, all of its fields. */
+  readonly raw: Uint8Array
+  readonly reason: DeadLetterReason
+  /** The last failure, in words. */
+  readonly cause: string
+  /** How many attempts were counted. */
+  readonly attempts: number
+  readonly firstDelivered: Option.Option<DateTime.Utc>
+  readonly deadLettered: DateTime.Utc
+}
+
+export const letter = <A>(source: Source<A>, namespace: string, entry: DeadEntry): DeadLetter<A> => ({
+  id: entry.id,
+  originalId: entry.originalId,
+  message: Result.flatMap(
+    Result.mapError(entry.content, (message): Poison => ({ _tag: "Poison", message })),
+    (content) => read(source, { namespace, originalId: entry.originalId, content })
+  ),
+  raw: entry.raw,
+  reason: entry.reason,
+  cause: entry.cause,
+  attempts: entry.attempts,
+  firstDelivered: Option.map(entry.firstDelivered, (millis) => DateTime.makeUnsafe(millis)),
+  deadLettered: DateTime.makeUnsafe(entry.deadLettered)
+})

@@ -1,0 +1,371 @@
+/**
+ * A subscription's place on a log: what it has read, what is in flight, its retries, its dead letters.
+ *
+ * Plain state and plain functions of it; each call is one step, whole before anybody else runs. Times are given,
+ * milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import type { Entry, Fetched, FetchLimit, Inspection, Outcome, Settled, Settlement } from "../Transport.ts"
+import { Bell, type Bells } from "./memoryBells.ts"
+import { DeadLetterBox } from "./memoryDeadLetters.ts"
+import { isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
+import { reaches, Retries, type Retry } from "./memoryRetries.ts"
+import { order, type Position, type Sequence } from "./memoryStructures.ts"
+
+/** Where a group begins: at an index of the log, and behind a position that is still to come. */
+export interface Start {
+  readonly index: number
+  readonly behind: Position | undefined
+}
+
+// moves and reclaims in one call of tend
+const tendBatch = 1024
+// a consumer with nothing pending that has given no sign of life for so long, and for ten visibility timeouts, is dead
+const shortestDeath = 300_000
+
+export class Group {
+  readonly subscription: string
+  readonly stream: string
+  readonly retryStream: string
+  readonly members = new Map<string, Member>()
+  readonly deadLetters = new DeadLetterBox()
+  /** Rings when there may be something to fetch. */
+  readonly fetchers = new Bell()
+  /** Rings when `outstanding` may answer differently. */
+  readonly progress = new Bell()
+  /** Grows with every ring of `progress`. */
+  version = 0
+  /** Which version a fiber knew when it asked what is outstanding. */
+  readonly asked = new WeakMap<object, number>()
+  /** Created by a join that nobody has kept: undone with the last of them. */
+  provisional = true
+
+  private readonly entries: Sequence<Stored>
+  private readonly bells: Bells
+  /** Rings when `tend` has something new to do or to wait for. */
+  private readonly tenders: Bell
+  private next: number
+  private behind: Position | undefined
+  private touched = false
+  /** Deliveries of the main log that are not settled, in the order of their ids. */
+  private readonly main = new Set<Tracked>()
+  private readonly returned = new Returned()
+  private readonly retries: Retries
+  /** When those who tend will be back at the latest. */
+  private announced = Infinity
+
+  constructor(
+    names: { readonly subscription: string; readonly stream: string; readonly retryStream: string },
+    entries: Sequence<Stored>,
+    start: Start,
+    bells: Bells,
+    tenders: Bell
+  ) {
+    this.subscription = names.subscription
+    this.stream = names.stream
+    this.retryStream = names.retryStream
+    this.retries = new Retries(names.retryStream)
+    this.entries = entries
+    this.next = start.index
+    this.behind = start.behind
+    this.bells = bells
+    this.tenders = tenders
+  }
+
+  /** Nothing was ever delivered, and nothing waits that is not in the topic's own log. */
+  get isUntouched(): boolean {
+    return !this.touched && this.retries.isUntouched && this.deadLetters.size === 0
+  }
+
+  /** Something changed that may concern a waiter of `progress`. */
+  touch(): void {
+    this.version++
+    this.bells.ring(this.progress)
+  }
+
+  // -----------------------------------------------------------------------------
+  // taking
+  // -----------------------------------------------------------------------------
+
+  /** Whether a fetch would not have to wait. */
+  isReady(): boolean {
+    return this.returned.size > 0 || this.retries.peek() !== undefined || this.nextUnread() !== undefined
+  }
+
+  private nextUnread(): Stored | undefined {
+    if (this.next < this.entries.start) this.next = this.entries.start
+    for (;;) {
+      const stored = this.entries.at(this.next)
+      if (stored === undefined || this.behind === undefined) return stored
+      if (order(stored, this.behind) > 0) this.behind = undefined
+      else this.next++
+    }
+  }
+
+  /** Takes what there is; `undefined` where the consumer has to wait. */
+  take(member: Member, limit: FetchLimit, now: number): Fetched | undefined {
+    const taken: Array<Entry> = []
+    if (limit.alone) {
+      const suspect = this.returned.take(limit.maxAttempts, true)
+      if (suspect !== undefined) taken.push(suspect.deliver(member, now))
+    } else {
+      this.takeMany(member, limit, now, taken)
+    }
+    const suspects = this.returned.hasSuspects(limit.maxAttempts)
+    if (taken.length > 0) this.announce(now + member.visibility)
+    return taken.length > 0 || suspects || limit.alone ? { entries: taken, suspects } : undefined
+  }
+
+  private takeMany(member: Member, limit: FetchLimit, now: number, taken: Array<Entry>): void {
+    const count = Math.max(1, limit.count)
+    let bytes = limit.bytes
+    const fits = (payload: Payload): boolean => {
+      bytes -= payload.raw.length
+      return bytes >= 0 || taken.length === 0
+    }
+    while (taken.length < count) {
+      const tracked = this.returned.peek(limit.maxAttempts, false)
+      if (tracked === undefined) break
+      if (!fits(tracked.payload)) return
+      this.returned.take(limit.maxAttempts, false)
+      taken.push(tracked.deliver(member, now))
+    }
+    while (taken.length < count) {
+      const tracked = this.retries.peek()
+      if (tracked === undefined) break
+      if (!fits(tracked.payload)) return
+      this.retries.take()
+      taken.push(tracked.deliver(member, now))
+    }
+    while (taken.length < count) {
+      const stored = this.nextUnread()
+      if (stored === undefined || !fits(stored.payload)) return
+      this.next++
+      this.touched = true
+      const tracked = new Tracked("main", this.stream, stored, {
+        original: stored,
+        payload: stored.payload,
+        base: 0,
+        firstDelivered: undefined
+      })
+      this.main.add(tracked)
+      taken.push(tracked.deliver(member, now))
+    }
+  }
+
+  // -----------------------------------------------------------------------------
+  // settling
+  // -----------------------------------------------------------------------------
+
+  settle(member: Member, { entry, outcome, repeated }: Settlement, now: number): Settled {
+    if (!isDelivered(entry)) return "lost"
+    const tracked = entry.tracked
+    if (tracked.owner !== member || tracked.delivery !== entry.delivery) {
+      // where nobody holds it, an earlier call of the same worker may have settled it
+      return repeated && tracked.owner === undefined ? "unknown" : "lost"
+    }
+    switch (outcome._tag) {
+      case "Ack":
+        this.finish(tracked)
+        break
+      case "Release":
+        this.giveBack(tracked)
+        break
+      case "Retry":
+        this.schedule(now + Duration.toMillis(outcome.delay), {
+          original: tracked.original,
+          payload: tracked.payload,
+          base: tracked.base + tracked.count,
+          firstDelivered: tracked.firstDelivered
+        })
+        this.finish(tracked)
+        break
+      case "DeadLetter":
+        return { _tag: "DeadLettered", id: this.bury(tracked, outcome, now) }
+    }
+    return "done"
+  }
+
+  private bury(tracked: Tracked, outcome: Outcome & { readonly _tag: "DeadLetter" }, now: number): string {
+    const id = this.deadLetters.add(tracked, outcome, now)
+    this.finish(tracked)
+    return id
+  }
+
+  private finish(tracked: Tracked): void {
+    tracked.disown()
+    tracked.settled = true
+    if (tracked.origin === "main") this.main.delete(tracked)
+    else this.retries.inFlight--
+    this.touch()
+  }
+
+  /** Gives a delivery back, at no cost of an attempt. */
+  giveBack(tracked: Tracked): void {
+    tracked.disown()
+    tracked.count--
+    this.put(tracked)
+  }
+
+  private put(tracked: Tracked): void {
+    this.returned.add(tracked)
+    this.bells.ring(this.fetchers)
+    this.touch()
+  }
+
+  private schedule(due: number, retry: Retry): void {
+    this.retries.schedule(due, retry)
+    this.announce(due)
+  }
+
+  /** Returns those that are not this member's any more. */
+  extend(member: Member, entries: ReadonlyArray<Entry>, now: number): ReadonlyArray<Entry> {
+    return entries.filter((entry) => {
+      if (!isDelivered(entry) || entry.tracked.owner !== member || entry.tracked.delivery !== entry.delivery)
+        return true
+      entry.tracked.leaseFrom = now
+      // to the end: what is held stays in the order in which its leases end
+      member.held.delete(entry.tracked)
+      member.held.add(entry.tracked)
+      return false
+    })
+  }
+
+  // -----------------------------------------------------------------------------
+  // tending
+  // -----------------------------------------------------------------------------
+
+  private announce(at: number): void {
+    if (at >= this.announced) return
+    this.announced = at
+    this.bells.ring(this.tenders)
+  }
+
+  /** A member whose visibility timeout changed: what it holds may fall due earlier. */
+  announceLease(member: Member): void {
+    const first = firstOf(member.held)
+    if (first !== undefined) this.announce(first.leaseFrom + member.visibility)
+  }
+
+  tend(now: number) {
+    const moved = this.retries.moveDue(now, tendBatch)
+    if (moved > 0) this.retriesCame()
+    const { reclaimed, dropped } = this.reclaim(now)
+    const removed = this.removeDead(now)
+    let next = this.retries.nextDue
+    for (const member of this.members.values()) {
+      const first = firstOf(member.held)
+      if (first !== undefined) next = Math.min(next, first.leaseFrom + member.visibility)
+    }
+    this.announced = next
+    const wait = next === Infinity ? Option.none() : Option.some(Duration.millis(Math.max(0, next - now)))
+    return { tended: { moved, reclaimed, removed, next: wait }, dropped }
+  }
+
+  private retriesCame(): void {
+    this.bells.ring(this.fetchers)
+    this.touch()
+  }
+
+  /** Appends to the retry log what no failure has put there. */
+  appendRaw(payload: Payload, now: number): string {
+    const { id } = this.retries.append(payload, now)
+    this.retriesCame()
+    return id
+  }
+
+  private reclaim(now: number): { readonly reclaimed: number; readonly dropped: number } {
+    let reclaimed = 0
+    let dropped = 0
+    for (const member of this.members.values()) {
+      for (const tracked of member.held) {
+        if (tracked.leaseFrom + member.visibility > now || reclaimed + dropped >= tendBatch) break
+        if (tracked.origin === "main" && this.isTrimmed(tracked)) {
+          this.finish(tracked)
+          dropped++
+          continue
+        }
+        const mark = member.marks[tracked.origin]
+        // what was known not to have started costs no attempt
+        if (mark !== undefined && order(tracked, mark) > 0) tracked.count--
+        tracked.disown()
+        this.put(tracked)
+        reclaimed++
+      }
+    }
+    return { reclaimed, dropped }
+  }
+
+  private isTrimmed(tracked: Tracked): boolean {
+    const first = this.entries.at(this.entries.start)
+    return first === undefined || order(tracked, first) < 0
+  }
+
+  private removeDead(now: number): number {
+    let removed = 0
+    for (const member of this.members.values()) {
+      if (member.held.size > 0 || member.waiting > 0) continue
+      if (now - member.lastSeen < Math.max(10 * member.visibility, shortestDeath)) continue
+      this.members.delete(member.name)
+      removed++
+    }
+    return removed
+  }
+
+  // -----------------------------------------------------------------------------
+  // looking
+  // -----------------------------------------------------------------------------
+
+  inspect(): Inspection {
+    this.nextUnread()
+    return {
+      waiting: Option.some(this.entries.end - this.next),
+      pending: this.main.size + this.retries.inFlight,
+      due: this.retries.scheduled + this.retries.unread,
+      deadLetters: this.deadLetters.size
+    }
+  }
+
+  /** What was given back and waits for a consumer; a part of what is pending. */
+  get released(): number {
+    return this.returned.size
+  }
+
+  /** Retries that nobody has moved to the retry log yet. */
+  get scheduled(): number {
+    return this.retries.scheduled
+  }
+
+  outstanding(through: Position, due: "wait" | "ignore", now: number): boolean {
+    return (
+      reaches(this.nextUnread(), through) ||
+      reaches(firstOf(this.main), through) ||
+      this.retries.outstanding(through, due === "wait" ? Infinity : now)
+    )
+  }
+
+  redrive(ids: ReadonlyArray<string>, delay: Duration.Duration, now: number): number {
+    let redriven = 0
+    for (const id of ids) {
+      const letter = this.deadLetters.remove(id)
+      if (letter === undefined) continue
+      redriven++
+      this.schedule(now + Duration.toMillis(delay), {
+        original: letter.original,
+        payload: letter.payload,
+        base: 0,
+        firstDelivered: letter.firstDelivered
+      })
+    }
+    if (redriven > 0) this.touch()
+    return redriven
+  }
+}
+
+const firstOf = <A>(items: ReadonlySet<A>): A | undefined => {
+  for (const item of items) return item
+  return undefined
+}

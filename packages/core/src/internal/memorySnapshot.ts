@@ -1,0 +1,52 @@
+/**
+ * The in-memory logs as plain values, for tests that compare before and after.
+ *
+ * @since 0.1.0
+ */
+import * as Option from "effect/Option"
+import type { GroupSnapshot, LogSnapshot, Snapshot } from "../MemoryTransport.ts"
+import type { Group } from "./memoryGroup.ts"
+import { type Log, partName, type Store } from "./memoryStore.ts"
+
+export const snapshotOf = (store: Store): Snapshot => {
+  const logs = [...store.logs.values()]
+  return {
+    keys: logs.flatMap(keysOf).toSorted(),
+    logs: logs.map(logOf).toSorted((self, that) => compare(self.topic, that.topic) || self.partition - that.partition),
+    watchers: store.watchers
+  }
+}
+
+const compare = (self: string, that: string): number => (self < that ? -1 : self > that ? 1 : 0)
+
+const keysOf = (log: Log): ReadonlyArray<string> => [
+  log.stream,
+  ...[...log.groups.values()].flatMap(({ subscription, retryStream, deadLetters, scheduled }) => [
+    retryStream,
+    ...(scheduled > 0 ? [partName(log.stream, subscription, "due")] : []),
+    ...(deadLetters.size > 0 ? [partName(log.stream, subscription, "deadLetters")] : [])
+  ])
+]
+
+const logOf = (log: Log): LogSnapshot => ({
+  topic: log.address.topic,
+  partition: log.address.partition,
+  length: log.entries.length,
+  lastId: log.ids.last,
+  groups: [...log.groups.values()].map(groupOf).toSorted((self, that) => compare(self.subscription, that.subscription))
+})
+
+const groupOf = (group: Group): GroupSnapshot => {
+  const { waiting, pending, due, deadLetters } = group.inspect()
+  return {
+    subscription: group.subscription,
+    consumers: [...group.members.values()]
+      .map(({ name, held, waiting }) => ({ name, pending: held.size, fetching: waiting }))
+      .toSorted((self, that) => compare(self.name, that.name)),
+    waiting: Option.getOrElse(waiting, () => 0),
+    pending,
+    released: group.released,
+    due,
+    deadLetters
+  }
+}

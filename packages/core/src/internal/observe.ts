@@ -1,0 +1,143 @@
+/** What a subscription tells the world: counters made once, spans only where a tracer listens. */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import type { Message } from "../Message.ts"
+import * as Metrics from "../Metrics.ts"
+import * as Tracing from "../Tracing.ts"
+import type { DeadLetterReason, Group } from "../Transport.ts"
+import type { Handling } from "./handling.ts"
+
+export interface Observer {
+  readonly consumed: (count: number) => void
+  readonly running: (change: number) => void
+  readonly processed: (seconds: number) => void
+  readonly acked: (secondsSincePublished: number) => void
+  readonly retried: () => void
+  readonly deadLettered: (reason: DeadLetterReason) => void
+  readonly dropped: () => void
+  readonly leaseLost: () => void
+  readonly settledTwice: () => void
+  readonly settledUnknown: () => void
+  readonly poison: () => void
+  readonly filtered: () => void
+  readonly released: () => void
+  readonly blockedLoop: () => void
+}
+
+export const make = (group: Group, system: string, context: Context.Context<never>): Observer => {
+  const tags = {
+    "messaging.system": system,
+    "messaging.destination.name": group.topic,
+    "messaging.consumer.group.name": group.subscription
+  }
+  const tagged = <Input, State>(metric: Metric.Metric<Input, State>, more: Record<string, string> = {}) => {
+    const own = Metric.withAttributes(metric, { ...tags, ...more })
+    return (input: Input) => own.updateUnsafe(input, context)
+  }
+  const one = (metric: Metric.Counter<number>) => {
+    const add = tagged(metric)
+    return () => add(1)
+  }
+  const inFlight = Metric.withAttributes(Metrics.inFlight, tags)
+  const dead: Record<DeadLetterReason, (count: number) => void> = {
+    exhausted: tagged(Metrics.deadLetters, { reason: "exhausted" }),
+    notRetryable: tagged(Metrics.deadLetters, { reason: "notRetryable" }),
+    poison: tagged(Metrics.deadLetters, { reason: "poison" }),
+    rejected: tagged(Metrics.deadLetters, { reason: "rejected" })
+  }
+  return {
+    consumed: tagged(Metrics.consumed),
+    running: (change) => inFlight.modifyUnsafe(change, context),
+    processed: tagged(Metrics.processDuration),
+    acked: tagged(Metrics.sojourn),
+    retried: one(Metrics.retries),
+    deadLettered: (reason) => dead[reason](1),
+    dropped: one(Metrics.dropped),
+    leaseLost: one(Metrics.leasesLost),
+    settledTwice: one(Metrics.settledTwice),
+    settledUnknown: one(Metrics.settledUnknown),
+    poison: one(Metrics.poison),
+    filtered: one(Metrics.filtered),
+    released: one(Metrics.released),
+    blockedLoop: one(Metrics.blockedLoop)
+  }
+}
+
+/** A subscription's own context: the span that surrounded subscribing has nothing to do with what is handled. */
+export const ownContext = (context: Context.Context<never>): Context.Context<never> =>
+  Context.omit(Tracer.ParentSpan)(context) as Context.Context<never> // nothing is promised, so nothing is taken away
+
+/** What a handler finds around it: its message's trace, also where no tracer makes a span of it. */
+export const traceContext = (context: Context.Context<never>, message: Message<unknown>): Context.Context<never> => {
+  const producer = Tracing.producer(message)
+  if (Option.isNone(producer)) return context
+  const continued = Context.add(context, Tracer.ParentSpan, producer.value)
+  return message.tracestate === undefined ? continued : Context.add(continued, Tracing.TraceState, message.tracestate)
+}
+
+const links = (handlings: ReadonlyArray<Handling>): Array<Tracer.SpanLink> =>
+  handlings.flatMap(({ message }) =>
+    Option.match(Tracing.producer(message), { onNone: () => [], onSome: (span) => [{ span, attributes: {} }] }))
+
+const shared = (group: Group, system: string, handlings: ReadonlyArray<Handling>) => {
+  const [first] = handlings
+  return {
+    "messaging.system": system,
+    "messaging.destination.name": first?.stream ?? group.topic,
+    "messaging.consumer.group.name": first?.group ?? group.subscription,
+    ...(handlings.length === 1 ? { "messaging.message.id": first?.message.id } : { "messaging.batch.message_count": handlings.length })
+  }
+}
+
+/** `process {topic}` around a handler. */
+export const processSpan = <A, E, R>(
+  handler: Effect.Effect<A, E, R>,
+  at: { readonly group: Group; readonly system: string; readonly relation: "child" | "link" },
+  handlings: ReadonlyArray<Handling>
+): Effect.Effect<A, E, R> => {
+  const linked = at.relation === "link"
+  const options = {
+    kind: "consumer" as const,
+    attributes: {
+      ...shared(at.group, at.system, handlings),
+      "messaging.operation.name": "process",
+      "messaging.operation.type": "process",
+      "messaging.message.body.size": handlings.reduce((sum, { entry }) => sum + entry.size, 0),
+      "messaging.redis.delivery_attempt": handlings[0]?.attempt
+    },
+    ...(linked ? { root: true, links: links(handlings) } : {})
+  }
+  return Effect.useSpan(`process ${at.group.topic}`, options, (span) =>
+    handler.pipe(
+      Effect.withParentSpan(span),
+      Effect.tapCause((cause) => {
+        const error = cause.reasons.find((reason) => reason._tag === "Fail")?.error
+        return Effect.sync(() => span.attribute("error.type", errorType(error)))
+      })
+    ))
+}
+
+const errorType = (error: unknown): string => {
+  if (typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string") return error._tag
+  return error instanceof Error ? error.name : "_OTHER"
+}
+
+/** `settle` around a batch of settlements. */
+export const settleSpan = <A, E, R>(
+  call: Effect.Effect<A, E, R>,
+  at: { readonly group: Group; readonly system: string },
+  handlings: ReadonlyArray<Handling>
+): Effect.Effect<A, E, R> =>
+  Effect.useSpan("settle", {
+    kind: "client",
+    root: true,
+    links: links(handlings),
+    attributes: {
+      ...shared(at.group, at.system, handlings),
+      "messaging.operation.name": "settle",
+      "messaging.operation.type": "settle"
+    }
+  }, () => call)

@@ -1,0 +1,87 @@
+/** What becomes of a delivery, said once: the outcome, the count and the log line of it. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import type { Outcome } from "../Transport.ts"
+import * as failure from "./failure.ts"
+import type { Handling } from "./handling.ts"
+import type { Observer } from "./observe.ts"
+import type { Policy } from "./policy.ts"
+
+export interface Options {
+  readonly policy: Policy
+  readonly observer: Observer
+  readonly context: Context.Context<never>
+  readonly settle: (handling: Handling, outcome: Outcome) => void
+  readonly log: (handling: Handling, line: Effect.Effect<void>) => void
+}
+
+export interface Verdicts {
+  readonly failed: (handling: Handling, cause: Cause.Cause<unknown>) => void
+  readonly poison: (handling: Handling, problem: string) => void
+  /** Its consumers died so often that no attempt is left. */
+  readonly worn: (handling: Handling) => void
+  /** The handler chose the outcome itself. */
+  readonly chosen: (handling: Handling, outcome: Outcome) => void
+  /** What `Delivery.retry` means. It was asked for, so no policy is asked whether it is worth it. */
+  readonly retry: (handling: Handling, after: Duration.Duration | undefined, cause: Cause.Cause<unknown> | undefined) => Outcome
+}
+
+export const make = ({ context, log, observer, policy, settle }: Options): Verdicts => {
+  const random = Context.get(context, Random.Random)
+
+  /** Without dead letters, what would become one is acked, loudly. */
+  const bury = (handling: Handling, letter: Outcome & { readonly _tag: "DeadLetter" }, cause?: Cause.Cause<unknown>) => {
+    const kept = policy.deadLetters
+    const end = kept ? "dead-lettered" : "dropped, as the subscription keeps no dead letters"
+    log(handling, Effect.logError(`message ${end}: ${letter.reason}`, cause ?? letter.cause))
+    if (!kept) observer.dropped()
+    settle(handling, kept ? letter : { _tag: "Ack" })
+  }
+
+  const decide = (handling: Handling, cause: Cause.Cause<unknown>): Outcome => {
+    try {
+      return failure.decide(policy, cause, handling.attempt, random.nextDoubleUnsafe())
+    } catch (thrown) {
+      // a predicate that throws says nothing about the failure: the policy without it decides
+      const both = Cause.combine(cause, Cause.die(thrown))
+      return failure.decide({ ...policy, retryWhile: undefined }, both, handling.attempt, random.nextDoubleUnsafe())
+    }
+  }
+
+  return {
+    failed: (handling, cause) => {
+      if (handling.outcome !== undefined) {
+        log(handling, Effect.logWarning("the handler failed after it had settled, which changes nothing", cause))
+        return
+      }
+      if (policy.ack === "onExit") {
+        log(handling, Effect.logError(`the handler failed; ack "onExit" acks it all the same`, cause))
+        return settle(handling, { _tag: "Ack" })
+      }
+      const outcome = decide(handling, cause)
+      if (outcome._tag === "DeadLetter") return bury(handling, outcome, cause)
+      log(handling, Effect.logWarning("the handler failed; the message will be tried again", cause))
+      settle(handling, outcome)
+    },
+    poison: (handling, problem) => {
+      observer.poison()
+      bury(handling, { _tag: "DeadLetter", reason: "poison", cause: problem, attempts: handling.attempt })
+    },
+    worn: (handling) => {
+      const cause = `its consumer died ${handling.entry.reclaims} times while it held this message`
+      // the attempt that this delivery would be is not made
+      bury(handling, { _tag: "DeadLetter", reason: "exhausted", cause, attempts: handling.attempt - 1 })
+    },
+    chosen: (handling, outcome) =>
+      outcome._tag === "DeadLetter" ? bury(handling, outcome) : settle(handling, outcome),
+    retry: ({ attempt }, after, cause) => {
+      const delay = after ?? RetryPolicy.delay(policy.retry, attempt, random.nextDoubleUnsafe())
+      const why = cause === undefined ? "the handler asked for a retry" : failure.describe(cause)
+      return failure.retryOrExhausted(policy, attempt, delay, why)
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/** What was taken and has not started, oldest first. */
+import type { Handling } from "./handling.ts"
+import type { Origin } from "./marks.ts"
+
+export class Waiting implements Iterable<Handling> {
+  private items: Array<Handling> = []
+  private head = 0
+  readonly counts: Record<Origin, number> = { main: 0, retry: 0 }
+
+  get size(): number {
+    return this.items.length - this.head
+  }
+  get first(): Handling | undefined {
+    return this.items[this.head]
+  }
+  push(handling: Handling): void {
+    this.items.push(handling)
+    this.counts[handling.entry.origin] += 1
+  }
+  shift(): Handling | undefined {
+    const handling = this.first
+    if (handling === undefined) return undefined
+    this.head += 1
+    this.counts[handling.entry.origin] -= 1
+    // what was shifted is dropped now and then, so that neither memory nor a shift grows with what has passed
+    if (this.head > 1024 && this.head * 2 > this.items.length) {
+      this.items = this.items.slice(this.head)
+      this.head = 0
+    }
+    return handling
+  }
+  /** Takes out what satisfies the predicate. */
+  remove(predicate: (handling: Handling) => boolean): ReadonlyArray<Handling> {
+    const removed: Array<Handling> = []
+    const kept: Array<Handling> = []
+    for (const handling of this) (predicate(handling) ? removed : kept).push(handling)
+    this.items = kept
+    this.head = 0
+    for (const { entry } of removed) this.counts[entry.origin] -= 1
+    return removed
+  }
+  *[Symbol.iterator](): Iterator<Handling> {
+    for (let at = this.head; at < this.items.length; at++) {
+      const handling = this.items[at]
+      if (handling !== undefined) yield handling
+    }
+  }
+}

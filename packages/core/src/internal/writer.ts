@@ -1,0 +1,39 @@
+/** What publishing needs: what a topic knows of it, and what a publisher may say. */
+import type * as Duration from "effect/Duration"
+import type * as Exit from "effect/Exit"
+import type * as Schema from "effect/Schema"
+
+/** The key of what a topic knows for publishing. */
+export const WriterId: unique symbol = Symbol.for("~@clutch/core/Topic")
+
+/**
+ * What a topic knows for publishing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Writer {
+  readonly encode: (data: unknown) => Exit.Exit<unknown, Schema.SchemaError>
+  readonly key: ((data: unknown) => string) | undefined
+  readonly maxLength: number | undefined
+  readonly maxAge: Duration.Input | undefined
+}
+
+/**
+ * What a publisher may say beside the data.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface PublishOptions {
+  /** CloudEvents `id`. Default: the entry's id in the log. Refused for more than one message at once. */
+  readonly id?: string | undefined
+  /** CloudEvents `source`. Default: `/{namespace}/{topic}`. */
+  readonly source?: string | undefined
+  /** CloudEvents `subject`. Default: none. */
+  readonly subject?: string | undefined
+  /** Texts of the application's own. Default: none. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** How long to wait in an outage before failing with reason `Unavailable`. Default 10 seconds; 0 fails at once. */
+  readonly timeout?: Duration.Input | undefined
+}

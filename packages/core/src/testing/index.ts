@@ -1,0 +1,22 @@
+/**
+ * For tests of your own: the in-memory log under virtual time.
+ *
+ * @since 0.1.0
+ */
+import * as Layer from "effect/Layer"
+import { DrainAtOnce } from "../internal/drain.ts"
+import * as MemoryTransport from "../MemoryTransport.ts"
+import type { Reclaimer } from "../Reclaimer.ts"
+import type { Transport } from "../Transport.ts"
+
+/**
+ * `MemoryTransport.layer` for tests under `TestClock`: a scope that closes does not wait for virtual time, which nobody
+ * moves any more; handlers in flight are released at once.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerTest: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Layer.merge(
+  MemoryTransport.layer,
+  /* @__PURE__ */ Layer.succeed(DrainAtOnce, true)
+)
