@@ -111,6 +111,11 @@ describe("CloudEvent", () => {
     assert.strictEqual(read.data, "warm")
   })
 
+  it("an extension whose name is longer than the 20 characters that are only advised is not lost", () => {
+    const event = { ...foreign, averylongextensionattributename: "v" }
+    assert.deepStrictEqual(Result.getOrThrow(decodeText(event)).headers, { averylongextensionattributename: "v" })
+  })
+
   it("a foreign event's time keeps its moment, whatever its offset", () => {
     const read = Result.getOrThrow(decodeText({ ...foreign, time: "2018-04-05T19:31:00+02:00" }))
     assert.strictEqual(DateTime.toEpochMillis(read.time), Date.parse("2018-04-05T17:31:00Z"))

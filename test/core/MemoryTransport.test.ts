@@ -327,6 +327,25 @@ describe("MemoryTransport", () => {
     )
 
     it.effect(
+      "undone, leaves what others are about to join",
+      given(function* () {
+        const scopes = [yield* Scope.make(), yield* Scope.make(), yield* Scope.make()] as const
+        yield* Scope.provide(joinOnly(), scopes[0])
+        yield* Scope.provide(joinOnly({ consumer: "second" }), scopes[1])
+        yield* Scope.provide(joinOnly({ group: shipping }), scopes[2])
+        yield* Scope.close(scopes[0], Exit.void)
+        const groups = Effect.map(MemoryTransport.snapshot, ({ logs }) =>
+          logs.map((log) => log.groups.map((group) => group.subscription))
+        )
+        assert.deepStrictEqual(yield* groups, [["billing", "shipping"]])
+        yield* Scope.close(scopes[1], Exit.void)
+        assert.deepStrictEqual(yield* groups, [["shipping"]])
+        yield* Scope.close(scopes[2], Exit.void)
+        assert.deepStrictEqual(yield* groups, [])
+      })
+    )
+
+    it.effect(
       "undone by several who joined together, in any order, leaves nothing behind",
       given(function* () {
         const before = yield* MemoryTransport.snapshot
@@ -699,6 +718,19 @@ describe("MemoryTransport", () => {
     )
 
     it.effect(
+      "moves those that are due at the same time in the order of their failures",
+      given(function* () {
+        const consumer = yield* join()
+        const failed = Array.from({ length: 50 }, (_, at) => `${at}`)
+        yield* publish("0", ...failed.slice(1))
+        for (const entry of yield* take(consumer)) yield* settle(consumer, entry, retry("1 second"))
+        yield* TestClock.adjust("1 second")
+        yield* tend
+        assert.deepStrictEqual(datas(yield* take(consumer)), failed)
+      })
+    )
+
+    it.effect(
       "bounds the work of a call, and says that more is left",
       given(function* () {
         const consumer = yield* join()
@@ -834,7 +866,12 @@ describe("MemoryTransport", () => {
         yield* publish("1")
         yield* take(first)
         yield* first.mark("main", "0-0")
+        yield* tend
+        let calls = 0
+        yield* Transport.use((transport) => transport.watch(orders, () => calls++))
         const second = yield* join({ consumer: "same", visibilityTimeout: Duration.seconds(5) })
+        yield* TestClock.adjust(0)
+        assert.strictEqual(calls, 1)
         assert.deepStrictEqual(yield* nextTending, Option.some(5_000))
         yield* TestClock.adjust("5 seconds")
         assert.strictEqual((yield* tend).reclaimed, 1)
@@ -986,6 +1023,22 @@ describe("MemoryTransport", () => {
         assert.strictEqual((yield* tend).removed, 1)
       })
     )
+
+    it.effect(
+      "are kept while more of theirs is pending than one call of tend takes",
+      given(function* () {
+        const dead = yield* join()
+        yield* publish("0", ...Array.from({ length: 1_999 }, (_, at) => `${at + 1}`))
+        yield* take(dead, { count: 2_000 })
+        yield* TestClock.adjust("1 hour")
+        const first = yield* tend
+        assert.isBelow(first.reclaimed, 2_000)
+        assert.deepStrictEqual([first.removed, first.next], [0, Option.some(Duration.zero)])
+        const second = yield* tend
+        assert.strictEqual(first.reclaimed + second.reclaimed, 2_000)
+        assert.deepStrictEqual([second.removed, second.next], [1, Option.none()])
+      })
+    )
   })
 
   describe("watching", () => {
@@ -1118,27 +1171,38 @@ describe("MemoryTransport", () => {
     )
 
     it.effect(
-      "finds the least of many retries, also after most of them are settled",
+      "finds the least of many retries that come and go in any order",
       given(function* () {
         const consumer = yield* join()
-        const { ids } = yield* publish("0", ...Array.from({ length: 999 }, (_, at) => `${at + 1}`))
-        const entries = yield* take(consumer, { count: 1_000 })
-        for (const entry of entries) {
-          yield* settle(
-            consumer,
-            entry,
-            retry(entry === entries[0] ? "1 hour" : Duration.millis(Number(dataOf(entry)) % 7))
-          )
+        const ids: Array<string> = []
+        const unsettled = new Set<string>()
+        let seed = 1
+        const random = (below: number) => {
+          seed = (seed * 48_271) % 2_147_483_647
+          return seed % below
         }
-        yield* TestClock.adjust(7)
-        yield* tend
-        for (const entry of yield* take(consumer, { count: 1_000 })) yield* settle(consumer, entry, ack)
-        assert.isTrue(yield* outstanding(ids[999] ?? ""))
-        assert.isFalse(yield* outstanding(ids[999] ?? "", "ignore"))
-        yield* TestClock.adjust("1 hour")
-        yield* tend
-        yield* settle(consumer, yield* takeOne(consumer), ack)
-        assert.isFalse(yield* outstanding(ids[999] ?? ""))
+        for (let round = 0; round < 150; round++) {
+          const published = (yield* publish("", ...Array.from({ length: 9 }, () => ""))).ids
+          ids.push(...published)
+          for (const id of published) unsettled.add(id)
+          const entries = (yield* take(consumer)).map((entry) => ({ entry, turn: random(1_000) }))
+          for (const { entry } of entries.toSorted((a, b) => a.turn - b.turn)) {
+            if (random(3) === 0) {
+              yield* settle(consumer, entry, ack)
+              unsettled.delete(entry.originalId)
+            } else yield* settle(consumer, entry, retry(Duration.millis(random(10))))
+          }
+          for (const due of ["wait", "ignore"] as const) {
+            const answer = Effect.map(inspect, (numbers) => due === "wait" || numbers.due === 0)
+            if (!(yield* answer)) continue
+            const least = ids.findIndex((id) => unsettled.has(id))
+            if (least > 0) assert.isFalse(yield* outstanding(ids[least - 1] ?? "", due))
+            if (least >= 0) assert.isTrue(yield* outstanding(ids[least] ?? "", due))
+          }
+          yield* TestClock.adjust(random(8))
+          yield* tend
+        }
+        assert.isAbove(unsettled.size, 0)
       })
     )
 
@@ -1297,6 +1361,21 @@ describe("MemoryTransport", () => {
           Array.from({ length: 200 }, (_, at) => `${at}`)
         )
         assert.strictEqual(yield* deadLetters.count(billing), 0)
+      })
+    )
+
+    it.effect(
+      "are read by pages behind an id, which may be gone",
+      given(function* () {
+        yield* die("0", "1", "2", "3", "4")
+        const { deadLetters } = yield* Transport
+        const page = (after: string | undefined) =>
+          Effect.map(deadLetters.page(billing, { after, limit: 2 }), (page) => page.map(({ id }) => id))
+        assert.deepStrictEqual(yield* page(undefined), ["0-1", "0-2"])
+        yield* deadLetters.discard(billing, ["0-2", "0-3"])
+        assert.deepStrictEqual(yield* page("0-1"), ["0-4", "0-5"])
+        assert.deepStrictEqual(yield* page("0-2"), ["0-4", "0-5"])
+        assert.deepStrictEqual(yield* page("0-5"), [])
       })
     )
 

@@ -47,8 +47,10 @@ export const run = <const S extends ReadonlyArray<Subscription.Any>>(
   SubscribeError | SubscriptionFailed,
   Transport | Reclaimer | Subscription.Services<S[number]>
 > =>
-  Effect.scoped(Effect.gen(function*() {
-    const started = yield* start(name, subscriptions)
-    yield* Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
-    return yield* Effect.never
-  }))
+  Effect.scoped(
+    Effect.gen(function* () {
+      const started = yield* start(name, subscriptions)
+      yield* Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
+      return yield* Effect.never
+    })
+  )

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Message } from "./Message.ts"
+import type { DataCodec } from "./Source.ts"
 
 const Core = Schema.Struct({
   specversion: Schema.Literal("1.0"),
@@ -50,9 +51,9 @@ export type CloudEvent = { readonly [attribute: string]: unknown }
  * @category encoding
  * @since 0.1.0
  */
-export const encode = <S extends Schema.Codec<any, any, never, never>>( // any: as in Schema.Codec's own uses
+export const encode = <S extends DataCodec>(
   schema: S
-): (message: Message<S["Type"]>) => Result.Result<CloudEvent, Schema.SchemaError> => {
+): ((message: Message<S["Type"]>) => Result.Result<CloudEvent, Schema.SchemaError>) => {
   const encodeData = Schema.encodeUnknownExit(Schema.toCodecJson(schema))
   return (message) => {
     const data = encodeData(message.data)
@@ -84,18 +85,25 @@ export const encode = <S extends Schema.Codec<any, any, never, never>>( // any: 
  * @category decoding
  * @since 0.1.0
  */
-export const decode = <S extends Schema.Codec<any, any, never, never>>( // any: as in Schema.Codec's own uses
+export const decode = <S extends DataCodec>(
   schema: S
-): (event: unknown) => Result.Result<Message<S["Type"]>, Schema.SchemaError> => {
+): ((event: unknown) => Result.Result<Message<S["Type"]>, Schema.SchemaError>) => {
   const decodeData = Schema.decodeUnknownExit(Schema.toCodecJson(schema))
   return (event) => {
     const core = decodeCore(event)
     if (Exit.isFailure(core)) return failure(core)
     const data = decodeData(core.value.data)
     if (Exit.isFailure(data)) return failure(data)
-    const { clutchheaders, datacontenttype: _json, data: _encoded, specversion: _version, time, ...attributes } = core.value
+    const {
+      clutchheaders,
+      datacontenttype: _json,
+      data: _encoded,
+      specversion: _version,
+      time,
+      ...attributes
+    } = core.value
     const extensions = Object.entries(event as CloudEvent) // decodeCore has shown that it is an object
-      .filter(([name, value]) => isExtensionName(name) && value !== null)
+      .filter(([name, value]) => !known.has(name) && value !== null)
       .map(([name, value]) => [name, typeof value === "string" ? value : JSON.stringify(value)] as const)
     return Result.succeed({
       ...attributes,
@@ -106,7 +114,7 @@ export const decode = <S extends Schema.Codec<any, any, never, never>>( // any: 
   }
 }
 
-const optional = (name: string, value: string | undefined) => value === undefined ? {} : { [name]: value }
+const optional = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value })
 
 const failure = (exit: Exit.Failure<unknown, Schema.SchemaError>) =>
   Option.match(Exit.findErrorOption(exit), {

@@ -7,13 +7,14 @@
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.ts"
 import { InvalidOption, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
+import * as durations from "./internal/durations.ts"
 import { type DeadLetter, letter } from "./internal/letter.ts"
 import { type Group, Transport } from "./Transport.ts"
 
@@ -30,12 +31,16 @@ const pageSize = 100
  * @since 0.1.0
  */
 export const list = <A>(self: Address<A>): Stream.Stream<DeadLetter<A>, TransportError, Transport> =>
-  Stream.unwrap(Effect.map(located(self), ({ group, transport }) =>
-    Stream.paginate<string | undefined, DeadLetter<A>, TransportError>(undefined, (after) =>
-      Effect.map(transport.deadLetters.page(group, { after, limit: pageSize }), (page) => [
-        page.map((entry) => letter(self.source, transport.namespace, entry)),
-        page.length < pageSize ? Option.none() : Option.some(page.at(-1)?.id)
-      ]))))
+  Stream.unwrap(
+    Effect.map(located(self), ({ group, transport }) =>
+      Stream.paginate<string | undefined, DeadLetter<A>, TransportError>(undefined, (after) =>
+        Effect.map(transport.deadLetters.page(group, { after, limit: pageSize }), (page) => [
+          page.map((entry) => letter(self.source, transport.namespace, entry)),
+          page.length < pageSize ? Option.none() : Option.some(page.at(-1)?.id)
+        ])
+      )
+    )
+  )
 
 /**
  * One dead letter; none where there is none of that id.
@@ -48,7 +53,11 @@ export const get = <A>(
   id: string
 ): Effect.Effect<Option.Option<DeadLetter<A>>, TransportError, Transport> =>
   Effect.flatMap(located(self), ({ group, transport }) =>
-    Effect.map(transport.deadLetters.get(group, id), Option.map((entry) => letter(self.source, transport.namespace, entry))))
+    Effect.map(
+      transport.deadLetters.get(group, id),
+      Option.map((entry) => letter(self.source, transport.namespace, entry))
+    )
+  )
 
 /**
  * How many there are.
@@ -85,14 +94,14 @@ export const redrive = <A>(
     readonly delay?: Duration.Input | undefined
   } = {}
 ): Effect.Effect<number, TransportError, Transport> => {
-  const delay = Duration.fromInput(selection.delay ?? 0)
-  return Option.isNone(delay) || !Duration.isFinite(delay.value) || Duration.isNegative(delay.value)
+  const delay = durations.finite(selection.delay ?? 0)
+  return Option.isNone(delay)
     ? Effect.fail(
-      new TransportError({
-        operation: "redrive",
-        reason: new InvalidOption({ option: "delay", problem: "give a finite duration from 0" })
-      })
-    )
+        new TransportError({
+          operation: "redrive",
+          reason: new InvalidOption({ option: "delay", problem: "give a finite duration from 0" })
+        })
+      )
     : each(self, selection, (ids, { group, transport }) => transport.deadLetters.redrive(group, ids, delay.value))
 }
 
@@ -108,7 +117,8 @@ export const discard = <A>(
 ): Effect.Effect<number, TransportError, Transport> =>
   Effect.tap(
     each(self, selection === "all" ? {} : selection, (ids, { group, transport }) =>
-      transport.deadLetters.discard(group, ids)),
+      transport.deadLetters.discard(group, ids)
+    ),
     (discarded) =>
       Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
         Effect.annotateLogs({ topic: self.source.topic, subscription: self.name })
@@ -121,7 +131,7 @@ interface Located {
 }
 
 const located = (self: Address): Effect.Effect<Located, TransportError, Transport> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const group = yield* address.group(self, "deadLetters")
     return { group, transport: yield* Transport }
   })
@@ -131,7 +141,7 @@ const each = <A>(
   selection: Selection<A>,
   move: (ids: ReadonlyArray<string>, at: Located) => Effect.Effect<number, TransportError>
 ): Effect.Effect<number, TransportError, Transport> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const at = yield* located(self)
     const { where } = selection
     const wanted = selection.ids === undefined ? undefined : new Set(selection.ids)

@@ -8,7 +8,8 @@
  * @since 0.1.0
  */
 import * as Data from "effect/Data"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 // -----------------------------------------------------------------------------
@@ -274,7 +275,12 @@ export class Unsettled extends Schema.TaggedError<Unsettled>()("Unsettled", {}) 
 export class RetryAfter extends Data.TaggedError("RetryAfter")<{
   readonly delay: Duration.Input
   readonly cause?: unknown
-}> {}
+}> {
+  override get message() {
+    const delay = Duration.fromInput(this.delay)
+    return `try again after ${Option.isSome(delay) ? Duration.format(delay.value) : "the usual delay"}`
+  }
+}
 
 /**
  * Raised by any handler: retrying is pointless. The message is dead-lettered at once, with reason `notRetryable`.
@@ -285,4 +291,8 @@ export class RetryAfter extends Data.TaggedError("RetryAfter")<{
 export class DoNotRetry extends Data.TaggedError("DoNotRetry")<{
   readonly reason: string
   readonly cause?: unknown
-}> {}
+}> {
+  override get message() {
+    return this.reason
+  }
+}

@@ -78,7 +78,7 @@ const isTagged = (json: unknown): json is { readonly _tag: string } =>
  * @category getters
  * @since 0.1.0
  */
-export const typeOf = (topic: string, json: unknown): string => isTagged(json) ? json._tag : topic
+export const typeOf = (topic: string, json: unknown): string => (isTagged(json) ? json._tag : topic)
 
 /**
  * The message of a stored entry: what is derived, overlaid with its attributes. `json` is its data as JSON, not decoded.

@@ -24,13 +24,18 @@ export const processDuration = /* @__PURE__ */ histogram("messaging.process.dura
 /** From publishing to the ack, retries included, in seconds by the consumer's clock. @category metrics @since 0.1.0 */
 export const sojourn = /* @__PURE__ */ histogram("clutch.message.sojourn", "Time from publishing a message to its ack")
 /** Handlers running now. @category metrics @since 0.1.0 */
-export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_flight", { description: "Handlers running now" })
+export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_flight", {
+  description: "Handlers running now"
+})
 /** Failures scheduled for another attempt. @category metrics @since 0.1.0 */
 export const retries = /* @__PURE__ */ counter("clutch.deliveries.retried", "Failures scheduled for another attempt")
 /** Messages dead-lettered, tagged with `reason`. @category metrics @since 0.1.0 */
 export const deadLetters = /* @__PURE__ */ counter("clutch.deliveries.dead_lettered", "Messages dead-lettered")
 /** Exhausted or undecodable messages acked because the subscription keeps no dead letters. @category metrics @since 0.1.0 */
-export const dropped = /* @__PURE__ */ counter("clutch.deliveries.dropped", "Failed messages acked without a dead letter")
+export const dropped = /* @__PURE__ */ counter(
+  "clutch.deliveries.dropped",
+  "Failed messages acked without a dead letter"
+)
 /** Deliveries taken from consumers that died. @category metrics @since 0.1.0 */
 export const reclaimed = /* @__PURE__ */ counter("clutch.deliveries.reclaimed", "Deliveries taken from dead consumers")
 /** Settlements refused because another consumer owned the delivery. @category metrics @since 0.1.0 */

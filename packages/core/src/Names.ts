@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Inspectable from "effect/Inspectable"
 import { InvalidName } from "./Errors.ts"
 
 /** The last parts of the keys that are derived from a name; a name that ends in one would chain. */
@@ -35,7 +36,10 @@ const broken = (name: unknown): string | undefined => {
  * @category getters
  * @since 0.1.0
  */
-export const invalid = (kind: "namespace" | "topic" | "subscription" | "consumer", name: string): InvalidName | undefined => {
+export const invalid = (
+  kind: "namespace" | "topic" | "subscription" | "consumer",
+  name: string
+): InvalidName | undefined => {
   const rule = broken(name)
-  return rule === undefined ? undefined : new InvalidName({ kind, name: String(name), rule })
+  return rule === undefined ? undefined : new InvalidName({ kind, name: Inspectable.toStringUnknown(name), rule })
 }

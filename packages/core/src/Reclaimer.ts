@@ -39,10 +39,13 @@ interface Ward {
  * @category services
  * @since 0.1.0
  */
-export class Reclaimer extends Context.Service<Reclaimer, {
-  /** Looks after a group until the scope closes. */
-  readonly register: (group: Group) => Effect.Effect<void, TransportError, Scope.Scope>
-}>()("@clutch/core/Reclaimer") {
+export class Reclaimer extends Context.Service<
+  Reclaimer,
+  {
+    /** Looks after a group until the scope closes. */
+    readonly register: (group: Group) => Effect.Effect<void, TransportError, Scope.Scope>
+  }
+>()("@clutch/core/Reclaimer") {
   /**
    * Reclaims in this process.
    *
@@ -50,13 +53,13 @@ export class Reclaimer extends Context.Service<Reclaimer, {
    */
   static readonly layer: Layer.Layer<Reclaimer, never, Transport> = /* @__PURE__ */ Layer.effect(
     Reclaimer,
-    /* @__PURE__ */ Effect.gen(function*() {
+    /* @__PURE__ */ Effect.gen(function* () {
       const transport = yield* Transport
       const wards = new Set<Ward>()
       const changed = Latch.makeUnsafe(false)
 
       const tend = (ward: Ward) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           // cleared before looking: a change while the log is asked brings another look
           ward.next = undefined
           const tended = yield* Effect.exit(transport.tend(ward.group))
@@ -77,7 +80,7 @@ export class Reclaimer extends Context.Service<Reclaimer, {
           }
         }).pipe(Effect.annotateLogs({ topic: ward.group.topic, subscription: ward.group.subscription }))
 
-      const round = Effect.gen(function*() {
+      const round = Effect.gen(function* () {
         changed.closeUnsafe()
         const now = yield* Clock.currentTimeMillis
         const due = [...wards].filter(({ next }) => next !== undefined && next <= now)
@@ -91,7 +94,7 @@ export class Reclaimer extends Context.Service<Reclaimer, {
 
       return Reclaimer.of({
         register: (group) =>
-          Effect.gen(function*() {
+          Effect.gen(function* () {
             const ward = yield* Effect.acquireRelease(
               Effect.sync((): Ward => {
                 const ward: Ward = { group, health: Health.make(), next: undefined, failures: 0 }
@@ -116,10 +119,9 @@ export class Reclaimer extends Context.Service<Reclaimer, {
    *
    * @category layers
    */
-  static readonly layerElsewhere: Layer.Layer<Reclaimer> = /* @__PURE__ */ Layer.succeed(
-    Reclaimer,
-    { register: () => Effect.void }
-  )
+  static readonly layerElsewhere: Layer.Layer<Reclaimer> = /* @__PURE__ */ Layer.succeed(Reclaimer, {
+    register: () => Effect.void
+  })
 
   /**
    * Reclaims for subscriptions that run in other processes; needs no handler. Fails where a name is refused or the log
@@ -130,13 +132,16 @@ export class Reclaimer extends Context.Service<Reclaimer, {
   static readonly watch = (
     subscriptions: ReadonlyArray<Address>
   ): Layer.Layer<never, SubscribeError, Transport | Reclaimer> =>
-    Layer.effectDiscard(Effect.forEach(subscriptions, (subscription) =>
-      Effect.gen(function*() {
-        const reclaimer = yield* Reclaimer
-        const fail = subscribeError(subscription.source.topic, subscription.name)
-        const group = yield* Effect.fromResult(Result.mapError(address.check(subscription), fail))
-        yield* Effect.mapError(reclaimer.register(group), (error) => fail(error.reason))
-      })))
+    Layer.effectDiscard(
+      Effect.forEach(subscriptions, (subscription) =>
+        Effect.gen(function* () {
+          const reclaimer = yield* Reclaimer
+          const fail = subscribeError(subscription.source.topic, subscription.name)
+          const group = yield* Effect.fromResult(Result.mapError(address.check(subscription), fail))
+          yield* Effect.mapError(reclaimer.register(group), (error) => fail(error.reason))
+        })
+      )
+    )
 }
 
 const soonest = (ward: Ward, at: number) => {

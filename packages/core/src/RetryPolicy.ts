@@ -7,9 +7,11 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
+import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { InvalidOption } from "./Errors.ts"
+import * as durations from "./internal/durations.ts"
 
 /**
  * A checked policy.
@@ -45,10 +47,9 @@ export interface Options {
   readonly jitter?: number | undefined
 }
 
-const bad = (option: string, problem: string) => Result.fail(new InvalidOption({ option: `retry.${option}`, problem }))
+const known: ReadonlySet<string> = new Set<keyof Options>(["maxRetries", "base", "factor", "maxDelay", "jitter"])
 
-const duration = (input: Duration.Input): Option.Option<Duration.Duration> =>
-  Option.filter(Duration.fromInput(input), (value) => Duration.isFinite(value) && !Duration.isNegative(value))
+const bad = (option: string, problem: string) => Result.fail(new InvalidOption({ option: `retry.${option}`, problem }))
 
 /**
  * Checks the options and fills in the defaults. Fails with the option that makes no sense, and the fix.
@@ -57,6 +58,9 @@ const duration = (input: Duration.Input): Option.Option<Duration.Duration> =>
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Result.Result<RetryPolicy, InvalidOption> => {
+  for (const option of Object.keys(options)) {
+    if (!known.has(option)) return bad(option, "there is no such option: remove it, or check its spelling")
+  }
   const { factor = 2, jitter = 0.2, maxRetries = 5 } = options
   if (maxRetries !== "unlimited" && !(Number.isSafeInteger(maxRetries) && maxRetries >= 0)) {
     return bad("maxRetries", `${String(maxRetries)} is no count: give a whole number from 0, or "unlimited"`)
@@ -65,10 +69,12 @@ export const make = (options: Options = {}): Result.Result<RetryPolicy, InvalidO
     return bad("factor", `${String(factor)} would shorten the delays: give a number from 1`)
   }
   if (!(jitter >= 0 && jitter <= 1)) return bad("jitter", `${String(jitter)} is no share: give a number from 0 to 1`)
-  const base = duration(options.base ?? "1 second")
-  if (Option.isNone(base)) return bad("base", `${String(options.base)} is no finite duration from 0`)
-  const maxDelay = duration(options.maxDelay ?? "15 minutes")
-  if (Option.isNone(maxDelay)) return bad("maxDelay", `${String(options.maxDelay)} is no finite duration from 0`)
+  const base = durations.finite(options.base ?? "1 second")
+  if (Option.isNone(base))
+    return bad("base", `${Inspectable.toStringUnknown(options.base)} is no finite duration from 0`)
+  const maxDelay = durations.finite(options.maxDelay ?? "15 minutes")
+  if (Option.isNone(maxDelay))
+    return bad("maxDelay", `${Inspectable.toStringUnknown(options.maxDelay)} is no finite duration from 0`)
   return Result.succeed({
     maxRetries: maxRetries === "unlimited" ? Number.POSITIVE_INFINITY : maxRetries,
     base: base.value,
@@ -87,7 +93,9 @@ export const make = (options: Options = {}): Result.Result<RetryPolicy, InvalidO
  */
 export const delay = (self: RetryPolicy, attempt: number, random: number): Duration.Duration => {
   const base = Duration.toMillis(self.base)
+  // attempts beyond count change nothing: the power is infinite long before, or 1 for ever
+  const power = self.factor ** Math.min(Math.max(0, attempt - 1), Number.MAX_SAFE_INTEGER)
   // a base of 0 stays 0, also where the power is infinite
-  const grown = base === 0 ? 0 : base * self.factor ** Math.max(0, attempt - 1)
+  const grown = base === 0 ? 0 : base * power
   return Duration.millis(Math.min(grown * (1 + self.jitter * random), Duration.toMillis(self.maxDelay)))
 }

@@ -36,3 +36,12 @@ export interface Source<out A> {
   readonly _A: (_: never) => A
   readonly [TypeId]: Reader
 }
+
+/**
+ * A schema that a topic's data may have: of any type, and without services, since decoding is the hot path.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+// oxlint-disable-next-line typescript/no-explicit-any -- variance: no other type stands for every Type and Encoded
+export type DataCodec = Schema.Codec<any, any, never, never>

@@ -116,7 +116,9 @@ export interface Common {
  * @category models
  * @since 0.1.0
  */
-export type OnDead<A, R> = ((letter: DeadLetters.DeadLetter<NoInfer<A>>) => Effect.Effect<unknown, unknown, R>) | undefined
+export type OnDead<A, R> =
+  | ((letter: DeadLetters.DeadLetter<NoInfer<A>>) => Effect.Effect<unknown, unknown, R>)
+  | undefined
 
 /**
  * When a delivery is acked.
@@ -155,10 +157,10 @@ export interface Emptying extends Common {
   /** Whether undecodable messages are kept. Default true. */
   readonly deadLetters?: boolean | undefined
   readonly retry?:
-    | Illegal<"ack \"onExit\" and \"onReceive\" ack failures too, so nothing is left to retry: remove retry, or use ack \"onSuccess\"">
+    | Illegal<'ack "onExit" and "onReceive" ack failures too, so nothing is left to retry: remove retry, or use ack "onSuccess"'>
     | undefined
   readonly onDeadLetter?:
-    | Illegal<"ack \"onExit\" and \"onReceive\" never dead-letter a failure: remove onDeadLetter, or use ack \"onSuccess\"">
+    | Illegal<'ack "onExit" and "onReceive" never dead-letter a failure: remove onDeadLetter, or use ack "onSuccess"'>
     | undefined
 }
 
@@ -302,25 +304,27 @@ export const stream = <A>(
   source: Source<A>,
   options?: Common & { readonly retry?: Retry<never> | undefined }
 ): Stream.Stream<Delivered<A>, SubscribeError, Transport | Reclaimer> =>
-  Stream.unwrap(Effect.gen(function*() {
-    const scope = yield* Effect.scope
-    const queue = yield* Queue.unbounded<Delivered<A>, SubscribeError>()
-    const handler = (handling: Handling) =>
-      Effect.callback<void>((resume) => {
-        handling.onOutcome = () => resume(Effect.void)
-        Queue.offerUnsafe(queue, handling as Delivered<unknown> as Delivered<A>) // decoded by this source
-      })
-    const definition: Definition = {
-      name,
-      source,
-      kind: "stream",
-      handler: ([handling]) => handler(handling),
-      options: { ...options, ack: "manual", concurrency: options?.concurrency ?? options?.prefetch ?? 16 }
-    }
-    const [started] = yield* Scope.provide(subscribeAll([definition]), scope)
-    const died = started === undefined ? Effect.never : started.running.join
-    return Stream.fromQueue(queue).pipe(Stream.interruptWhen(Effect.orDie(died)))
-  }))
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const queue = yield* Queue.unbounded<Delivered<A>, SubscribeError>()
+      const handler = (handling: Handling) =>
+        Effect.callback<void>((resume) => {
+          handling.onOutcome = () => resume(Effect.void)
+          Queue.offerUnsafe(queue, handling as Delivered<unknown> as Delivered<A>) // decoded by this source
+        })
+      const definition: Definition = {
+        name,
+        source,
+        kind: "stream",
+        handler: ([handling]) => handler(handling),
+        options: { ...options, ack: "manual", concurrency: options?.concurrency ?? options?.prefetch ?? 16 }
+      }
+      const [started] = yield* Scope.provide(subscribeAll([definition]), scope)
+      const died = started === undefined ? Effect.never : started.running.join
+      return Stream.fromQueue(queue).pipe(Stream.interruptWhen(Effect.orDie(died)))
+    })
+  )
 
 /**
  * A subscription's address, from its name and topic.
@@ -386,7 +390,7 @@ export interface Stats {
 export const subscribe = <A, E, R>(
   self: Subscription<A, E, R>
 ): Effect.Effect<Handle, SubscribeError, Transport | Reclaimer | R | Scope.Scope> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const transport = yield* Transport
     const [started] = yield* subscribeAll([definitionOf(self)])
     if (started === undefined) return yield* Effect.die("one subscription was asked for")
@@ -427,7 +431,7 @@ export const layer = <A, E, R>(
  * @since 0.1.0
  */
 export const stats = (self: Address): Effect.Effect<Stats, TransportError, Transport> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const group = yield* address_.group(self, "stats")
     const transport = yield* Transport
     const inspection = yield* transport.inspect(group)

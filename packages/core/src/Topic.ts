@@ -16,7 +16,7 @@ import type { PublishError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
-import { type Reader, type Source, TypeId } from "./Source.ts"
+import { type DataCodec, type Reader, type Source, TypeId } from "./Source.ts"
 import type { Transport } from "./Transport.ts"
 
 /**
@@ -37,21 +37,24 @@ export interface Topic<in out A> extends Source<A> {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <S extends Schema.Codec<any, any, never, never>>(name: string, options: { // any: as in Schema.Codec's own uses
-  /** Of the data. Its decoder and encoder are compiled once, at first use. */
-  readonly schema: S
-  /** Carried as CloudEvents' `partitionkey`. It promises no order yet. */
-  readonly key?: ((data: S["Type"]) => string) | undefined
-  /** How many logs the topic has. Only 1, the default, is accepted in this version; more is refused by publish and subscribe. */
-  readonly partitions?: number | undefined
-  /**
-   * Keep at most so many messages, checked at each publish. Default: all are kept. What is dropped is lost to every
-   * subscription that has not read it yet, and it is counted; a message in flight is still settled.
-   */
-  readonly maxLength?: number | undefined
-  /** Keep messages at most so long, by the log's clock, checked at each publish. What is dropped is lost as under `maxLength`. */
-  readonly maxAge?: Duration.Input | undefined
-}): Topic<S["Type"]> => {
+export const make = <S extends DataCodec>(
+  name: string,
+  options: {
+    /** Of the data. Its decoder and encoder are compiled once, at first use. */
+    readonly schema: S
+    /** Carried as CloudEvents' `partitionkey`. It promises no order yet. */
+    readonly key?: ((data: S["Type"]) => string) | undefined
+    /** How many logs the topic has. Only 1, the default, is accepted in this version; more is refused by publish and subscribe. */
+    readonly partitions?: number | undefined
+    /**
+     * Keep at most so many messages, checked at each publish. Default: all are kept. What is dropped is lost to every
+     * subscription that has not read it yet, and it is counted; a message in flight is still settled.
+     */
+    readonly maxLength?: number | undefined
+    /** Keep messages at most so long, by the log's clock, checked at each publish. What is dropped is lost as under `maxLength`. */
+    readonly maxAge?: Duration.Input | undefined
+  }
+): Topic<S["Type"]> => {
   const codec = lazily(() => Schema.toCodecJson(options.schema))
   const decode = lazily(() => Schema.decodeUnknownExit(codec()))
   const encode = lazily(() => Schema.encodeUnknownExit(codec()))
@@ -74,7 +77,7 @@ export const make = <S extends Schema.Codec<any, any, never, never>>(name: strin
   }
 }
 
-const lazily = <A>(make: () => A): () => A => {
+const lazily = <A>(make: () => A): (() => A) => {
   let made: { readonly value: A } | undefined
   return () => (made ??= { value: make() }).value
 }
@@ -102,7 +105,11 @@ export const only = <A extends { readonly _tag: string }, const T extends A["_ta
 ): Source<Extract<A, { readonly _tag: T }>> => {
   const wanted: ReadonlySet<string> = new Set(tags)
   const accepts = ({ data }: Message<unknown>) =>
-    typeof data !== "object" || data === null || !("_tag" in data) || typeof data._tag !== "string" || wanted.has(data._tag)
+    typeof data !== "object" ||
+    data === null ||
+    !("_tag" in data) ||
+    typeof data._tag !== "string" ||
+    wanted.has(data._tag)
   return narrow(source, { accepts: [...source[TypeId].accepts, accepts] })
 }
 

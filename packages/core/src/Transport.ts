@@ -144,11 +144,11 @@ export type Outcome =
   | { readonly _tag: "Release" }
   | { readonly _tag: "Retry"; readonly delay: Duration.Duration; readonly cause: string }
   | {
-    readonly _tag: "DeadLetter"
-    readonly reason: DeadLetterReason
-    readonly cause: string
-    readonly attempts: number
-  }
+      readonly _tag: "DeadLetter"
+      readonly reason: DeadLetterReason
+      readonly cause: string
+      readonly attempts: number
+    }
 
 /**
  * An outcome for a delivery. `repeated` says that it was asked for before and no reply came, so that finding nothing
@@ -171,7 +171,12 @@ export interface Settlement {
  * @category models
  * @since 0.1.0
  */
-export type Settled = "done" | { readonly _tag: "DeadLettered"; readonly id: string } | "lost" | "unknown" | TransportError
+export type Settled =
+  | "done"
+  | { readonly _tag: "DeadLettered"; readonly id: string }
+  | "lost"
+  | "unknown"
+  | TransportError
 
 // -----------------------------------------------------------------------------
 // a consumer

@@ -9,7 +9,9 @@ import type { Group } from "../Transport.ts"
 import { partitionsProblem } from "./partitions.ts"
 
 export const check = ({ name, source }: Address): Result.Result<Group, InvalidName | InvalidOption> => {
-  const problem = Names.invalid("topic", source.topic) ?? Names.invalid("subscription", name) ??
+  const problem =
+    Names.invalid("topic", source.topic) ??
+    Names.invalid("subscription", name) ??
     partitionsProblem(source[TypeId].partitions)
   return problem === undefined
     ? Result.succeed({ topic: source.topic, partition: 0, subscription: name })

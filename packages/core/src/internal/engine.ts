@@ -72,7 +72,7 @@ export const start = (
   { consumer, definition, group, policy, transport }: Joined,
   surroundings: Context.Context<never>
 ): Effect.Effect<Running, never, Scope> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const context = observe.ownContext(surroundings)
     const clock = Context.get(context, Clock.Clock)
     const drainAtOnce = Context.get(context, DrainAtOnce)
@@ -97,7 +97,7 @@ export const start = (
     const nothingHeld = Latch.makeUnsafe(true)
     const nothingRuns = Latch.makeUnsafe(true)
 
-    const set = (latch: Latch.Latch, open: boolean) => open ? latch.openUnsafe() : latch.closeUnsafe()
+    const set = (latch: Latch.Latch, open: boolean) => (open ? latch.openUnsafe() : latch.closeUnsafe())
     const background = yield* FiberSet.makeRuntime()
     const run = (effect: Effect.Effect<void>) => background(Effect.annotateLogs(effect, annotations))
     const log = (handling: Handling, line: Effect.Effect<void>) => {
@@ -155,7 +155,10 @@ export const start = (
     }
     const leaseLost = (handling: Handling) => {
       observer.leaseLost()
-      log(handling, Effect.logWarning("the lease was lost: another consumer owns the message, nothing was settled here"))
+      log(
+        handling,
+        Effect.logWarning("the lease was lost: another consumer owns the message, nothing was settled here")
+      )
     }
 
     // --- taking --------------------------------------------------------------------------------------------------
@@ -167,7 +170,13 @@ export const start = (
       })
     // nobody sees it: it only stands for a message that cannot be read, or is not wanted
     const unseen = ({ originalId }: Entry) =>
-      fromEntry({ namespace: transport.namespace, topic: group.topic, originalId, json: undefined, attributes: undefined })
+      fromEntry({
+        namespace: transport.namespace,
+        topic: group.topic,
+        originalId,
+        json: undefined,
+        attributes: undefined
+      })
 
     const accept = (entries: ReadonlyArray<Entry>) => {
       const now = clock.currentTimeMillisUnsafe()
@@ -210,10 +219,15 @@ export const start = (
       if (left <= 0) return true
       if (!ripening) {
         ripening = true
-        run(Effect.andThen(Effect.sleep(left), Effect.sync(() => {
-          ripening = false
-          dispatch()
-        })))
+        run(
+          Effect.andThen(
+            Effect.sleep(left),
+            Effect.sync(() => {
+              ripening = false
+              dispatch()
+            })
+          )
+        )
       }
       return false
     }
@@ -284,7 +298,11 @@ export const start = (
       died: crashed,
       around: (items, call) =>
         traced
-          ? observe.settleSpan(call, { group, system: transport.system }, items.map(({ handling }) => handling))
+          ? observe.settleSpan(
+              call,
+              { group, system: transport.system },
+              items.map(({ handling }) => handling)
+            )
           : call
     })
     const mark = yield* marks.make({ consumer, health, queue: waiting, step: slots, onMoved: () => dispatch() })
@@ -324,20 +342,22 @@ export const start = (
     // --- fetching ------------------------------------------------------------------------------------------------
 
     const take = (alone: boolean) =>
-      Effect.uninterruptible(Effect.suspend(() =>
-        Effect.map(
-          consumer.fetch({
-            count: alone ? 1 : Math.max(1, room()),
-            bytes: Math.max(1, intake.maxBytes - bytes),
-            alone,
-            maxAttempts: maxAttempts(policy)
-          }),
-          ({ entries, suspects }) => {
-            accept(entries)
-            return suspects
-          }
+      Effect.uninterruptible(
+        Effect.suspend(() =>
+          Effect.map(
+            consumer.fetch({
+              count: alone ? 1 : Math.max(1, room()),
+              bytes: Math.max(1, intake.maxBytes - bytes),
+              alone,
+              maxAttempts: maxAttempts(policy)
+            }),
+            ({ entries, suspects }) => {
+              accept(entries)
+              return suspects
+            }
+          )
         )
-      ))
+      )
     // what a process may have died of runs while nothing else of this subscription does
     const quarantine = Effect.andThen(nothingHeld.await, Effect.andThen(take(true), nothingHeld.await))
     let failures = 0
@@ -347,7 +367,7 @@ export const start = (
     })
     const fetchOnce = Effect.andThen(
       mayFetch.await,
-      Effect.flatMap(take(false), (suspects) => suspects ? Effect.asVoid(quarantine) : Effect.void)
+      Effect.flatMap(take(false), (suspects) => (suspects ? Effect.asVoid(quarantine) : Effect.void))
     )
     const fetchWatched = Effect.flatMap(
       Effect.forkChild(Effect.andThen(Effect.sleep(quietlyWorking), works)),
@@ -357,7 +377,7 @@ export const start = (
       while: () => true,
       body: () =>
         Effect.matchEffect(failures === 0 ? fetchOnce : fetchWatched, {
-          onSuccess: () => failures === 0 ? Effect.void : works,
+          onSuccess: () => (failures === 0 ? Effect.void : works),
           onFailure: (error) => {
             failures += 1
             return Effect.andThen(health.failed("fetching", error), Effect.sleep(Health.backoff(failures, error)))
@@ -382,7 +402,7 @@ export const start = (
     // --- closing -------------------------------------------------------------------------------------------------
 
     const bounded = (wait: Effect.Effect<void>, atMost: Duration.Duration) => Effect.timeoutOption(wait, atMost)
-    const drain = Effect.gen(function*() {
+    const drain = Effect.gen(function* () {
       state = "draining"
       yield* stopFetching
       if (!drainAtOnce && busy > 0) yield* bounded(nothingRuns.await, policy.drainTimeout)
@@ -413,7 +433,7 @@ export const start = (
       }),
       inFlight: () => busy,
       problem: health.problem,
-      state: () => state === "running" && health.problem() !== undefined ? "unhealthy" : state,
+      state: () => (state === "running" && health.problem() !== undefined ? "unhealthy" : state),
       join: Deferred.await(died)
     }
   })

@@ -2,9 +2,10 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import { DoNotRetry, RetryAfter } from "../Errors.ts"
+import { DoNotRetry, RetryAfter, Unsettled } from "../Errors.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type { Outcome } from "../Transport.ts"
+import * as durations from "./durations.ts"
 import type { Policy } from "./policy.ts"
 
 /** A handler ran longer than the subscription's `timeout`. Not seen by `while`, which sees the handler's own errors. */
@@ -32,7 +33,8 @@ export const retryOrExhausted = (policy: Policy, attempt: number, delay: Duratio
     : { _tag: "DeadLetter", reason: "exhausted", cause, attempts: attempt }
 
 const worthRetry = (policy: Policy, error: unknown): boolean => {
-  if (policy.retryWhile === undefined || error instanceof HandlerTimeout) return true
+  // these two are the runtime's, and no errors of the handler's
+  if (policy.retryWhile === undefined || error instanceof HandlerTimeout || error instanceof Unsettled) return true
   return policy.retryWhile(error)
 }
 
@@ -43,11 +45,17 @@ export const decide = (policy: Policy, cause: Cause.Cause<unknown>, attempt: num
   const backoff = RetryPolicy.delay(policy.retry, attempt, random)
   if (Option.isNone(error)) return retryOrExhausted(policy, attempt, backoff, text)
   if (error.value instanceof DoNotRetry) {
+    // people look for the reason: before the stack
     return { _tag: "DeadLetter", reason: "notRetryable", cause: `${error.value.reason}\n${text}`, attempts: attempt }
   }
   if (error.value instanceof RetryAfter) {
-    const asked = Option.filter(Duration.fromInput(error.value.delay), (delay) => Duration.isFinite(delay) && !Duration.isNegative(delay))
-    return retryOrExhausted(policy, attempt, Option.getOrElse(asked, () => backoff), text)
+    const asked = durations.finite(error.value.delay)
+    return retryOrExhausted(
+      policy,
+      attempt,
+      Option.getOrElse(asked, () => backoff),
+      text
+    )
   }
   return worthRetry(policy, error.value)
     ? retryOrExhausted(policy, attempt, backoff, text)

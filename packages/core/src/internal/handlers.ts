@@ -99,11 +99,7 @@ const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.D
 const ackAll = (handlings: ReadonlyArray<Handling>) =>
   Effect.forEach(handlings, (handling) => handling.ack, { discard: true, concurrency: "unbounded" })
 
-const endOf = (
-  handlings: NonEmptyReadonlyArray<Handling>,
-  exit: Exit.Exit<void, unknown>,
-  policy: Policy
-): Ended => {
+const endOf = (handlings: NonEmptyReadonlyArray<Handling>, exit: Exit.Exit<void, unknown>, policy: Policy): Ended => {
   if (Exit.isFailure(exit)) {
     // an interrupt is a release only while the subscription closes: a handler that interrupts itself would be
     // released for ever

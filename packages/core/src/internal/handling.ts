@@ -2,13 +2,14 @@
 import type * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Delivered } from "../Delivery.ts"
 import { AlreadySettled, LeaseLost, SettleError, type TransportError, Unavailable } from "../Errors.ts"
 import type { Message } from "../Message.ts"
 import type { Entry, Group, Outcome } from "../Transport.ts"
+import * as durations from "./durations.ts"
 
 /** What a delivery needs of its subscription in order to settle itself. */
 export interface Desk {
@@ -82,12 +83,13 @@ export class Handling implements Delivered<unknown> {
   get retry(): Delivered<unknown>["retry"] {
     return (options = {}) =>
       this.settle(() => {
-        const after = options.after === undefined ? Option.none() : Duration.fromInput(options.after)
+        const after = options.after === undefined ? Option.none() : durations.finite(options.after)
         return this.desk.retry(this, Option.getOrUndefined(after), options.cause)
       })
   }
   get deadLetter(): Delivered<unknown>["deadLetter"] {
-    return (reason) => this.settle(() => ({ _tag: "DeadLetter", reason: "rejected", cause: reason, attempts: this.attempt }))
+    return (reason) =>
+      this.settle(() => ({ _tag: "DeadLetter", reason: "rejected", cause: reason, attempts: this.attempt }))
   }
 
   private settle(outcome: () => Outcome): Effect.Effect<void, SettleError> {

@@ -25,7 +25,7 @@ export const make = (): Health => {
           : Effect.logWarning(`${loop} is failing and goes on trying: ${error.message}`)
       }),
     worked: (loop) =>
-      Effect.suspend(() => problems.delete(loop) ? Effect.logInfo(`${loop} works again`) : Effect.void),
+      Effect.suspend(() => (problems.delete(loop) ? Effect.logInfo(`${loop} works again`) : Effect.void)),
     problem: () => {
       for (const error of problems.values()) return error
       return undefined

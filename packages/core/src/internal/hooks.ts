@@ -37,14 +37,17 @@ export const make = ({ context, group, log, policy, source, transport }: Options
     deadLettered: (handling, id) => {
       const told = transport.deadLetters.get(group, id).pipe(
         Effect.retry(patience),
-        Effect.flatMap(Option.match({
-          // redriven or discarded before anybody could be told
-          onNone: () => Effect.void,
-          onSome: (entry) => Effect.asVoid(Effect.suspend(() => tell(letter(source, transport.namespace, entry))))
-        })),
+        Effect.flatMap(
+          Option.match({
+            // redriven or discarded before anybody could be told
+            onNone: () => Effect.void,
+            onSome: (entry) => Effect.asVoid(Effect.suspend(() => tell(letter(source, transport.namespace, entry))))
+          })
+        ),
         Effect.scoped,
         Effect.catchCause((cause) =>
-          Effect.sync(() => log(handling, Effect.logError("onDeadLetter failed; the dead letter stays", cause))))
+          Effect.sync(() => log(handling, Effect.logError("onDeadLetter failed; the dead letter stays", cause)))
+        )
       ) as Effect.Effect<void> // what it requires is in the context that was captured where the subscription was started
       const fiber = Effect.runForkWith(traceContext(context, handling.message))(told)
       running.add(fiber)

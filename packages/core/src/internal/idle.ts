@@ -10,7 +10,7 @@ import { type Group, Transport } from "../Transport.ts"
 const passes = 2
 
 export const awaitIdle = (group: Group, due: "wait" | "ignore"): Effect.Effect<void, TransportError, Transport> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const transport = yield* Transport
     const through = yield* transport.lastId(group)
     for (let idle = 0; idle < passes;) {

@@ -5,7 +5,7 @@ export const compareIds = (a: string, b: string): number => {
   const [millisB, sequenceB] = split(b)
   if (millisA.length !== millisB.length) return millisA.length - millisB.length
   if (millisA !== millisB) return millisA < millisB ? -1 : 1
-  return sequenceA.length === sequenceB.length ? sequenceA < sequenceB ? -1 : 1 : sequenceA.length - sequenceB.length
+  return sequenceA.length === sequenceB.length ? (sequenceA < sequenceB ? -1 : 1) : sequenceA.length - sequenceB.length
 }
 
 const split = (id: string): readonly [string, string] => {

@@ -35,7 +35,7 @@ export interface Leases {
 }
 
 export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const { consumer, health, held, policy } = options
     const visibility = Duration.toMillis(policy.visibilityTimeout)
     const maxLease = Duration.toMillis(policy.maxLease)
@@ -57,7 +57,7 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
         })
       })
 
-    const beat = Effect.gen(function*() {
+    const beat = Effect.gen(function* () {
       const before = yield* Clock.currentTimeMillis
       yield* Effect.sleep(interval)
       const now = yield* Clock.currentTimeMillis

@@ -54,7 +54,7 @@ const later = (a: string | undefined, b: string | undefined): string | undefined
   a === undefined ? b : b === undefined ? a : compareIds(a, b) >= 0 ? a : b
 
 export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const marks: Record<Origin, Mark> = {
       main: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step },
@@ -113,11 +113,13 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       })
     })
 
-    yield* Effect.forkScoped(Effect.whileLoop({
-      while: () => true,
-      body: () => Effect.andThen(toWrite.await, write),
-      step: () => {}
-    }))
+    yield* Effect.forkScoped(
+      Effect.whileLoop({
+        while: () => true,
+        body: () => Effect.andThen(toWrite.await, write),
+        step: () => {}
+      })
+    )
     const worthWriting = (origin: Origin) =>
       waits[origin] > 0 && marks[origin].written === undefined && marks[origin].writing === undefined
     const waitsLong = (origin: Origin) => {
@@ -127,16 +129,18 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       return false
     }
 
-    yield* Effect.forkScoped(Effect.whileLoop({
-      while: () => true,
-      body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
-      step: () => {
-        for (const origin of ["main", "retry"] as const) {
-          if (worthWriting(origin) && waitsLong(origin)) want(origin, marks[origin].started ?? "0-0")
+    yield* Effect.forkScoped(
+      Effect.whileLoop({
+        while: () => true,
+        body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
+        step: () => {
+          for (const origin of ["main", "retry"] as const) {
+            if (worthWriting(origin) && waitsLong(origin)) want(origin, marks[origin].started ?? "0-0")
+          }
+          if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
         }
-        if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
-      }
-    }))
+      })
+    )
 
     return {
       mayStart: ({ entry }) => {

@@ -68,7 +68,7 @@ export const make = (group: Group, system: string, context: Context.Context<neve
 
 /** A subscription's own context: the span that surrounded subscribing has nothing to do with what is handled. */
 export const ownContext = (context: Context.Context<never>): Context.Context<never> =>
-  Context.omit(Tracer.ParentSpan)(context) as Context.Context<never> // nothing is promised, so nothing is taken away
+  Context.omit(Tracer.ParentSpan)(context)
 
 /** What a handler finds around it: its message's trace, also where no tracer makes a span of it. */
 export const traceContext = (context: Context.Context<never>, message: Message<unknown>): Context.Context<never> => {
@@ -80,7 +80,8 @@ export const traceContext = (context: Context.Context<never>, message: Message<u
 
 const links = (handlings: ReadonlyArray<Handling>): Array<Tracer.SpanLink> =>
   handlings.flatMap(({ message }) =>
-    Option.match(Tracing.producer(message), { onNone: () => [], onSome: (span) => [{ span, attributes: {} }] }))
+    Option.match(Tracing.producer(message), { onNone: () => [], onSome: (span) => [{ span, attributes: {} }] })
+  )
 
 const shared = (group: Group, system: string, handlings: ReadonlyArray<Handling>) => {
   const [first] = handlings
@@ -88,7 +89,9 @@ const shared = (group: Group, system: string, handlings: ReadonlyArray<Handling>
     "messaging.system": system,
     "messaging.destination.name": first?.stream ?? group.topic,
     "messaging.consumer.group.name": first?.group ?? group.subscription,
-    ...(handlings.length === 1 ? { "messaging.message.id": first?.message.id } : { "messaging.batch.message_count": handlings.length })
+    ...(handlings.length === 1
+      ? { "messaging.message.id": first?.message.id }
+      : { "messaging.batch.message_count": handlings.length })
   }
 }
 
@@ -117,11 +120,13 @@ export const processSpan = <A, E, R>(
         const error = cause.reasons.find((reason) => reason._tag === "Fail")?.error
         return Effect.sync(() => span.attribute("error.type", errorType(error)))
       })
-    ))
+    )
+  )
 }
 
 const errorType = (error: unknown): string => {
-  if (typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string") return error._tag
+  if (typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string")
+    return error._tag
   return error instanceof Error ? error.name : "_OTHER"
 }
 
@@ -131,13 +136,17 @@ export const settleSpan = <A, E, R>(
   at: { readonly group: Group; readonly system: string },
   handlings: ReadonlyArray<Handling>
 ): Effect.Effect<A, E, R> =>
-  Effect.useSpan("settle", {
-    kind: "client",
-    root: true,
-    links: links(handlings),
-    attributes: {
-      ...shared(at.group, at.system, handlings),
-      "messaging.operation.name": "settle",
-      "messaging.operation.type": "settle"
-    }
-  }, () => call)
+  Effect.useSpan(
+    "settle",
+    {
+      kind: "client",
+      root: true,
+      links: links(handlings),
+      attributes: {
+        ...shared(at.group, at.system, handlings),
+        "messaging.operation.name": "settle",
+        "messaging.operation.type": "settle"
+      }
+    },
+    () => call
+  )

@@ -5,8 +5,9 @@ export const partitionsProblem = (partitions: number): InvalidOption | undefined
   partitions === 1
     ? undefined
     : new InvalidOption({
-      option: "partitions",
-      problem: Number.isSafeInteger(partitions) && partitions > 1
-        ? `${partitions} partitions are not supported in this version: leave the option out, or give 1`
-        : `${partitions} is no count of partitions: leave the option out, or give 1`
-    })
+        option: "partitions",
+        problem:
+          Number.isSafeInteger(partitions) && partitions > 1
+            ? `${partitions} partitions are not supported in this version: leave the option out, or give 1`
+            : `${partitions} is no count of partitions: leave the option out, or give 1`
+      })

@@ -1,12 +1,16 @@
 /** The options of a subscription, checked, with their defaults. One table names every option that there is. */
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
+import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
-import { InvalidName, InvalidOption } from "../Errors.ts"
+import { type InvalidName, InvalidOption } from "../Errors.ts"
 import * as Names from "../Names.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type { StartPosition } from "../Transport.ts"
+import * as durations from "./durations.ts"
 
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 
@@ -71,91 +75,99 @@ const options: Record<keyof RawOptions, true> = {
 
 const acks: ReadonlySet<string> = new Set<Ack>(["onSuccess", "manual", "onExit", "onReceive"])
 
-class Problem extends Error {
-  readonly reason: InvalidOption | InvalidName
-  constructor(reason: InvalidOption | InvalidName) {
-    super(reason.message)
-    this.reason = reason
+type Problem = InvalidOption | InvalidName
+
+const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))
+
+const shown = (value: unknown) =>
+  typeof value === "string" ? JSON.stringify(value) : Inspectable.toStringUnknown(value)
+
+const count = (option: string, value: number): Result.Result<number, Problem> =>
+  Number.isSafeInteger(value) && value >= 1
+    ? Result.succeed(value)
+    : refuse(option, `${shown(value)} is refused: give a whole number from 1`)
+
+const duration = (option: string, input: Duration.Input, least = 0): Result.Result<Duration.Duration, Problem> => {
+  const floor = Duration.millis(least)
+  const value = Option.filter(durations.finite(input), Duration.isGreaterThanOrEqualTo(floor))
+  return Option.isSome(value)
+    ? Result.succeed(value.value)
+    : refuse(option, `${shown(input)} is refused: give a finite duration from ${Duration.format(floor)}`)
+}
+
+const kind = <A>(option: string, type: "boolean" | "function", value: A): Result.Result<A, Problem> =>
+  value === undefined || typeof value === type
+    ? Result.succeed(value)
+    : refuse(option, `${shown(value)} is refused: give ${type === "boolean" ? "true or false" : "a function"}`)
+
+const startPosition = (from: StartPosition): Result.Result<StartPosition, Problem> => {
+  if (from === "new" || from === "beginning") return Result.succeed(from)
+  if (Predicate.hasProperty(from, "id")) {
+    return Predicate.isString(from.id) && /^\d{1,20}-\d{1,20}$/.test(from.id)
+      ? Result.succeed(from)
+      : refuse("from", `${shown(from.id)} is no entry id: give one like "1700000000000-0"`)
   }
+  return Predicate.hasProperty(from, "time") && DateTime.isDateTime(from.time)
+    ? Result.succeed(from)
+    : refuse("from", `${shown(from)} is refused: give "new", "beginning", { id } or { time } with a DateTime`)
 }
 
-const refuse = (option: string, problem: string): never => {
-  throw new Problem(new InvalidOption({ option, problem }))
-}
-
-const count = (option: string, value: number, least: number): number =>
-  Number.isSafeInteger(value) && value >= least
-    ? value
-    : refuse(option, `${String(value)} is refused: give a whole number from ${least}`)
-
-const duration = (option: string, input: Duration.Input, least: Duration.Input): Duration.Duration => {
-  const value = Option.getOrUndefined(Duration.fromInput(input))
-  const floor = Duration.fromInputUnsafe(least)
-  return value !== undefined && Duration.isFinite(value) && Duration.isGreaterThanOrEqualTo(value, floor)
-    ? value
-    : refuse(option, `${String(input)} is refused: give a finite duration from ${Duration.format(floor)}`)
-}
-
-const startPosition = (from: StartPosition): StartPosition => {
-  if (from === "new" || from === "beginning") return from
-  if (typeof from === "object" && from !== null && "id" in from) {
-    return /^\d{1,20}-\d{1,20}$/.test(from.id) ? from : refuse("from", `${JSON.stringify(from.id)} is no entry id: give one like "1700000000000-0"`)
-  }
-  if (typeof from === "object" && from !== null && "time" in from) return from
-  return refuse("from", `give "new", "beginning", { id } or { time }`)
-}
-
-const build = (raw: RawOptions): Policy => {
+/** Options that are there, and go together. */
+const contradiction = (raw: RawOptions, ack: Ack): Result.Result<void, Problem> => {
   for (const option of Object.keys(raw)) {
-    if (!(option in options)) refuse(option, "there is no such option: remove it, or check its spelling")
+    if (!Object.hasOwn(options, option))
+      return refuse(option, "there is no such option: remove it, or check its spelling")
   }
-  const ack = raw.ack ?? "onSuccess"
-  if (!acks.has(ack)) refuse("ack", `${String(ack)} is refused: give "onSuccess", "manual", "onExit" or "onReceive"`)
+  if (!acks.has(ack)) {
+    return refuse("ack", `${shown(ack)} is refused: give "onSuccess", "manual", "onExit" or "onReceive"`)
+  }
   const emptying = ack === "onExit" || ack === "onReceive"
   if (emptying && raw.retry !== undefined) {
-    refuse("retry", `ack "${ack}" acks failures too, so nothing is left to retry: remove retry, or use ack "onSuccess"`)
+    return refuse(
+      "retry",
+      `ack "${ack}" acks failures too, so nothing is left to retry: remove retry, or use ack "onSuccess"`
+    )
   }
   if (emptying && raw.onDeadLetter !== undefined) {
-    refuse("onDeadLetter", `ack "${ack}" never dead-letters a failure: remove onDeadLetter, or use ack "onSuccess"`)
+    return refuse(
+      "onDeadLetter",
+      `ack "${ack}" never dead-letters a failure: remove onDeadLetter, or use ack "onSuccess"`
+    )
   }
-  const deadLetters = raw.deadLetters ?? true
-  if (!deadLetters && raw.onDeadLetter !== undefined) {
-    refuse("onDeadLetter", "deadLetters: false leaves nothing to call onDeadLetter for: remove one of the two")
-  }
-  if (raw.consumer !== undefined) {
-    const problem = Names.invalid("consumer", raw.consumer)
-    if (problem !== undefined) throw new Problem(problem)
-  }
-  const { while: retryWhile, ...backoff } = raw.retry ?? {}
-  const retry = RetryPolicy.make(backoff)
-  if (Result.isFailure(retry)) throw new Problem(retry.failure)
-  const size = count("size", raw.size ?? 1, 1)
-  return {
-    concurrency: count("concurrency", raw.concurrency ?? 1, 1),
-    prefetch: raw.prefetch === undefined ? undefined : count("prefetch", raw.prefetch, 1),
-    visibilityTimeout: duration("visibilityTimeout", raw.visibilityTimeout ?? "30 seconds", "10 millis"),
-    timeout: raw.timeout === undefined ? undefined : duration("timeout", raw.timeout, "1 millis"),
-    drainTimeout: duration("drainTimeout", raw.drainTimeout ?? "20 seconds", "0 millis"),
-    maxLease: duration("maxLease", raw.maxLease ?? "1 hour", "10 millis"),
-    from: startPosition(raw.from ?? "new"),
-    consumer: raw.consumer,
-    ownConnection: raw.ownConnection ?? false,
-    ack,
-    retry: retry.success,
-    retryWhile: retryWhile as Policy["retryWhile"], // typed by the handler's errors where it was given
-    deadLetters,
-    onDeadLetter: raw.onDeadLetter as Policy["onDeadLetter"], // typed by the source where it was given
-    size,
-    within: duration("within", raw.within ?? 0, "0 millis")
-  }
+  return raw.deadLetters === false && raw.onDeadLetter !== undefined
+    ? refuse("onDeadLetter", "deadLetters: false leaves nothing to call onDeadLetter for: remove one of the two")
+    : Result.void
 }
 
 /** Checks every option. The failure names the option and the fix. */
-export const make = (raw: RawOptions): Result.Result<Policy, InvalidOption | InvalidName> =>
-  Result.try({
-    try: () => build(raw),
-    catch: (error) => {
-      if (error instanceof Problem) return error.reason
-      throw error
+export const make = (raw: RawOptions): Result.Result<Policy, Problem> =>
+  Result.gen(function* () {
+    const ack = raw.ack ?? "onSuccess"
+    yield* contradiction(raw, ack)
+    const problem = raw.consumer === undefined ? undefined : Names.invalid("consumer", raw.consumer)
+    if (problem !== undefined) return yield* Result.fail(problem)
+    if (raw.retry !== undefined && !Predicate.isObject(raw.retry)) {
+      return yield* refuse("retry", `${shown(raw.retry)} is refused: give an object such as { maxRetries: 3 }`)
+    }
+    const { while: retryWhile, ...backoff } = raw.retry ?? {}
+    return {
+      concurrency: yield* count("concurrency", raw.concurrency ?? 1),
+      prefetch: raw.prefetch === undefined ? undefined : yield* count("prefetch", raw.prefetch),
+      visibilityTimeout: yield* duration("visibilityTimeout", raw.visibilityTimeout ?? "30 seconds", 10),
+      timeout: raw.timeout === undefined ? undefined : yield* duration("timeout", raw.timeout, 1),
+      drainTimeout: yield* duration("drainTimeout", raw.drainTimeout ?? "20 seconds"),
+      maxLease: yield* duration("maxLease", raw.maxLease ?? "1 hour", 10),
+      from: yield* startPosition(raw.from ?? "new"),
+      consumer: raw.consumer,
+      ownConnection: yield* kind("ownConnection", "boolean", raw.ownConnection ?? false),
+      ack,
+      retry: yield* RetryPolicy.make(backoff),
+      // typed by the handler's errors where it was given
+      retryWhile: (yield* kind("retry.while", "function", retryWhile)) as Policy["retryWhile"],
+      deadLetters: yield* kind("deadLetters", "boolean", raw.deadLetters ?? true),
+      // typed by the source where it was given
+      onDeadLetter: (yield* kind("onDeadLetter", "function", raw.onDeadLetter)) as Policy["onDeadLetter"],
+      size: yield* count("size", raw.size ?? 1),
+      within: yield* duration("within", raw.within ?? 0)
     }
   })

@@ -16,6 +16,7 @@ import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
 import * as Tracing from "../Tracing.ts"
 import { type Log, type Outgoing, type Retention, Transport } from "../Transport.ts"
+import * as durations from "./durations.ts"
 import { partitionsProblem } from "./partitions.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
 
@@ -57,24 +58,28 @@ export const publish = <A>(
       return send(Option.getOrUndefined(Option.map(Context.getOption(context, Tracer.ParentSpan), Tracing.traceparent)))
     }
     const transport = Context.get(context, Transport)
-    return Effect.useSpan(`send ${topic.topic}`, {
-      kind: "producer",
-      attributes: {
-        "messaging.system": transport.system,
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": transport.stream(plan.success.log),
-        ...(data.length === 1 ? {} : { "messaging.batch.message_count": data.length })
-      }
-    }, (span) =>
-      send(Tracing.traceparent(span)).pipe(
-        Effect.tap(([first]) =>
-          Effect.sync(() => {
-            if (data.length === 1) span.attribute("messaging.message.id", first.id)
-          })
-        ),
-        Effect.tapError((error) => Effect.sync(() => span.attribute("error.type", error.reason._tag)))
-      ))
+    return Effect.useSpan(
+      `send ${topic.topic}`,
+      {
+        kind: "producer",
+        attributes: {
+          "messaging.system": transport.system,
+          "messaging.operation.name": "send",
+          "messaging.operation.type": "send",
+          "messaging.destination.name": transport.stream(plan.success.log),
+          ...(data.length === 1 ? {} : { "messaging.batch.message_count": data.length })
+        }
+      },
+      (span) =>
+        send(Tracing.traceparent(span)).pipe(
+          Effect.tap(([first]) =>
+            Effect.sync(() => {
+              if (data.length === 1) span.attribute("messaging.message.id", first.id)
+            })
+          ),
+          Effect.tapError((error) => Effect.sync(() => span.attribute("error.type", error.reason._tag)))
+        )
+    )
   })
 
 const check = <A>(
@@ -89,16 +94,21 @@ const check = <A>(
   if (options.id !== undefined && count > 1) {
     return refuse("id", "one id cannot name several messages: leave it out, or publish one at a time")
   }
+  for (const option of ["id", "source", "subject"] as const) {
+    const text: unknown = options[option]
+    if (text !== undefined && typeof text !== "string") return refuse(option, "give a text, or leave it out")
+  }
+  for (const [name, text] of Object.entries<unknown>(options.headers ?? {})) {
+    if (typeof text !== "string") return refuse(`headers.${name}`, "give a text, or leave it out")
+  }
   const { maxAge, maxLength } = topic[WriterId]
   if (maxLength !== undefined && !(Number.isSafeInteger(maxLength) && maxLength >= 1)) {
     return refuse("maxLength", `${maxLength} is no length: give a whole number from 1, or leave it out to keep all`)
   }
   const age = maxAge === undefined ? Option.some(undefined) : positive(maxAge)
   if (Option.isNone(age)) return refuse("maxAge", "give a finite duration above 0, or leave it out to keep all")
-  const patience = Duration.fromInput(options.timeout ?? "10 seconds")
-  if (Option.isNone(patience) || Duration.isNegative(patience.value)) {
-    return refuse("timeout", "give a duration from 0; 0 fails at once")
-  }
+  const patience = durations.finite(options.timeout ?? "10 seconds")
+  if (Option.isNone(patience)) return refuse("timeout", "give a finite duration from 0; 0 fails at once")
   return Result.succeed({
     log: { topic: topic.topic, partition: 0 },
     retention: { maxLength, maxAge: age.value },
@@ -108,8 +118,7 @@ const check = <A>(
 
 const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))
 
-const positive = (input: Duration.Input) =>
-  Option.filter(Duration.fromInput(input), (age) => Duration.isFinite(age) && Duration.isPositive(age))
+const positive = (input: Duration.Input) => Option.filter(durations.finite(input), Duration.isPositive)
 
 const outgoing = <A>(
   topic: Topic<A>,
@@ -123,7 +132,7 @@ const outgoing = <A>(
   for (const one of data) {
     const encoded = encode(writer.encode, one)
     if (Result.isFailure(encoded)) return Result.fail(encoded.failure)
-    const partitionkey = attempt(() => writer.key?.(one))
+    const partitionkey = attempt(() => keyOf(writer, one))
     if (Result.isFailure(partitionkey)) return Result.fail(partitionkey.failure)
     const attributes = given({
       id: options.id,
@@ -137,6 +146,12 @@ const outgoing = <A>(
     all.push({ ...encoded.success, attributes })
   }
   return Result.succeed(all)
+}
+
+const keyOf = (writer: Writer, data: unknown): string | undefined => {
+  const key: unknown = writer.key?.(data)
+  if (key === undefined || typeof key === "string") return key
+  throw new TypeError(`the topic's key is a ${typeof key}, and must be a text`)
 }
 
 /** The attributes that are there; `undefined` where none is, so that a plain message stays one field. */
@@ -156,11 +171,14 @@ const encode = (encoder: (data: unknown) => Exit.Exit<unknown, unknown>, data: u
         const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
         return Result.fail(new Encode({ detail: String(cause), cause }))
       }
-      return Result.flatMap(attempt(() => JSON.stringify(exit.value)), (text) =>
-        // JSON has no undefined: such data would come back as nothing at all
-        typeof text === "string"
-          ? Result.succeed({ data: text, json: exit.value })
-          : Result.fail(new Encode({ detail: "the encoded data is no JSON value" })))
+      return Result.flatMap(
+        attempt(() => JSON.stringify(exit.value)),
+        (text) =>
+          // JSON has no undefined: such data would come back as nothing at all
+          typeof text === "string"
+            ? Result.succeed({ data: text, json: exit.value })
+            : Result.fail(new Encode({ detail: "the encoded data is no JSON value" }))
+      )
     }
   )
 
@@ -171,7 +189,7 @@ const sendAll = <A>(
   plan: Plan,
   fail: (reason: PublishError["reason"], stored?: number) => PublishError
 ) =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const transport = yield* Transport
     const tags = { "messaging.destination.name": topic.topic, "messaging.system": transport.system }
     const sent: Array<Message<A>> = []
@@ -190,7 +208,13 @@ const sendAll = <A>(
       }
       for (const [index, id] of ids.entries()) {
         const { attributes, json } = batch[index] ?? batch[0]
-        const stored = fromEntry({ namespace: transport.namespace, topic: topic.topic, originalId: id, json, attributes })
+        const stored = fromEntry({
+          namespace: transport.namespace,
+          topic: topic.topic,
+          originalId: id,
+          json,
+          attributes
+        })
         sent.push({ ...stored, data: data[at + index] ?? data[0] })
       }
     }
@@ -201,16 +225,23 @@ const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> =
 
 /** Repeats what was certainly not done, for as long as the publisher agreed to wait. */
 const patiently = <A>(self: Effect.Effect<A, TransportError>, patience: number): Effect.Effect<A, TransportError> =>
-  patience === 0 ? self : Effect.flatMap(Clock.currentTimeMillis, (begun) => {
-    const again: Effect.Effect<A, TransportError> = Effect.catch(self, (error) =>
-      error.reason._tag !== "Unavailable"
-        ? Effect.fail(error)
-        : Effect.flatMap(Clock.currentTimeMillis, (now) =>
-          now - begun >= patience
+  patience === 0
+    ? self
+    : Effect.flatMap(Clock.currentTimeMillis, (begun) => {
+        const again: Effect.Effect<A, TransportError> = Effect.catch(self, (error) =>
+          error.reason._tag !== "Unavailable"
             ? Effect.fail(error)
-            : Effect.andThen(Effect.sleep(Duration.min(pauseBetweenTries, Duration.millis(patience - (now - begun)))), again)))
-    return again
-  })
+            : Effect.flatMap(Clock.currentTimeMillis, (now) =>
+                now - begun >= patience
+                  ? Effect.fail(error)
+                  : Effect.andThen(
+                      Effect.sleep(Duration.min(pauseBetweenTries, Duration.millis(patience - (now - begun)))),
+                      again
+                    )
+              )
+        )
+        return again
+      })
 
 const reasonOf = ({ reason }: TransportError): PublishError["reason"] =>
   // publishing needs no subscription: a backend that says so is out of order, and nothing was stored

@@ -27,10 +27,15 @@ const decoder = new TextDecoder("utf-8", { fatal: true })
 
 const poison = (message: string): Result.Result<never, Poison> => Result.fail({ _tag: "Poison", message })
 
-const parse = (source: Source<unknown>, { content, namespace, originalId }: Readable): Result.Result<Message<unknown>, Poison> => {
+const parse = (
+  source: Source<unknown>,
+  { content, namespace, originalId }: Readable
+): Result.Result<Message<unknown>, Poison> => {
   try {
     const json: unknown = JSON.parse(decoder.decode(content.data))
-    return Result.succeed(fromEntry({ namespace, topic: source.topic, originalId, json, attributes: content.attributes }))
+    return Result.succeed(
+      fromEntry({ namespace, topic: source.topic, originalId, json, attributes: content.attributes })
+    )
   } catch (cause) {
     return poison(`the data is no JSON: ${String(cause)}`)
   }

@@ -39,7 +39,7 @@ export interface Options {
 }
 
 export const make = (options: Options): Effect.Effect<Settlements, never, Scope> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const { consumer, health } = options
     let queue: Array<Item> = []
     let failures = 0
@@ -55,10 +55,12 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
     const tryLater = (items: ReadonlyArray<Item>, error: TransportError) => {
       failures += 1
       const repeated = error.reason._tag === "Unknown"
-      return health.failed("settling", error).pipe(
-        Effect.andThen(Effect.sleep(Health.backoff(failures, error))),
-        Effect.andThen(Effect.sync(() => enqueue(repeated ? items.map((item) => ({ ...item, repeated })) : items)))
-      )
+      return health
+        .failed("settling", error)
+        .pipe(
+          Effect.andThen(Effect.sleep(Health.backoff(failures, error))),
+          Effect.andThen(Effect.sync(() => enqueue(repeated ? items.map((item) => ({ ...item, repeated })) : items)))
+        )
     }
 
     const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {

@@ -22,7 +22,7 @@ export interface Started {
 }
 
 const join = (definition: Definition) =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const fail = subscribeError(definition.source.topic, definition.name)
     const transport = yield* Transport
     const reclaimer = yield* Reclaimer
@@ -45,10 +45,10 @@ const atomically = <A, E, R>(
   commit: (a: A) => Effect.Effect<void>
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const scope = yield* Scope.fork(yield* Effect.scope)
       const started = yield* restore(Scope.provide(attempt(scope), scope)).pipe(
-        Effect.onExit((exit) => Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)
+        Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
       )
       yield* commit(started)
       return started
@@ -62,10 +62,11 @@ export const subscribeAll = (
   Effect.contextWith((context: Context.Context<Transport | Reclaimer>) =>
     atomically(
       (scope) =>
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const joined = yield* Effect.forEach(definitions, join)
           return yield* Effect.forEach(joined, (one) =>
-            Effect.map(engine.start(one, context), (running) => ({ running, joined: one, scope })))
+            Effect.map(engine.start(one, context), (running) => ({ running, joined: one, scope }))
+          )
         }),
       (started) => Effect.forEach(started, ({ running }) => running.begin, { discard: true })
     )

@@ -27,14 +27,22 @@ export interface Verdicts {
   /** The handler chose the outcome itself. */
   readonly chosen: (handling: Handling, outcome: Outcome) => void
   /** What `Delivery.retry` means. It was asked for, so no policy is asked whether it is worth it. */
-  readonly retry: (handling: Handling, after: Duration.Duration | undefined, cause: Cause.Cause<unknown> | undefined) => Outcome
+  readonly retry: (
+    handling: Handling,
+    after: Duration.Duration | undefined,
+    cause: Cause.Cause<unknown> | undefined
+  ) => Outcome
 }
 
 export const make = ({ context, log, observer, policy, settle }: Options): Verdicts => {
   const random = Context.get(context, Random.Random)
 
   /** Without dead letters, what would become one is acked, loudly. */
-  const bury = (handling: Handling, letter: Outcome & { readonly _tag: "DeadLetter" }, cause?: Cause.Cause<unknown>) => {
+  const bury = (
+    handling: Handling,
+    letter: Outcome & { readonly _tag: "DeadLetter" },
+    cause?: Cause.Cause<unknown>
+  ) => {
     const kept = policy.deadLetters
     const end = kept ? "dead-lettered" : "dropped, as the subscription keeps no dead letters"
     log(handling, Effect.logError(`message ${end}: ${letter.reason}`, cause ?? letter.cause))

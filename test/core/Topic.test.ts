@@ -1,0 +1,366 @@
+import * as Subscription from "@clutch/core/Subscription"
+import * as Topic from "@clutch/core/Topic"
+import { Transport } from "@clutch/core/Transport"
+import * as MemoryTransport from "@clutch/core/MemoryTransport"
+import * as Metrics from "@clutch/core/Metrics"
+import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { given, Lines, pass, probe, Texts } from "./support.ts"
+
+const Placed = Schema.TaggedStruct("Placed", { total: Schema.Number })
+const Cancelled = Schema.TaggedStruct("Cancelled", { why: Schema.String })
+const Shipped = Schema.TaggedStruct("Shipped", { at: Schema.DateTimeUtcFromString })
+const Orders = Topic.make("orders", { schema: Schema.Union([Placed, Cancelled, Shipped]) })
+type Order = typeof Placed.Type | typeof Cancelled.Type | typeof Shipped.Type
+
+const placed = (total: number): Order => ({ _tag: "Placed", total })
+const cancelled: Order = { _tag: "Cancelled", why: "too late" }
+const shipped: Order = { _tag: "Shipped", at: DateTime.makeUnsafe("2024-01-01T00:00:00Z") }
+
+const filteredIn = (topic: string, subscription: string) =>
+  Effect.map(
+    Metric.value(
+      Metric.withAttributes(Metrics.filtered, {
+        "messaging.system": "memory",
+        "messaging.destination.name": topic,
+        "messaging.consumer.group.name": subscription
+      })
+    ),
+    ({ count }) => count
+  )
+
+/** A JSON text, stored as some other publisher would. */
+const store = (topic: Topic.Topic<never>, ...texts: readonly [string, ...ReadonlyArray<string>]) =>
+  Transport.use((transport) => {
+    const [first, ...others] = texts.map((data) => ({ data, attributes: undefined }))
+    assert.isDefined(first)
+    const all = [first ?? assert.fail(), ...others] as const
+    return transport.publish({ topic: topic.topic, partition: 0 }, all, { maxLength: undefined, maxAge: undefined })
+  })
+
+describe("Topic", () => {
+  describe("narrowing", () => {
+    it.effect(
+      "only: keeps the members with these tags; the rest is acked and counted",
+      given(function* () {
+        const seen = yield* probe<typeof Placed.Type | typeof Shipped.Type>()
+        const subscription = Subscription.make("s", Topic.only(Orders, "Placed", "Shipped"), seen.handler())
+        yield* Subscription.subscribe(subscription)
+        yield* Topic.publishAll(Orders, [placed(1), cancelled, shipped, cancelled])
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), [placed(1), shipped])
+        assert.strictEqual(yield* filteredIn("orders", "s"), 2)
+        const { deadLetters, pending, waiting } = yield* Subscription.stats(subscription)
+        assert.deepStrictEqual([deadLetters, pending, waiting._tag === "Some" && waiting.value], [0, 0, 0])
+      })
+    )
+
+    it.effect(
+      "only: what is left out need not be decodable; data without a tag is no member and is found undecodable",
+      given(function* () {
+        const seen = yield* probe<typeof Placed.Type>()
+        const subscription = Subscription.make("s", Topic.only(Orders, "Placed"), seen.handler())
+        yield* Subscription.subscribe(subscription)
+        yield* store(Orders, '{"_tag":"Refunded"}', '{"_tag":7}', "null", '"Placed"', '{"_tag":"Placed","total":"x"}')
+        yield* Topic.publish(Orders, placed(1))
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), [placed(1)])
+        assert.strictEqual(yield* filteredIn("orders", "s"), 1)
+        assert.strictEqual((yield* Subscription.stats(subscription)).deadLetters, 4)
+      })
+    )
+
+    it.effect(
+      "filter: sees decoded data, and its refinement narrows further",
+      given(function* () {
+        const seen = yield* probe<typeof Placed.Type>()
+        const big = Topic.filter(Topic.only(Orders, "Placed"), ({ total }) => total > 10)
+        const even = Topic.filter(big, (data): data is typeof Placed.Type => data.total % 2 === 0)
+        const subscription = Subscription.make("s", even, seen.handler())
+        yield* Subscription.subscribe(subscription)
+        yield* Topic.publishAll(Orders, [placed(2), placed(11), cancelled, placed(12), placed(14)])
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), [placed(12), placed(14)])
+        assert.strictEqual(yield* filteredIn("orders", "s"), 3)
+      })
+    )
+
+    it.effect(
+      "6. filter: a message of the right type whose data does not decode is poison, not filtered out",
+      given(function* () {
+        const asked: Array<unknown> = []
+        const source = Topic.filter(Orders, (data) => asked.push(data) > 0)
+        const subscription = Subscription.make("s", source, () => Effect.void)
+        yield* Subscription.subscribe(subscription)
+        yield* store(Orders, '{"_tag":"Placed"}')
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(asked, [])
+        assert.strictEqual((yield* Subscription.stats(subscription)).deadLetters, 1)
+      })
+    )
+
+    it.effect(
+      "filterMessage: sees metadata and JSON before decoding, so what it leaves out need not be decodable",
+      given(function* () {
+        const seen = yield* probe<Order>()
+        const source = Topic.filterMessage(Orders, ({ headers }) => headers["tenant"] === "a")
+        const subscription = Subscription.make("s", source, seen.handler())
+        yield* Subscription.subscribe(subscription)
+        yield* store(Orders, "{}")
+        yield* Topic.publish(Orders, placed(1), { headers: { tenant: "b" } })
+        yield* Topic.publish(Orders, placed(2), { headers: { tenant: "a" } })
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), [placed(2)])
+        assert.strictEqual((yield* Subscription.stats(subscription)).deadLetters, 0)
+        assert.strictEqual(yield* filteredIn("orders", "s"), 2)
+      })
+    )
+
+    it.effect(
+      "4. a predicate that throws is a failure of the delivery: retried, and the worker goes on",
+      given(function* () {
+        const seen = yield* probe()
+        let throws = 1
+        const source = Topic.filter(Texts, (data) => {
+          if (data === "odd" && throws-- > 0) throw new Error("predicate")
+          return true
+        })
+        yield* Subscription.subscribe(Subscription.make("s", source, seen.handler(), { retry: { base: "1 second" } }))
+        yield* Topic.publishAll(Texts, ["odd", "even"])
+        assert.strictEqual((yield* seen.next).data, "even")
+        yield* pass("2 seconds")
+        const { attempt, data } = yield* seen.next
+        assert.deepStrictEqual([data, attempt], ["odd", 2])
+        const [line] = (yield* Lines).filter(({ level }) => level === "Warn")
+        assert.include(String(line?.cause.reasons.map((reason) => (reason._tag === "Die" ? reason.defect : ""))), "predicate")
+      })
+    )
+
+    it.effect(
+      "narrowing leaves the topic as it was, and each source to itself",
+      given(function* () {
+        const one = yield* probe<Order>()
+        const all = yield* probe<Order>()
+        const a = Subscription.make("a", Topic.only(Orders, "Cancelled"), one.handler())
+        const b = Subscription.make("b", Orders, all.handler())
+        yield* Subscription.subscribe(a)
+        yield* Subscription.subscribe(b)
+        yield* Topic.publishAll(Orders, [placed(1), cancelled])
+        yield* Subscription.awaitIdle(a)
+        yield* Subscription.awaitIdle(b)
+        assert.deepStrictEqual(one.data(), [cancelled])
+        assert.deepStrictEqual(all.data(), [placed(1), cancelled])
+      })
+    )
+  })
+
+  describe("publishing", () => {
+    it.effect(
+      "returns the message as subscribers will see it",
+      given(function* () {
+        const seen = yield* probe<typeof Placed.Type>()
+        const Keyed = Topic.make("keyed", { schema: Placed, key: ({ total }) => `k${total}` })
+        yield* Subscription.subscribe(Subscription.make("s", Keyed, seen.handler()))
+        const options = { subject: "s", headers: { tenant: "ü" }, source: "urn:me", id: "mine" }
+        const plain = yield* Topic.publish(Keyed, { _tag: "Placed", total: 1 })
+        const given = yield* Topic.publish(Keyed, { _tag: "Placed", total: 2 }, options)
+        assert.deepStrictEqual((yield* seen.next).message, plain)
+        assert.deepStrictEqual((yield* seen.next).message, given)
+        assert.include(given, options)
+        assert.deepStrictEqual([plain.type, plain.source, plain.partitionkey], ["Placed", "/clutch/keyed", "k1"])
+      })
+    )
+
+    const unencodable: ReadonlyArray<readonly [string, () => unknown]> = [
+      ["undefined", () => undefined],
+      ["a bigint", () => 1n],
+      ["a symbol", () => Symbol("s")],
+      ["a function", () => () => 1],
+      ["a circle", () => {
+        const circle: Record<string, unknown> = {}
+        circle["self"] = circle
+        return circle
+      }],
+      ["a bigint inside", () => ({ total: 1n })],
+      ["what throws in toJSON", () => ({
+        toJSON: () => {
+          throw new Error("no")
+        }
+      })]
+    ]
+    it.effect.each(unencodable)("data that JSON cannot hold is Encode, never a defect: %s", ([, make]) =>
+      given(function* () {
+        const Anything = Topic.make("anything", { schema: Schema.Unknown })
+        const error = yield* Effect.flip(Topic.publish(Anything, make()))
+        assert.strictEqual(error._tag, "PublishError")
+        assert.strictEqual(error.reason._tag, "Encode")
+        assert.strictEqual(error.stored, 0)
+        assert.deepStrictEqual((yield* MemoryTransport.snapshot).keys, [])
+      })()
+    )
+
+    it.effect(
+      "data that does not fit the schema is Encode, and says where; a plain object where the schema is a class too",
+      given(function* () {
+        class Bill extends Schema.TaggedClass<Bill>()("Bill", { total: Schema.Number }) {}
+        const Bills = Topic.make("bills", { schema: Bill })
+        const plain = yield* Effect.flip(Topic.publish(Bills, { _tag: "Bill", total: 1 }))
+        assert.strictEqual(plain.reason._tag, "Encode")
+        // what a caller from JavaScript could pass
+        const wrong = yield* Effect.flip(Topic.publish(Orders, { _tag: "Placed", total: "1" } as unknown as Order))
+        assert.strictEqual(wrong.reason._tag, "Encode")
+        assert.include(wrong.message, "total")
+        assert.include(wrong.message, 'publish to "orders"')
+      })
+    )
+
+    it.effect(
+      "a key that throws, or is no text, is Encode",
+      given(function* () {
+        const Throwing = Topic.make("t1", {
+          schema: Schema.String,
+          key: () => {
+            throw new Error("no key")
+          }
+        })
+        const error = yield* Effect.flip(Topic.publish(Throwing, "x"))
+        assert.strictEqual(error.reason._tag, "Encode")
+        assert.include(error.message, "no key")
+        // what a caller from JavaScript could give
+        const Numbered = Topic.make("t2", { schema: Schema.String, key: (() => 7) as unknown as () => string })
+        assert.strictEqual((yield* Effect.flip(Topic.publish(Numbered, "x"))).reason._tag, "Encode")
+        assert.deepStrictEqual((yield* MemoryTransport.snapshot).keys, [])
+      })
+    )
+
+    it.effect(
+      "one that cannot be encoded keeps all of publishAll from being stored",
+      given(function* () {
+        const Numbers = Topic.make("numbers", { schema: Schema.Unknown })
+        const error = yield* Effect.flip(Topic.publishAll(Numbers, [1, 2, 3n]))
+        assert.strictEqual(error.reason._tag, "Encode")
+        assert.deepStrictEqual((yield* MemoryTransport.snapshot).keys, [])
+      })
+    )
+
+    it.effect.each(["a b", "orders.retry", "", "{x}", "a/b"])("a topic named %j is InvalidName", (name) =>
+      given(function* () {
+        const error = yield* Effect.flip(Topic.publish(Topic.make(name, { schema: Schema.String }), "x"))
+        assert.strictEqual(error.reason._tag, "InvalidName")
+        const subscription = Subscription.make("s", Topic.make(name, { schema: Schema.String }), () => Effect.void)
+        const refused = yield* Effect.flip(Subscription.subscribe(subscription))
+        assert.isTrue(refused.reason._tag === "InvalidName" && refused.reason.kind === "topic")
+      })()
+    )
+
+    it.effect.each([2, 0, -1, 1.5, Number.NaN])("partitions %d are refused by publish and by subscribe", (partitions) =>
+      given(function* () {
+        const Split = Topic.make("split", { schema: Schema.String, partitions })
+        const publish = yield* Effect.flip(Topic.publish(Split, "x"))
+        const subscribe = yield* Effect.flip(Subscription.subscribe(Subscription.make("s", Split, () => Effect.void)))
+        const idle = yield* Effect.flip(Subscription.awaitIdle(Subscription.address("s", Split)))
+        for (const { reason } of [publish, subscribe, idle]) {
+          if (reason._tag !== "InvalidOption") return assert.fail(reason._tag)
+          assert.strictEqual(reason.option, "partitions")
+          assert.match(reason.problem, partitions === 2 ? /not supported in this version.*give 1/ : /no count.*give 1/)
+        }
+        assert.deepStrictEqual((yield* MemoryTransport.snapshot).keys, [])
+      })()
+    )
+
+    it.effect(
+      "partitions 1 is the default, said aloud",
+      given(function* () {
+        yield* Topic.publish(Topic.make("one", { schema: Schema.String, partitions: 1 }), "x")
+      })
+    )
+
+    it.effect.each([
+      [{ maxLength: 0 }, "maxLength"],
+      [{ maxLength: 1.5 }, "maxLength"],
+      [{ maxLength: Number.NaN }, "maxLength"],
+      [{ maxAge: 0 }, "maxAge"],
+      [{ maxAge: "Infinity" }, "maxAge"],
+      [{ maxAge: "-1 day" }, "maxAge"]
+    ] as const)("retention %o is refused, naming %s", ([retention, option]) =>
+      given(function* () {
+        const error = yield* Effect.flip(Topic.publish(Topic.make("t", { schema: Schema.String, ...retention }), "x"))
+        assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
+        assert.match(error.message, /or leave it out to keep all/)
+      })()
+    )
+
+    it.effect.each([["timeout", { timeout: -1 }], ["timeout", { timeout: "-1 second" }], ["timeout", { timeout: Number.NaN }], ["timeout", { timeout: "Infinity" }]] as const)(
+      "a %s of %o is refused",
+      ([option, options]) =>
+        given(function* () {
+          const error = yield* Effect.flip(Topic.publish(Texts, "x", options))
+          assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
+        })()
+    )
+
+    it.effect(
+      "one id cannot name several messages",
+      given(function* () {
+        const error = yield* Effect.flip(Topic.publishAll(Texts, ["x", "y"], { id: "1" }))
+        assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === "id")
+        assert.strictEqual((yield* Topic.publishAll(Texts, ["x"], { id: "1" }))[0]?.id, "1")
+      })
+    )
+
+    it.effect(
+      "12. what maxLength and maxAge drop is counted and logged",
+      given(function* () {
+        const Short = Topic.make("short", { schema: Schema.String, maxLength: 2 })
+        yield* Topic.publishAll(Short, ["a", "b", "c", "d", "e"])
+        const tags = { "messaging.destination.name": "short", "messaging.system": "memory" }
+        assert.strictEqual((yield* Metric.value(Metric.withAttributes(Metrics.trimmed, tags))).count, 3)
+        const Young = Topic.make("young", { schema: Schema.String, maxAge: "1 hour" })
+        yield* Topic.publish(Young, "old")
+        yield* pass("61 minutes")
+        yield* Topic.publish(Young, "new")
+        const lengths = (yield* MemoryTransport.snapshot).logs.map(({ length, topic }) => [topic, length])
+        assert.deepStrictEqual(lengths, [["short", 2], ["young", 1]])
+        const lines = (yield* Lines).map(({ annotations, text }) => [text, annotations["topic"], annotations["trimmed"]])
+        assert.deepStrictEqual(lines, [
+          ["retention dropped 3 messages", "short", 3],
+          ["retention dropped 1 messages", "young", 1]
+        ])
+      })
+    )
+
+    it.effect(
+      "publishAll of nothing is nothing; sink counts what a stream brought, in order",
+      given(function* () {
+        assert.deepStrictEqual(yield* Topic.publishAll(Texts, []), [])
+        const data = Array.from({ length: 600 }, (_, i) => `m${i}`)
+        assert.strictEqual(yield* Stream.run(Stream.fromIterable(data), Topic.sink(Texts)), 600)
+        const seen = yield* probe()
+        const subscription = Subscription.make("s", Texts, seen.handler(), { from: "beginning" })
+        yield* Subscription.subscribe(subscription)
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), data)
+        assert.strictEqual(yield* Stream.run(Stream.empty, Topic.sink(Texts)), 0)
+      })
+    )
+  })
+
+  it.effect(
+    "making a topic touches nothing, and compiles its schema at first use only",
+    given(function* () {
+      let compiled = 0
+      const schema = Schema.suspend(() => {
+        compiled++
+        return Schema.String
+      })
+      const Lazy = Topic.make("lazy", { schema })
+      assert.strictEqual(compiled, 0)
+      yield* Topic.publish(Lazy, "x")
+      assert.isAbove(compiled, 0)
+    })
+  )
+})
