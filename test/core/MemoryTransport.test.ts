@@ -672,6 +672,7 @@ describe("MemoryTransport", () => {
             originalId: first.id,
             attempt: 2,
             reclaims: 0,
+            redriven: undefined,
             firstDelivered: 0,
             size: 1,
             content: "1",

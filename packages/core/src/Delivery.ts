@@ -63,6 +63,8 @@ export interface DeliveryInfo {
   readonly attempt: number
   /** When the message was first delivered to this subscription, by the log's clock. */
   readonly firstDelivered: DateTime.Utc
+  /** The id of the dead letter it was redriven from; `undefined` where it never was one. */
+  readonly redriven?: string | undefined
 }
 
 /**

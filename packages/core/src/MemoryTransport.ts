@@ -16,7 +16,7 @@ import type * as Result from "effect/Result"
 import { InvalidOption, NoSubscription, TransportError } from "./Errors.ts"
 import { Bells } from "./internal/memoryBells.ts"
 import { join } from "./internal/memoryConsumer.ts"
-import { snapshotOf } from "./internal/memorySnapshot.ts"
+import { type Snapshot, snapshotOf } from "./internal/memorySnapshot.ts"
 import { payloadOf, Store, streamName } from "./internal/memoryStore.ts"
 import { parseId } from "./internal/memoryStructures.ts"
 import { Reclaimer } from "./Reclaimer.ts"
@@ -159,58 +159,13 @@ export const layer: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Layer.p
 // testing
 // -----------------------------------------------------------------------------
 
-/**
- * What a log holds, in plain values: two snapshots that are equal show that nothing was left behind.
- *
- * @category testing
- * @since 0.1.0
- */
-export interface Snapshot {
-  /** The name of everything that holds something or may be read: logs, retry logs, dead letters. Sorted. */
-  readonly keys: ReadonlyArray<string>
-  readonly logs: ReadonlyArray<LogSnapshot>
-  /** Callbacks registered by `watch`. */
-  readonly watchers: number
-}
-
-/**
- * A topic's log in a `Snapshot`.
- *
- * @category testing
- * @since 0.1.0
- */
-export interface LogSnapshot {
-  readonly topic: string
-  readonly partition: number
-  readonly length: number
-  readonly lastId: string
-  readonly groups: ReadonlyArray<GroupSnapshot>
-}
-
-/**
- * A group in a `Snapshot`.
- *
- * @category testing
- * @since 0.1.0
- */
-export interface GroupSnapshot {
-  readonly subscription: string
-  readonly consumers: ReadonlyArray<{ readonly name: string; readonly pending: number; readonly fetching: number }>
-  /** Not delivered yet. */
-  readonly waiting: number
-  /** Delivered and not settled, the released ones included. */
-  readonly pending: number
-  /** Given back, or taken from the dead, and not delivered again yet. */
-  readonly released: number
-  readonly due: number
-  readonly deadLetters: number
-}
-
 const backingOf = (transport: object): Backing => {
   const backing: unknown = Inside in transport ? transport[Inside] : undefined
   if (backing instanceof Backing) return backing
   throw new Error("this Transport is not a MemoryTransport, nor a copy of one: provide MemoryTransport.layer")
 }
+
+export type { GroupSnapshot, LogSnapshot, Snapshot } from "./internal/memorySnapshot.ts"
 
 /**
  * What the in-memory log behind the Transport holds now. A Transport made of another one's fields (`{ ...transport,

@@ -294,7 +294,8 @@ const raw = (options: object | undefined): RawOptions => options ?? {} // every 
 
 /**
  * A stream of deliveries, each to be settled by whoever takes it. The subscription runs as long as the stream: when it
- * ends, what was taken and is unsettled is released. At most `prefetch` (default 16) deliveries are out at once.
+ * ends, what was taken and is unsettled is released, at once unless a `drainTimeout` is given. At most `prefetch` (default
+ * 16) deliveries are out at once; `concurrency` means nothing here.
  *
  * @category constructors
  * @since 0.1.0
@@ -318,7 +319,8 @@ export const stream = <A>(
         source,
         kind: "stream",
         handler: ([handling]) => handler(handling),
-        options: { ...options, ack: "manual", concurrency: options?.concurrency ?? options?.prefetch ?? 16 }
+        // whoever took from it has ended, and settles no more: nothing is worth waiting for
+        options: { ...options, ack: "manual", drainTimeout: options?.drainTimeout ?? 0 }
       }
       const [started] = yield* Scope.provide(subscribeAll([definition]), scope)
       const died = started === undefined ? Effect.never : started.running.join

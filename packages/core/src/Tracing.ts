@@ -55,8 +55,9 @@ export const isActive = (context: Context.Context<never>): boolean =>
 export const traceparent = (span: Tracer.AnySpan): string =>
   `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 
-// version 00, W3C Trace Context §3.2; ids of zeros are invalid
-const pattern = /^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})/
+// W3C Trace Context §3.2: version ff and ids of zeros are invalid, and only versions to come may say more
+const pattern =
+  /^(?!ff)(?:00(?=.{53}$)|(?!00)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?=$|-)/
 
 /**
  * The span that published a message; none where its `traceparent` is absent or malformed.

@@ -114,6 +114,8 @@ export interface Entry {
   readonly reclaims: number
   /** When the message was first delivered to this group; milliseconds since the epoch, by the log's clock. */
   readonly firstDelivered: number
+  /** The dead letter it was redriven from, through all retries since. */
+  readonly redriven?: string | undefined
   /** Bytes, as stored. */
   readonly size: number
   /** What it holds; a sentence where the backend's codec cannot read it. */

@@ -3,6 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
@@ -53,6 +54,25 @@ export const batch: Category = (kit) => {
       const seen = yield* next
       assert.deepStrictEqual(seen.data, texts(3))
       assert.isAtMost(seen.at - published, kit.millis(3) + (kit.virtual ? kit.millis(1) : 500))
+      yield* kit.idle(subscription)
+    })
+  )
+
+  kit.test("1. a batch may wait for longer than a visibility timeout", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      const { next, record } = yield* recorder
+      const within = Duration.times(kit.lease, 2)
+      const options = { size: 100, within, visibilityTimeout: kit.lease }
+      const subscription = Subscription.batch("s", topic, record, options)
+      yield* kit.open(subscription)
+      const published = yield* Clock.currentTimeMillis
+      yield* Topic.publishAll(topic, texts(3))
+      const seen = yield* next
+      assert.deepStrictEqual(seen.data.toSorted(), texts(3))
+      assert.deepStrictEqual(seen.attempts, [1, 1, 1])
+      const slack = kit.virtual ? kit.millis(1) : 500
+      assert.isAtMost(seen.at - published, Duration.toMillis(within) + slack)
       yield* kit.idle(subscription)
     })
   )

@@ -8,6 +8,7 @@ import { agents } from "./Agents.ts"
 import { attempts } from "./Attempts.ts"
 import { batch } from "./Batch.ts"
 import { closing } from "./Closing.ts"
+import { counting } from "./Counting.ts"
 import { deadLetterTools } from "./DeadLetterTools.ts"
 import { filters } from "./Filters.ts"
 import { groups } from "./Groups.ts"
@@ -62,6 +63,7 @@ export const suite = (name: string, options: Options): void =>
     "dead letters": deadLetterTools,
     "idle and stats": idleStats,
     trimming,
+    "counts and logs": counting,
     agents,
     tracing: traces,
     rollback,

@@ -2,6 +2,7 @@
  * A subscription as a stream of deliveries, settled by whoever takes them.
  */
 import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -35,6 +36,7 @@ export const streams: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       yield* Topic.publishAll(topic, texts(10))
+      const begun = yield* Clock.currentTimeMillis
       const attempts = yield* Subscription.stream("s", topic, { from: "beginning" }).pipe(
         Stream.take(5),
         Stream.map((one) => one.attempt),
@@ -42,6 +44,7 @@ export const streams: Category = (kit) => {
         kit.passing
       )
       assert.deepStrictEqual([...attempts], [1, 1, 1, 1, 1])
+      assert.isAtMost((yield* Clock.currentTimeMillis) - begun, kit.millis(2) + (kit.virtual ? 0 : 2000), "at once")
       const again = yield* Subscription.stream("s", topic).pipe(
         Stream.mapEffect((one) => Effect.as(one.ack, `${one.message.data}#${one.attempt}`)),
         Stream.take(10),

@@ -4,19 +4,11 @@
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import { DeadLetters, Subscription, Topic } from "../index.ts"
 import { texts } from "./Collect.ts"
+import { counted } from "./Counting.ts"
 import { type Category, probe } from "./Kit.ts"
-
-/** The sum of a counter over all its series that mention the topic. */
-const counted = (name: string, topic: string) =>
-  Effect.map(Metric.snapshot, (all) =>
-    all
-      .filter((one) => one.id === name && JSON.stringify(one.attributes ?? {}).includes(topic))
-      .reduce((sum, one) => sum + (one.type === "Counter" ? Number(one.state.count) : 0), 0)
-  )
 
 export const trimming: Category = (kit) => {
   const short = (maxLength: number) => Topic.make(kit.fresh("short"), { schema: Schema.String, maxLength })

@@ -67,6 +67,9 @@ const sliceMillis = 10
 /** A read that has not failed for so long works, though it has nothing to show. */
 const quietlyWorking = Duration.seconds(1)
 
+/** Deliveries of a stream that are out at once, unless `prefetch` says otherwise. */
+const streamPrefetch = 16
+
 /** Makes a joined subscription ready to begin; closing the scope drains it. What can fail was done by joining. */
 export const start = (
   { consumer, definition, group, policy, transport }: Joined,
@@ -81,7 +84,9 @@ export const start = (
     const health = Health.make()
     const observer = observe.make(group, transport.system, context)
     const died = Deferred.makeUnsafe<never, SubscriptionFailed>()
-    const slots = policy.concurrency * policy.size
+    // of a stream, whoever takes from it is the handler
+    const concurrency = definition.kind === "stream" ? (policy.prefetch ?? streamPrefetch) : policy.concurrency
+    const slots = concurrency * policy.size
 
     const waiting = new Waiting()
     const held = new Set<Handling>()
@@ -92,6 +97,7 @@ export const start = (
     let cautious = false
     let dispatching = false
     let again = false
+    let dead = false
     let state: "running" | "paused" | "draining" = "running"
     const mayFetch = Latch.makeUnsafe(true)
     const nothingHeld = Latch.makeUnsafe(true)
@@ -104,6 +110,7 @@ export const start = (
       run(Effect.annotateLogs(line, { messageId: handling.entry.id, attempt: handling.attempt }))
     }
     const crashed = (cause: unknown) => {
+      dead = true
       Deferred.doneUnsafe(died, Effect.fail(new SubscriptionFailed({ ...annotations, cause })))
       run(Effect.logFatal("the loop of the subscription died", cause))
     }
@@ -201,7 +208,7 @@ export const start = (
     // --- handling ------------------------------------------------------------------------------------------------
 
     const next = (): NonEmptyReadonlyArray<Handling> | undefined => {
-      if (state !== "running" || jobs >= policy.concurrency) return undefined
+      if (state !== "running" || jobs >= concurrency) return undefined
       const first = waiting.first
       if (first === undefined || !mark.mayStart(first)) return undefined
       if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first)) return undefined
@@ -291,53 +298,62 @@ export const start = (
     const verdict = verdicts.make({ policy, observer, context, settle, log })
     const hook = hooks.make({ policy, source: definition.source, group, transport, context, log })
     const handler = handlers.make({ definition, policy, group, system: transport.system, context, ended })
-    const book = yield* settlements.make({
-      consumer,
-      health,
-      settled,
-      died: crashed,
-      around: (items, call) =>
-        traced
-          ? observe.settleSpan(
-              call,
-              { group, system: transport.system },
-              items.map(({ handling }) => handling)
-            )
-          : call
-    })
-    const mark = yield* marks.make({ consumer, health, queue: waiting, step: slots, onMoved: () => dispatch() })
-    const lease = yield* leases.make({
-      consumer,
-      policy,
-      health,
-      held,
-      died: crashed,
-      lost: (lost) => {
-        for (const handling of lost) handling.lost = true
-        for (const handling of waiting.remove((handling) => handling.lost)) {
-          forget(handling)
-          leaseLost(handling)
-        }
-        changed()
-      },
-      beat: (now) =>
-        Effect.suspend(() => {
-          const halfway = now - Duration.toMillis(policy.visibilityTimeout) / 2
-          const stale = waiting.remove((handling) => handling.taken <= halfway)
-          if (stale.length === 0) return Effect.void
-          cautious = true
-          release(stale)
+    const annotated = Effect.annotateLogs(annotations)
+    const book = yield* settlements
+      .make({
+        consumer,
+        health,
+        settled,
+        died: crashed,
+        around: (items, call) =>
+          traced
+            ? observe.settleSpan(
+                call,
+                { group, system: transport.system },
+                items.map(({ handling }) => handling)
+              )
+            : call
+      })
+      .pipe(annotated)
+    const mark = yield* marks
+      .make({ consumer, health, queue: waiting, step: slots, onMoved: () => dispatch() })
+      .pipe(annotated)
+    const lease = yield* leases
+      .make({
+        consumer,
+        policy,
+        health,
+        held,
+        died: crashed,
+        lost: (lost) => {
+          for (const handling of lost) handling.lost = true
+          for (const handling of waiting.remove((handling) => handling.lost)) {
+            forget(handling)
+            leaseLost(handling)
+          }
           changed()
-          return Effect.logInfo(`released ${stale.length} deliveries that waited too long for a free handler`)
-        }),
-      blocked: (millis) =>
-        Effect.suspend(() => {
-          observer.blockedLoop()
-          return Effect.logWarning(
-            `the event loop was blocked for ${Math.round(millis)} ms: a handler that computes for long loses its leases`
-          )
-        })
-    })
+        },
+        beat: (now) =>
+          Effect.suspend(() => {
+            // what waits for its batch to fill waits for no handler
+            if (jobs < concurrency) return Effect.void
+            const halfway = now - Duration.toMillis(policy.visibilityTimeout) / 2
+            const stale = waiting.remove((handling) => handling.taken <= halfway)
+            if (stale.length === 0) return Effect.void
+            cautious = true
+            release(stale)
+            changed()
+            return Effect.logInfo(`released ${stale.length} deliveries that waited too long for a free handler`)
+          }),
+        blocked: (millis) =>
+          Effect.suspend(() => {
+            observer.blockedLoop()
+            return Effect.logWarning(
+              `the event loop was blocked for ${Math.round(millis)} ms: a handler that computes for long loses its leases`
+            )
+          })
+      })
+      .pipe(annotated)
 
     // --- fetching ------------------------------------------------------------------------------------------------
 
@@ -402,14 +418,29 @@ export const start = (
     // --- closing -------------------------------------------------------------------------------------------------
 
     const bounded = (wait: Effect.Effect<void>, atMost: Duration.Duration) => Effect.timeoutOption(wait, atMost)
+    /** Gives the log a while to take what was decided; nobody waits for what it has not taken then. */
+    const lastly = (wait: Effect.Effect<void>) =>
+      Effect.andThen(
+        Effect.suspend(() => {
+          if (dead) return Effect.void
+          if (!drainAtOnce) return Effect.asVoid(bounded(wait, lastWords))
+          return health.problem() === undefined ? wait : Effect.void
+        }),
+        Effect.sync(() => {
+          for (const handling of book.unconfirmed) handling.abandon(health.problem())
+        })
+      )
     const drain = Effect.gen(function* () {
       state = "draining"
       yield* stopFetching
       if (!drainAtOnce && busy > 0) yield* bounded(nothingRuns.await, policy.drainTimeout)
-      yield* handler.close
-      if (!drainAtOnce && book.unconfirmed.size > 0) yield* bounded(book.empty, lastWords)
-      else if (health.problem() === undefined) yield* book.empty
-      for (const handling of book.unconfirmed) handling.abandon(health.problem())
+      handler.interrupt()
+      // a handler may settle while it ends: without an end to that, it and the log would wait for each other
+      yield* lastly(Effect.andThen(handler.await, book.empty))
+      if (handler.running() > 0) {
+        yield* handler.await
+        yield* lastly(book.empty)
+      }
       if (!drainAtOnce) yield* bounded(hook.idle, policy.drainTimeout)
       yield* hook.close
     })

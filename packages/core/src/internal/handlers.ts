@@ -39,8 +39,10 @@ export type Ended =
 export interface Handlers {
   readonly running: () => number
   readonly start: (handlings: NonEmptyReadonlyArray<Handling>) => void
-  /** Interrupts what runs, as closing and not as a failure, and waits for it. */
-  readonly close: Effect.Effect<void>
+  /** Interrupts what runs, as closing and not as a failure. */
+  readonly interrupt: () => void
+  /** Waits for what runs. */
+  readonly await: Effect.Effect<void>
 }
 
 export const make = (options: Options): Handlers => {
@@ -84,12 +86,13 @@ export const make = (options: Options): Handlers => {
   return {
     running: () => running.size,
     start,
-    close: Effect.suspend(() => {
-      for (const handlings of running.values()) {
+    interrupt: () => {
+      for (const [fiber, handlings] of running) {
         for (const handling of handlings) handling.closing = true
+        fiber.interruptUnsafe()
       }
-      return Fiber.interruptAll([...running.keys()])
-    })
+    },
+    await: Effect.suspend(() => Effect.asVoid(Fiber.awaitAll([...running.keys()])))
   }
 }
 

@@ -74,6 +74,9 @@ export class Handling implements Delivered<unknown> {
   get firstDelivered() {
     return DateTime.makeUnsafe(this.entry.firstDelivered)
   }
+  get redriven() {
+    return this.entry.redriven
+  }
   get ack() {
     return this.settle(() => ({ _tag: "Ack" }))
   }

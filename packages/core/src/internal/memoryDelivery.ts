@@ -55,6 +55,7 @@ export class Tracked implements Identified {
   owner: Member | undefined = undefined
   leaseFrom = 0
   firstDelivered: number | undefined
+  readonly redriven: string | undefined
   settled = false
 
   constructor(
@@ -66,6 +67,7 @@ export class Tracked implements Identified {
       readonly payload: Payload
       readonly base: number
       readonly firstDelivered: number | undefined
+      readonly redriven: string | undefined
     }
   ) {
     this.origin = origin
@@ -77,6 +79,7 @@ export class Tracked implements Identified {
     this.payload = options.payload
     this.base = options.base
     this.firstDelivered = options.firstDelivered
+    this.redriven = options.redriven
   }
 
   deliver(member: Member, now: number): Delivered {
@@ -104,6 +107,7 @@ export class Delivered implements Entry {
   readonly attempt: number
   readonly reclaims: number
   readonly firstDelivered: number
+  readonly redriven: string | undefined
   readonly size: number
   readonly content: Result.Result<Content, string>
   readonly tracked: Tracked
@@ -117,6 +121,7 @@ export class Delivered implements Entry {
     this.attempt = tracked.base + tracked.count
     this.reclaims = tracked.count - 1
     this.firstDelivered = firstDelivered
+    this.redriven = tracked.redriven
     this.size = tracked.payload.raw.length
     this.content = tracked.payload.content
     this.tracked = tracked

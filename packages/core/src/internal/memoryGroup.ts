@@ -149,7 +149,8 @@ export class Group {
         original: stored,
         payload: stored.payload,
         base: 0,
-        firstDelivered: undefined
+        firstDelivered: undefined,
+        redriven: undefined
       })
       this.main.add(tracked)
       taken.push(tracked.deliver(member, now))
@@ -179,7 +180,8 @@ export class Group {
           original: tracked.original,
           payload: tracked.payload,
           base: tracked.base + tracked.count,
-          firstDelivered: tracked.firstDelivered
+          firstDelivered: tracked.firstDelivered,
+          redriven: tracked.redriven
         })
         this.finish(tracked)
         break
@@ -357,7 +359,8 @@ export class Group {
         original: letter.original,
         payload: letter.payload,
         base: 0,
-        firstDelivered: letter.firstDelivered
+        firstDelivered: letter.firstDelivered,
+        redriven: id
       })
     }
     if (redriven > 0) this.touch()

@@ -15,6 +15,8 @@ export interface Retry {
   /** Attempts made so far. */
   readonly base: number
   readonly firstDelivered: number | undefined
+  /** The dead letter it was. */
+  readonly redriven: string | undefined
 }
 
 interface Scheduled extends Retry {
@@ -85,7 +87,15 @@ export class Retries {
   /** Appends what no failure has put there: its own id is its original one. */
   append(payload: Payload, now: number): Identified {
     const id = this.ids.next(now)
-    this.add(new Tracked("retry", this.stream, id, { original: id, payload, base: 0, firstDelivered: undefined }))
+    this.add(
+      new Tracked("retry", this.stream, id, {
+        original: id,
+        payload,
+        base: 0,
+        firstDelivered: undefined,
+        redriven: undefined
+      })
+    )
     return id
   }
 

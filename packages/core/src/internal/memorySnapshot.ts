@@ -4,9 +4,55 @@
  * @since 0.1.0
  */
 import * as Option from "effect/Option"
-import type { GroupSnapshot, LogSnapshot, Snapshot } from "../MemoryTransport.ts"
 import type { Group } from "./memoryGroup.ts"
 import { type Log, partName, type Store } from "./memoryStore.ts"
+
+/**
+ * What a log holds, in plain values: two snapshots that are equal show that nothing was left behind.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface Snapshot {
+  /** The name of everything that holds something or may be read: logs, retry logs, dead letters. Sorted. */
+  readonly keys: ReadonlyArray<string>
+  readonly logs: ReadonlyArray<LogSnapshot>
+  /** Callbacks registered by `watch`. */
+  readonly watchers: number
+}
+
+/**
+ * A topic's log in a `Snapshot`.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface LogSnapshot {
+  readonly topic: string
+  readonly partition: number
+  readonly length: number
+  readonly lastId: string
+  readonly groups: ReadonlyArray<GroupSnapshot>
+}
+
+/**
+ * A group in a `Snapshot`.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export interface GroupSnapshot {
+  readonly subscription: string
+  readonly consumers: ReadonlyArray<{ readonly name: string; readonly pending: number; readonly fetching: number }>
+  /** Not delivered yet. */
+  readonly waiting: number
+  /** Delivered and not settled, the released ones included. */
+  readonly pending: number
+  /** Given back, or taken from the dead, and not delivered again yet. */
+  readonly released: number
+  readonly due: number
+  readonly deadLetters: number
+}
 
 export const snapshotOf = (store: Store): Snapshot => {
   const logs = [...store.logs.values()]

@@ -1,4 +1,5 @@
 /** What a subscription tells the world: counters made once, spans only where a tracer listens. */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
@@ -68,14 +69,15 @@ export const make = (group: Group, system: string, context: Context.Context<neve
 
 /** A subscription's own context: the span that surrounded subscribing has nothing to do with what is handled. */
 export const ownContext = (context: Context.Context<never>): Context.Context<never> =>
-  Context.omit(Tracer.ParentSpan)(context)
+  Context.omit(Tracer.ParentSpan, Tracing.TraceState)(context)
 
 /** What a handler finds around it: its message's trace, also where no tracer makes a span of it. */
 export const traceContext = (context: Context.Context<never>, message: Message<unknown>): Context.Context<never> => {
   const producer = Tracing.producer(message)
   if (Option.isNone(producer)) return context
   const continued = Context.add(context, Tracer.ParentSpan, producer.value)
-  return message.tracestate === undefined ? continued : Context.add(continued, Tracing.TraceState, message.tracestate)
+  // also where there is none: another message's belongs to another trace
+  return Context.add(continued, Tracing.TraceState, message.tracestate)
 }
 
 const links = (handlings: ReadonlyArray<Handling>): Array<Tracer.SpanLink> =>
@@ -117,8 +119,7 @@ export const processSpan = <A, E, R>(
     handler.pipe(
       Effect.withParentSpan(span),
       Effect.tapCause((cause) => {
-        const error = cause.reasons.find((reason) => reason._tag === "Fail")?.error
-        return Effect.sync(() => span.attribute("error.type", errorType(error)))
+        return Effect.sync(() => span.attribute("error.type", errorType(Cause.squash(cause))))
       })
     )
   )

@@ -46,7 +46,8 @@ const atomically = <A, E, R>(
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      const scope = yield* Scope.fork(yield* Effect.scope)
+      // in parallel: where the log is gone, each takes its time to give up
+      const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
       const started = yield* restore(Scope.provide(attempt(scope), scope)).pipe(
         Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
       )
@@ -61,11 +62,16 @@ export const subscribeAll = (
 ): Effect.Effect<ReadonlyArray<Started>, SubscribeError, Transport | Reclaimer | Scope.Scope> =>
   Effect.contextWith((context: Context.Context<Transport | Reclaimer>) =>
     atomically(
-      (scope) =>
+      (attempt) =>
         Effect.gen(function* () {
-          const joined = yield* Effect.forEach(definitions, join)
+          const joined = yield* Effect.forEach(definitions, (definition) =>
+            Effect.gen(function* () {
+              const scope = yield* Scope.fork(attempt)
+              return { scope, joined: yield* Scope.provide(join(definition), scope) }
+            })
+          )
           return yield* Effect.forEach(joined, (one) =>
-            Effect.map(engine.start(one, context), (running) => ({ running, joined: one, scope }))
+            Effect.map(Scope.provide(engine.start(one.joined, context), one.scope), (running) => ({ ...one, running }))
           )
         }),
       (started) => Effect.forEach(started, ({ running }) => running.begin, { discard: true })

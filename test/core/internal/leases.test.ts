@@ -1,0 +1,189 @@
+/** Heartbeats: a living worker keeps what it holds, however long its handlers take. */
+import * as Metrics from "@clutch/core/Metrics"
+import * as Subscription from "@clutch/core/Subscription"
+import * as Topic from "@clutch/core/Topic"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Metric from "effect/Metric"
+import { given, layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable, withConsumers } from "../support.ts"
+
+const tags = { "messaging.system": "memory", "messaging.destination.name": "texts", "messaging.consumer.group.name": "s" }
+const counted = (metric: Metric.Counter<number>) =>
+  Effect.map(Metric.value(Metric.withAttributes(metric, tags)), ({ count }) => count)
+
+describe("leases", () => {
+  it.effect(
+    "7. a handler that takes hours keeps its lease, and is not run twice, with other workers waiting",
+    given(function* () {
+      const gate = yield* Latch.make()
+      const slow = yield* probe()
+      const other = yield* probe()
+      yield* open(Subscription.make("s", Texts, slow.handler(() => gate.await), { maxLease: "12 hours" }))
+      yield* Topic.publish(Texts, "x")
+      yield* slow.next
+      yield* open(Subscription.make("s", Texts, other.handler(), { consumer: "other" }))
+      yield* pass("6 hours")
+      assert.deepStrictEqual([slow.calls.length, other.calls.length], [1, 0])
+      yield* gate.open
+      yield* Subscription.awaitIdle(Subscription.address("s", Texts))
+      assert.deepStrictEqual([slow.calls.length, other.calls.length], [1, 0])
+      assert.strictEqual(yield* counted(Metrics.leasesLost), 0)
+    })
+  )
+
+  it.effect.each([
+    ["1 hour by default", {}, 3_600_000],
+    ["2 minutes", { maxLease: "2 minutes" }, 120_000]
+  ] as const)("7. maxLease ends it: %s; then another worker takes it, as a further attempt", ([, options, limit]) =>
+    given(function* () {
+      const hung = yield* probe()
+      const other = yield* probe()
+      yield* open(Subscription.make("s", Texts, hung.handler(() => Effect.never), options))
+      yield* Topic.publish(Texts, "x")
+      yield* hung.next
+      yield* open(Subscription.make("s", Texts, other.handler(), { consumer: "other" }))
+      yield* pass(limit - 1)
+      assert.strictEqual(other.calls.length, 0)
+      yield* pass("1 minute")
+      const [call] = other.calls
+      assert.strictEqual(call?.attempt, 2)
+      // the last heartbeat before maxLease is at most a quarter of the visibility timeout old
+      assert.isAtLeast(call?.at ?? 0, limit)
+      assert.isAtMost(call?.at ?? 0, limit + 30_000)
+    })()
+  )
+
+  it.effect("heartbeats come four times a visibility timeout, extend all that is held, and only while something is", () => {
+    const beats: Array<readonly [number, number]> = []
+    const layer = layerWith(
+      withConsumers(({ extend }) => ({
+        extend: (entries) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) => {
+            beats.push([now, entries.length])
+            return extend(entries)
+          })
+      }))
+    )
+    return run(layer, function* () {
+      const gate = yield* Latch.make()
+      const subscription = Subscription.make("s", Texts, () => gate.await, { concurrency: 3, visibilityTimeout: "40 seconds" })
+      yield* open(subscription)
+      yield* pass("1 hour")
+      assert.deepStrictEqual(beats, [])
+      yield* Topic.publishAll(Texts, ["a", "b", "c"])
+      yield* pass("20 seconds")
+      assert.deepStrictEqual(beats, [
+        [3_610_000, 3],
+        [3_620_000, 3]
+      ])
+      yield* gate.open
+      yield* Subscription.awaitIdle(subscription)
+      yield* pass("1 hour")
+      assert.strictEqual(beats.length, 2)
+    })
+  })
+
+  it.effect("heartbeats that fail are one log line, and the lease is kept if they work again in time", () => {
+    let down = false
+    const layer = layerWith(
+      withConsumers(({ extend }) => ({ extend: (entries) => (down ? Effect.fail(unavailable("extend")) : extend(entries)) }))
+    )
+    return run(layer, function* () {
+      const gate = yield* Latch.make()
+      const seen = yield* probe()
+      const { handle } = yield* open(Subscription.make("s", Texts, seen.handler(() => gate.await), { visibilityTimeout: "40 seconds" }))
+      yield* Topic.publish(Texts, "x")
+      yield* seen.next
+      down = true
+      yield* pass("25 seconds")
+      assert.strictEqual((yield* handle.stats).state, "unhealthy")
+      down = false
+      yield* pass("10 minutes")
+      assert.strictEqual((yield* handle.stats).state, "running")
+      yield* gate.open
+      yield* Subscription.awaitIdle(Subscription.address("s", Texts))
+      assert.deepStrictEqual(seen.calls.length, 1)
+      const lines = (yield* Lines).filter(({ text }) => text.startsWith("extending leases"))
+      assert.deepStrictEqual(lines.map(({ level }) => level), ["Warn", "Info"])
+    })
+  })
+
+  it.effect("8. what the log says is another's is not extended again, and what waits of it is not started", () => {
+    let taken = false
+    const extended: Array<number> = []
+    const layer = layerWith(
+      withConsumers(() => ({
+        extend: (entries) => {
+          extended.push(entries.length)
+          return Effect.succeed(taken ? entries : [])
+        }
+      }))
+    )
+    return run(layer, function* () {
+      const gate = yield* Latch.make()
+      const seen = yield* probe()
+      yield* open(Subscription.make("s", Texts, seen.handler(() => gate.await), { prefetch: 3, visibilityTimeout: "40 seconds" }))
+      yield* Topic.publishAll(Texts, ["a", "b", "c"])
+      yield* seen.next
+      taken = true
+      yield* pass("10 seconds")
+      assert.deepStrictEqual(extended, [3])
+      assert.strictEqual(yield* counted(Metrics.leasesLost), 2)
+      yield* pass("10 seconds")
+      // the running one was lost as well
+      assert.deepStrictEqual(extended, [3])
+      yield* gate.open
+      yield* settled
+      assert.deepStrictEqual(seen.data(), ["a"])
+    })
+  })
+
+  const jump = (millis: number) => {
+    let offset = 0
+    return {
+      jump: () => (offset += millis),
+      /** A clock that jumps, as it does while the event loop is blocked. */
+      clock: Effect.map(Clock.Clock, (clock): Clock.Clock => ({
+        ...clock,
+        sleep: (duration) => clock.sleep(duration),
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + offset,
+        currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset)
+      }))
+    }
+  }
+  it.effect.each([
+    [20_001, 1],
+    [60_000, 1],
+    [19_999, 0],
+    [0, 0]
+  ] as const)("an event loop that was blocked for %d ms is logged and counted %d times", ([blocked, times]) => {
+    const jumping = jump(blocked)
+    return run(layerWith((self) => self), function* () {
+      const clock = yield* jumping.clock
+      const subscription = Subscription.make("s", Texts, () => Effect.never, { visibilityTimeout: "40 seconds" })
+      yield* Effect.provideService(open(subscription), Clock.Clock, clock)
+      yield* Topic.publish(Texts, "x")
+      yield* pass("5 seconds")
+      jumping.jump()
+      yield* pass("1 minute")
+      assert.strictEqual(yield* counted(Metrics.blockedLoop), times)
+      const lines = (yield* Lines).filter(({ text }) => text.includes("event loop was blocked"))
+      assert.strictEqual(lines.length, times)
+      for (const { annotations, level, text } of lines) {
+        assert.deepStrictEqual([level, annotations["topic"], annotations["subscription"]], ["Warn", "texts", "s"])
+        assert.include(text, `${blocked} ms`)
+      }
+    })
+  })
+
+  it.effect("a log that dies while leases are extended fails the handle's join", () =>
+    run(layerWith(withConsumers(() => ({ extend: () => Effect.die(new Error("bug")) }))), function* () {
+      const { handle } = yield* open(Subscription.make("s", Texts, () => Effect.never))
+      yield* Topic.publish(Texts, "x")
+      yield* pass("30 seconds")
+      assert.include((yield* Effect.flip(handle.join)).message, "bug")
+    })
+  )
+})
