@@ -26,7 +26,7 @@ const Core = Schema.Struct({
   partitionkey: Schema.optional(Schema.String),
   traceparent: Schema.optional(Schema.String),
   tracestate: Schema.optional(Schema.String),
-  clutchheaders: Schema.optional(Schema.fromJsonString(Schema.Record(Schema.String, Schema.String))),
+  clutchheaders: Schema.optional(Schema.String),
   data: Schema.optional(Schema.Unknown)
 })
 
@@ -108,11 +108,26 @@ export const decode = <S extends DataCodec>(
     return Result.succeed({
       ...attributes,
       time: time ?? DateTime.makeUnsafe(0),
-      headers: { ...Object.fromEntries(extensions), ...clutchheaders },
+      headers: { ...Object.fromEntries(extensions), ...otherHeaders(clutchheaders) },
       data: data.value
     })
   }
 }
+
+/** By hand, as a header may be called `__proto__`. What is no object of texts was written by somebody else: a header. */
+const otherHeaders = (text: string | undefined): Readonly<Record<string, string>> => {
+  if (text === undefined) return {}
+  try {
+    const headers: unknown = JSON.parse(text)
+    if (isTexts(headers)) return headers
+  } catch {
+    // no JSON at all
+  }
+  return { clutchheaders: text }
+}
+
+const isTexts = (value: unknown): value is Readonly<Record<string, string>> =>
+  typeof value === "object" && value !== null && Object.values(value).every((text) => typeof text === "string")
 
 const optional = (name: string, value: string | undefined) => (value === undefined ? {} : { [name]: value })
 

@@ -11,7 +11,6 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as FiberHandle from "effect/FiberHandle"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
@@ -24,6 +23,7 @@ import type { Consumer, Entry, Group, Outcome, Settled, Transport } from "../Tra
 import type { Definition } from "./definition.ts"
 import { DrainAtOnce } from "./drain.ts"
 import { maxAttempts } from "./failure.ts"
+import { loop } from "./fetching.ts"
 import * as handlers from "./handlers.ts"
 import { type Desk, Handling } from "./handling.ts"
 import * as Health from "./health.ts"
@@ -63,9 +63,6 @@ const lastWords = Duration.seconds(2)
 
 /** A run of quick handlers gives the event loop back after so long: heartbeats and other subscriptions need it too. */
 const sliceMillis = 10
-
-/** A read that has not failed for so long works, though it has nothing to show. */
-const quietlyWorking = Duration.seconds(1)
 
 /** Deliveries of a stream that are out at once, unless `prefetch` says otherwise. */
 const streamPrefetch = 16
@@ -357,49 +354,17 @@ export const start = (
 
     // --- fetching ------------------------------------------------------------------------------------------------
 
-    const take = (alone: boolean) =>
-      Effect.uninterruptible(
-        Effect.suspend(() =>
-          Effect.map(
-            consumer.fetch({
-              count: alone ? 1 : Math.max(1, room()),
-              bytes: Math.max(1, intake.maxBytes - bytes),
-              alone,
-              maxAttempts: maxAttempts(policy)
-            }),
-            ({ entries, suspects }) => {
-              accept(entries)
-              return suspects
-            }
-          )
-        )
-      )
-    // what a process may have died of runs while nothing else of this subscription does
-    const quarantine = Effect.andThen(nothingHeld.await, Effect.andThen(take(true), nothingHeld.await))
-    let failures = 0
-    const works = Effect.suspend(() => {
-      failures = 0
-      return health.worked("fetching")
-    })
-    const fetchOnce = Effect.andThen(
-      mayFetch.await,
-      Effect.flatMap(take(false), (suspects) => (suspects ? Effect.asVoid(quarantine) : Effect.void))
-    )
-    const fetchWatched = Effect.flatMap(
-      Effect.forkChild(Effect.andThen(Effect.sleep(quietlyWorking), works)),
-      (watch) => Effect.ensuring(fetchOnce, Fiber.interrupt(watch))
-    )
-    const fetching = Effect.whileLoop({
-      while: () => true,
-      body: () =>
-        Effect.matchEffect(failures === 0 ? fetchOnce : fetchWatched, {
-          onSuccess: () => (failures === 0 ? Effect.void : works),
-          onFailure: (error) => {
-            failures += 1
-            return Effect.andThen(health.failed("fetching", error), Effect.sleep(Health.backoff(failures, error)))
-          }
-        }),
-      step: () => {}
+    const fetching = loop({
+      consumer,
+      health,
+      accept,
+      limit: () => ({
+        count: Math.max(1, room()),
+        bytes: Math.max(1, intake.maxBytes - bytes),
+        maxAttempts: maxAttempts(policy)
+      }),
+      room: mayFetch.await,
+      nothingHeld: nothingHeld.await
     }).pipe(
       Effect.tapDefect((defect) => Effect.sync(() => crashed(defect))),
       Effect.annotateLogs(annotations)

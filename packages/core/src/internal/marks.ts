@@ -94,13 +94,16 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       if (first === undefined) return Effect.sync(() => toWrite.closeUnsafe())
       const [origin, id] = first
       let failures = 0
-      const attempt: Effect.Effect<void> = Effect.catch(options.consumer.mark(origin, id), (error) => {
-        failures += 1
-        return Effect.andThen(
-          options.health.failed("marking", error),
-          Effect.andThen(Effect.sleep(Health.backoff(failures, error)), attempt)
-        )
-      })
+      const attempt: Effect.Effect<void> = Effect.catch(
+        Effect.suspend(() => options.consumer.mark(origin, id)),
+        (error) => {
+          failures += 1
+          return Effect.andThen(
+            options.health.failed("marking", error),
+            Effect.andThen(Effect.sleep(Health.backoff(failures, error)), attempt)
+          )
+        }
+      )
       return Effect.flatMap(attempt, () => {
         const mark = marks[origin]
         mark.written = id

@@ -100,6 +100,7 @@ const check = <A>(
   }
   for (const [name, text] of Object.entries<unknown>(options.headers ?? {})) {
     if (typeof text !== "string") return refuse(`headers.${name}`, "give a text, or leave it out")
+    if (name === "__proto__") return refuse("headers", "a header cannot be called __proto__: choose another name")
   }
   const { maxAge, maxLength } = topic[WriterId]
   if (maxLength !== undefined && !(Number.isSafeInteger(maxLength) && maxLength >= 1)) {
