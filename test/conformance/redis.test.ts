@@ -21,7 +21,7 @@ Conformance.suite("redis", {
   time: "real",
   pass: Effect.sleep,
   tick: "40 millis",
-  lease: "600 millis",
+  lease: "1 second",
   short: process.env["CLUTCH_SHORT"] !== undefined,
   appendRaw: ({ log, subscription, topic }, bytes) =>
     Effect.promise(() => {

@@ -47,8 +47,16 @@ describe("Agent", () => {
       const b = yield* probe()
       const scope = yield* Scope.make()
       const agent = Agent.layer("shop", [
-        Subscription.make("a", Texts, a.handler(() => Effect.logInfo("inside a"))),
-        Subscription.make("b", Texts, b.handler(() => Effect.fail("no")))
+        Subscription.make(
+          "a",
+          Texts,
+          a.handler(() => Effect.logInfo("inside a"))
+        ),
+        Subscription.make(
+          "b",
+          Texts,
+          b.handler(() => Effect.fail("no"))
+        )
       ])
       yield* Layer.buildWithScope(agent, scope)
       yield* Topic.publish(Texts, "x")
@@ -91,7 +99,9 @@ describe("Agent", () => {
     return run(layer, function* () {
       const seen = yield* probe()
       const subscriptions = ["a", "b"].map((name) => Subscription.make(name, Texts, seen.handler()))
-      yield* Effect.forkChild(Effect.scoped(Effect.andThen(Layer.build(Agent.layer("shop", subscriptions)), Effect.never)))
+      yield* Effect.forkChild(
+        Effect.scoped(Effect.andThen(Layer.build(Agent.layer("shop", subscriptions)), Effect.never))
+      )
       yield* Deferred.await(joining)
       yield* Topic.publish(Texts, "early")
       yield* pass("1 minute")
@@ -105,7 +115,11 @@ describe("Agent", () => {
   })
 
   const bad = [
-    ["an option that is refused", Subscription.make("bad", Texts, () => Effect.void, { concurrency: 0 }), "InvalidOption"],
+    [
+      "an option that is refused",
+      Subscription.make("bad", Texts, () => Effect.void, { concurrency: 0 }),
+      "InvalidOption"
+    ],
     ["a name that is refused", Subscription.make("b.dlq", Texts, () => Effect.void), "InvalidName"],
     ["a duplicate of one before it", Subscription.make("a", Texts, () => Effect.void), "DuplicateSubscription"]
   ] as const
@@ -164,12 +178,18 @@ describe("Agent", () => {
       let dies = false
       const layer = layerWith(
         withConsumers((consumer) => ({
-          fetch: (limit) => Effect.suspend(() => (dies ? Effect.die(new Error("a bug of a backend")) : consumer.fetch(limit)))
+          fetch: (limit) =>
+            Effect.suspend(() => (dies ? Effect.die(new Error("a bug of a backend")) : consumer.fetch(limit)))
         }))
       )
       return run(layer, function* () {
         const agent = yield* Effect.forkChild(
-          Effect.flip(Agent.run("shop", [Subscription.make("a", Texts, () => Effect.void), Subscription.make("b", Texts, () => Effect.void)]))
+          Effect.flip(
+            Agent.run("shop", [
+              Subscription.make("a", Texts, () => Effect.void),
+              Subscription.make("b", Texts, () => Effect.void)
+            ])
+          )
         )
         const { join } = yield* Subscription.subscribe(Subscription.make("c", Texts, () => Effect.void))
         const joined = yield* Effect.forkChild(Effect.flip(join))
@@ -184,14 +204,19 @@ describe("Agent", () => {
         assert.strictEqual((yield* Fiber.join(joined)).subscription, "c")
         yield* settled
         const fatal = (yield* Lines).filter(({ level }) => level === "Fatal")
-        assert.includeMembers(fatal.map(({ annotations }) => annotations["subscription"]), ["a", "c"])
+        assert.includeMembers(
+          fatal.map(({ annotations }) => annotations["subscription"]),
+          ["a", "c"]
+        )
       })
     })
 
     it.effect(
       "fails with what keeps one from starting",
       given(function* () {
-        const error = yield* Effect.flip(Agent.run("shop", [Subscription.make("s", Texts, () => Effect.void, { concurrency: 0 })]))
+        const error = yield* Effect.flip(
+          Agent.run("shop", [Subscription.make("s", Texts, () => Effect.void, { concurrency: 0 })])
+        )
         assert.strictEqual(error._tag, "SubscribeError")
       })
     )
@@ -232,50 +257,56 @@ describe("Agent", () => {
     ["ab", "in the order they started"],
     ["ba", "in the other order"]
   ] as const
-  it.effect.each(orders)("two agents share one Transport, start and stop repeatedly, %s %s: no fiber, no place is left", ([order]) =>
-    Effect.gen(function* () {
-      const fibers = yield* observing
-      yield* fibers.watch(
-        run(MemoryTransport.layer, function* () {
-          const seen = { a: yield* probe(), b: yield* probe() }
-          // retries, slow handlers and streams of their own on both topics
-          const agentOf = (name: "a" | "b") =>
-            Agent.layer(name, [
-              Subscription.make(`${name}1`, Texts, seen[name].handler(() => Effect.sleep("1 second"))),
-              Subscription.make(`${name}2`, Texts, ({ data }) => (data === "x0" ? Effect.fail("no") : Effect.void), {
-                retry: { maxRetries: 1, base: "1 second" }
-              })
-            ])
-          yield* settled
-          const baseline = fibers.live()
-          const watchers = (yield* MemoryTransport.snapshot).watchers
-          for (let round = 0; round < 5; round++) {
-            const scopes = { a: yield* Scope.make(), b: yield* Scope.make() }
-            yield* Layer.buildWithScope(Layer.fresh(agentOf("a")), scopes.a)
-            yield* Layer.buildWithScope(Layer.fresh(agentOf("b")), scopes.b)
-            yield* Topic.publish(Texts, `x${round}`)
-            yield* pass("5 seconds")
-            assert.isAbove(fibers.live(), baseline)
-            for (const name of order === "ab" ? (["a", "b"] as const) : (["b", "a"] as const)) {
-              yield* Scope.close(scopes[name], Exit.void)
-            }
-            // the reclaimer, which is the Transport's, may still wait for a time that nobody needs any more
+  it.effect.each(orders)(
+    "two agents share one Transport, start and stop repeatedly, %s %s: no fiber, no place is left",
+    ([order]) =>
+      Effect.gen(function* () {
+        const fibers = yield* observing
+        yield* fibers.watch(
+          run(MemoryTransport.layer, function* () {
+            const seen = { a: yield* probe(), b: yield* probe() }
+            // retries, slow handlers and streams of their own on both topics
+            const agentOf = (name: "a" | "b") =>
+              Agent.layer(name, [
+                Subscription.make(
+                  `${name}1`,
+                  Texts,
+                  seen[name].handler(() => Effect.sleep("1 second"))
+                ),
+                Subscription.make(`${name}2`, Texts, ({ data }) => (data === "x0" ? Effect.fail("no") : Effect.void), {
+                  retry: { maxRetries: 1, base: "1 second" }
+                })
+              ])
             yield* settled
-            assert.isAtMost(fibers.live(), baseline + 2, `round ${round}`)
-            yield* pass("1 hour")
-            assert.strictEqual(fibers.live(), baseline, `round ${round}`)
-          }
-          assert.deepStrictEqual(seen.a.data(), ["x0", "x1", "x2", "x3", "x4"])
-          assert.deepStrictEqual(seen.b.data(), ["x0", "x1", "x2", "x3", "x4"])
-          const { logs, watchers: left } = yield* MemoryTransport.snapshot
-          assert.strictEqual(left, watchers)
-          for (const { consumers } of logs[0]?.groups ?? []) assert.deepStrictEqual(consumers, [])
-          assert.isAbove(fibers.seen(), 20)
-        })
-      )
-      yield* settled
-      assert.strictEqual(fibers.live(), 0)
-    })
+            const baseline = fibers.live()
+            const watchers = (yield* MemoryTransport.snapshot).watchers
+            for (let round = 0; round < 5; round++) {
+              const scopes = { a: yield* Scope.make(), b: yield* Scope.make() }
+              yield* Layer.buildWithScope(Layer.fresh(agentOf("a")), scopes.a)
+              yield* Layer.buildWithScope(Layer.fresh(agentOf("b")), scopes.b)
+              yield* Topic.publish(Texts, `x${round}`)
+              yield* pass("5 seconds")
+              assert.isAbove(fibers.live(), baseline)
+              for (const name of order === "ab" ? (["a", "b"] as const) : (["b", "a"] as const)) {
+                yield* Scope.close(scopes[name], Exit.void)
+              }
+              // the reclaimer, which is the Transport's, may still wait for a time that nobody needs any more
+              yield* settled
+              assert.isAtMost(fibers.live(), baseline + 2, `round ${round}`)
+              yield* pass("1 hour")
+              assert.strictEqual(fibers.live(), baseline, `round ${round}`)
+            }
+            assert.deepStrictEqual(seen.a.data(), ["x0", "x1", "x2", "x3", "x4"])
+            assert.deepStrictEqual(seen.b.data(), ["x0", "x1", "x2", "x3", "x4"])
+            const { logs, watchers: left } = yield* MemoryTransport.snapshot
+            assert.strictEqual(left, watchers)
+            for (const { consumers } of logs[0]?.groups ?? []) assert.deepStrictEqual(consumers, [])
+            assert.isAbove(fibers.seen(), 20)
+          })
+        )
+        yield* settled
+        assert.strictEqual(fibers.live(), 0)
+      })
   )
 
   it.effect(

@@ -77,8 +77,10 @@ describe("CloudEvent", () => {
 
   const unicode = Arbitrary.schema(Schema.String)
   const nonEmpty = Arbitrary.schema(Schema.NonEmptyString)
+  // without control characters: V8 (seen in 13.6) at times parses the key "\u0000" of a text beyond Latin-1 as a backslash
+  const printable = Schema.NonEmptyString.check(Schema.isPattern(/^\P{Cc}+$/u))
   const names = Arbitrary.schema(
-    Schema.Union([Schema.NonEmptyString, Schema.Literals(["id", "data", "tenant", "x-y", "🥚", "time", "__proto__"])])
+    Schema.Union([printable, Schema.Literals(["id", "data", "tenant", "x-y", "🥚", "time", "__proto__"])])
   )
   it.prop(
     "what is written is read again as it was, whatever the headers, ids and texts hold",

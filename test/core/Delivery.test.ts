@@ -1,6 +1,7 @@
 import { Delivery } from "@clutch/core/Delivery"
 import type { SettleError } from "@clutch/core/Errors"
 import * as DeadLetters from "@clutch/core/DeadLetters"
+import type { Message } from "@clutch/core/Message"
 import * as Metrics from "@clutch/core/Metrics"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
@@ -15,11 +16,15 @@ import * as Metric from "effect/Metric"
 import * as Stream from "effect/Stream"
 import { type Call, given, groupOf, Lines, open, pass, passing, probe, settled, Texts } from "./support.ts"
 
-const tags = { "messaging.system": "memory", "messaging.destination.name": "texts", "messaging.consumer.group.name": "s" }
+const tags = {
+  "messaging.system": "memory",
+  "messaging.destination.name": "texts",
+  "messaging.consumer.group.name": "s"
+}
 const twice = Effect.map(Metric.value(Metric.withAttributes(Metrics.settledTwice, tags)), ({ count }) => count)
 
 const manual = <E, R>(
-  handler: (message: { readonly data: string }) => Effect.Effect<void, E, R | Delivery>,
+  handler: (message: Message<string>) => Effect.Effect<void, E, R | Delivery>,
   retry: { readonly maxRetries?: number; readonly base?: Duration.Input; readonly jitter?: number } = {}
 ) => Subscription.make("s", Texts, handler, { ack: "manual", retry: { jitter: 0, ...retry } })
 
@@ -30,10 +35,15 @@ describe("Delivery", () => {
     "tells the facts of each attempt",
     given(function* () {
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(({ attempt }) => attempt < 3 ? Effect.fail("no") : Effect.void), {
-        consumer: "w-1",
-        retry: { base: "1 minute", factor: 1 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(({ attempt }) => (attempt < 3 ? Effect.fail("no") : Effect.void)),
+        {
+          consumer: "w-1",
+          retry: { base: "1 minute", factor: 1 }
+        }
+      )
       yield* pass("1 second")
       yield* open(subscription)
       const { id } = yield* Topic.publish(Texts, "x")
@@ -93,7 +103,13 @@ describe("Delivery", () => {
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* passing("30 seconds", 100)(Subscription.awaitIdle(subscription))
-        assert.deepStrictEqual(seen.calls.map(({ at, attempt }) => [at, attempt]), [[0, 1], [due, 2]])
+        assert.deepStrictEqual(
+          seen.calls.map(({ at, attempt }) => [at, attempt]),
+          [
+            [0, 1],
+            [due, 2]
+          ]
+        )
       })()
     )
 
@@ -101,7 +117,9 @@ describe("Delivery", () => {
       "retry: where no attempt is left the message is exhausted, with the cause that was given",
       given(function* () {
         const cause = Cause.fail(new Error("the printer is on fire"))
-        const subscription = manual(() => Effect.flatMap(Delivery, ({ retry }) => retry({ after: "1 hour", cause })), { maxRetries: 0 })
+        const subscription = manual(() => Effect.flatMap(Delivery, ({ retry }) => retry({ after: "1 hour", cause })), {
+          maxRetries: 0
+        })
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* Subscription.awaitIdle(subscription)
@@ -115,11 +133,21 @@ describe("Delivery", () => {
       "4. release: given back at no cost of an attempt, at once",
       given(function* () {
         const seen = yield* probe()
-        const subscription = manual(seen.handler(({ delivery }) => (seen.calls.length < 4 ? delivery.release : delivery.ack)))
+        const subscription = manual(
+          seen.handler(({ delivery }) => (seen.calls.length < 4 ? delivery.release : delivery.ack))
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* Subscription.awaitIdle(subscription)
-        assert.deepStrictEqual(seen.calls.map(({ at, attempt }) => [at, attempt]), [[0, 1], [0, 1], [0, 1], [0, 1]])
+        assert.deepStrictEqual(
+          seen.calls.map(({ at, attempt }) => [at, attempt]),
+          [
+            [0, 1],
+            [0, 1],
+            [0, 1],
+            [0, 1]
+          ]
+        )
       })
     )
 
@@ -157,29 +185,35 @@ describe("Delivery", () => {
     ["release", ({ release }) => release],
     ["deadLetter", ({ deadLetter }) => deadLetter("second")]
   ]
-  it.effect.each(ways)("a second settle, by %s, is refused with AlreadySettled and counted; the first stands", ([, again]) =>
-    given(function* () {
-      const errors: Array<SettleError> = []
-      const subscription = manual(() =>
-        Effect.gen(function* () {
-          const delivery = yield* Delivery
-          yield* delivery.ack
-          errors.push(yield* Effect.flip(again(delivery)))
-        })
-      )
-      yield* open(subscription)
-      const { id } = yield* Topic.publish(Texts, "x")
-      yield* Subscription.awaitIdle(subscription)
-      yield* pass("1 hour")
-      assert.deepStrictEqual(errors.map(({ messageId, reason, subscription, topic }) => [reason._tag, topic, subscription, messageId]), [
-        ["AlreadySettled", "texts", "s", id]
-      ])
-      assert.strictEqual(yield* twice, 1)
-      assert.strictEqual((yield* letters).length, 0)
-      assert.strictEqual((yield* Subscription.stats(subscription)).due, 0)
-      const lines = (yield* Lines).filter(({ text }) => text.includes("settled twice"))
-      assert.deepStrictEqual(lines.map(({ annotations }) => annotations["messageId"]), [id])
-    })()
+  it.effect.each(ways)(
+    "a second settle, by %s, is refused with AlreadySettled and counted; the first stands",
+    ([, again]) =>
+      given(function* () {
+        const errors: Array<SettleError> = []
+        const subscription = manual(() =>
+          Effect.gen(function* () {
+            const delivery = yield* Delivery
+            yield* delivery.ack
+            errors.push(yield* Effect.flip(again(delivery)))
+          })
+        )
+        yield* open(subscription)
+        const { id } = yield* Topic.publish(Texts, "x")
+        yield* Subscription.awaitIdle(subscription)
+        yield* pass("1 hour")
+        assert.deepStrictEqual(
+          errors.map(({ messageId, reason, subscription, topic }) => [reason._tag, topic, subscription, messageId]),
+          [["AlreadySettled", "texts", "s", id]]
+        )
+        assert.strictEqual(yield* twice, 1)
+        assert.strictEqual((yield* letters).length, 0)
+        assert.strictEqual((yield* Subscription.stats(subscription)).due, 0)
+        const lines = (yield* Lines).filter(({ text }) => text.includes("settled twice"))
+        assert.deepStrictEqual(
+          lines.map(({ annotations }) => annotations["messageId"]),
+          [id]
+        )
+      })()
   )
 
   it.effect(
@@ -187,10 +221,14 @@ describe("Delivery", () => {
     given(function* () {
       const results: Array<string> = []
       const told = (settle: Effect.Effect<void, SettleError>) =>
-        Effect.match(settle, { onSuccess: () => void results.push("done"), onFailure: ({ reason }) => void results.push(reason._tag) })
+        Effect.match(settle, {
+          onSuccess: () => void results.push("done"),
+          onFailure: ({ reason }) => void results.push(reason._tag)
+        })
       const subscription = manual(() =>
         Effect.flatMap(Delivery, ({ ack, deadLetter }) =>
-          Effect.asVoid(Effect.all([told(ack), told(deadLetter("no"))], { concurrency: "unbounded" })))
+          Effect.asVoid(Effect.all([told(ack), told(deadLetter("no"))], { concurrency: "unbounded" }))
+        )
       )
       yield* open(subscription)
       yield* Topic.publish(Texts, "x")
@@ -219,18 +257,23 @@ describe("Delivery", () => {
     })
   )
 
-  it.effect.each(["onSuccess", "onExit"] as const)("under ack %s a handler may settle, and what it chose stands", (ack) =>
-    given(function* () {
-      const seen = yield* probe()
-      const choose = ({ data, delivery }: Call) => (data === "bad" ? delivery.deadLetter("bad") : Effect.void)
-      const subscription = Subscription.make("s", Texts, seen.handler(choose), { ack })
-      yield* open(subscription)
-      yield* Topic.publishAll(Texts, ["good", "bad"])
-      yield* Subscription.awaitIdle(subscription)
-      yield* settled
-      assert.deepStrictEqual((yield* letters).map(({ reason }) => reason), ["rejected"])
-      assert.strictEqual(yield* twice, 0)
-    })()
+  it.effect.each(["onSuccess", "onExit"] as const)(
+    "under ack %s a handler may settle, and what it chose stands",
+    (ack) =>
+      given(function* () {
+        const seen = yield* probe()
+        const choose = ({ data, delivery }: Call) => (data === "bad" ? delivery.deadLetter("bad") : Effect.void)
+        const subscription = Subscription.make("s", Texts, seen.handler(choose), { ack })
+        yield* open(subscription)
+        yield* Topic.publishAll(Texts, ["good", "bad"])
+        yield* Subscription.awaitIdle(subscription)
+        yield* settled
+        assert.deepStrictEqual(
+          (yield* letters).map(({ reason }) => reason),
+          ["rejected"]
+        )
+        assert.strictEqual(yield* twice, 0)
+      })()
   )
 
   it.effect(
@@ -252,7 +295,10 @@ describe("Delivery", () => {
       const other = Subscription.make("s", Texts, seen.handler(), { consumer: "other" })
       yield* open(other)
       yield* pass("1 minute")
-      assert.deepStrictEqual(seen.calls.map(({ attempt }) => attempt), [2])
+      assert.deepStrictEqual(
+        seen.calls.map(({ attempt }) => attempt),
+        [2]
+      )
       yield* gate.open
       yield* settled
       assert.deepStrictEqual(errors, ["LeaseLost"])

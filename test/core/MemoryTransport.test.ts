@@ -1167,7 +1167,7 @@ describe("MemoryTransport", () => {
       given(function* () {
         assert.strictEqual((yield* Effect.flip(outstanding("1-0"))).reason._tag, "NoSubscription")
         yield* Transport.use((transport) => transport.progress(billing))
-        assert.deepStrictEqual(yield* tend, { moved: 0, reclaimed: 0, removed: 0, next: Option.none() })
+        assert.deepStrictEqual(yield* tend, { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() })
       })
     )
 

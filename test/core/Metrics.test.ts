@@ -1,3 +1,4 @@
+import type { SettleError } from "@clutch/core/Errors"
 import * as Metrics from "@clutch/core/Metrics"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
@@ -11,7 +12,20 @@ import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import { given, groupOf, layerWith, open, pass, passing, probe, run, settled, Texts, unknown, withConsumers } from "./support.ts"
+import {
+  given,
+  groupOf,
+  layerWith,
+  open,
+  pass,
+  passing,
+  probe,
+  run,
+  settled,
+  Texts,
+  unknown,
+  withConsumers
+} from "./support.ts"
 
 const producing = { "messaging.system": "memory", "messaging.destination.name": "texts" }
 const consuming = { ...producing, "messaging.consumer.group.name": "s" }
@@ -28,9 +42,14 @@ describe("Metrics", () => {
       assert.strictEqual(Metrics.consumed.id, "messaging.client.consumed.messages")
       assert.strictEqual(Metrics.processDuration.id, "messaging.process.duration")
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void)), {
-        retry: { base: "1 second" }
-      })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void)),
+        {
+          retry: { base: "1 second" }
+        }
+      )
       yield* open(subscription)
       yield* Topic.publish(Texts, "a")
       yield* Topic.publishAll(Texts, ["b", "c"])
@@ -41,7 +60,10 @@ describe("Metrics", () => {
       assert.strictEqual(yield* counted(Metrics.retries), 3)
       // of this topic and this subscription only
       assert.strictEqual(yield* counted(Metrics.sent, { ...producing, "messaging.destination.name": "others" }), 0)
-      assert.strictEqual(yield* counted(Metrics.consumed, { ...consuming, "messaging.consumer.group.name": "other" }), 0)
+      assert.strictEqual(
+        yield* counted(Metrics.consumed, { ...consuming, "messaging.consumer.group.name": "other" }),
+        0
+      )
     })
   )
 
@@ -64,7 +86,10 @@ describe("Metrics", () => {
       assert.deepStrictEqual([took.count, took.min, took.max, took.sum], [2, 3, 3, 6])
       const sojourn = yield* Metric.value(Metric.withAttributes(Metrics.sojourn, consuming))
       assert.deepStrictEqual([sojourn.count, sojourn.sum], [1, 16])
-      assert.include(took.buckets.map(([boundary]) => boundary), 0.005)
+      assert.include(
+        took.buckets.map(([boundary]) => boundary),
+        0.005
+      )
     })
   )
 
@@ -79,10 +104,15 @@ describe("Metrics", () => {
         dies: Effect.die("bug"),
         interrupts: Effect.interrupt
       }
-      const subscription = Subscription.make("s", Texts, seen.handler(({ data }) => Effect.andThen(gate.await, ends[data] ?? Effect.void)), {
-        concurrency: 8,
-        retry: { maxRetries: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(({ data }) => Effect.andThen(gate.await, ends[data] ?? Effect.void)),
+        {
+          concurrency: 8,
+          retry: { maxRetries: 0 }
+        }
+      )
       yield* open(subscription)
       assert.strictEqual(yield* inFlight, 0)
       yield* Topic.publishAll(Texts, ["ok", "fails", "dies", "interrupts"])
@@ -116,7 +146,9 @@ describe("Metrics", () => {
       const subscription = Subscription.make(
         "s",
         Words,
-        seen.handler(({ data, delivery }) => (data === "rejected" ? delivery.deadLetter("no") : Effect.fail(data))),
+        seen.handler<SettleError | string, never>(({ data, delivery }) =>
+          data === "rejected" ? delivery.deadLetter("no") : Effect.fail(data)
+        ),
         { retry: { maxRetries: 0, while: (why) => why !== "never" } }
       )
       yield* open(subscription)
@@ -149,7 +181,11 @@ describe("Metrics", () => {
   it.effect(
     "what is filtered out is counted, and is neither handled nor retried",
     given(function* () {
-      const subscription = Subscription.make("s", Topic.filter(Texts, (text) => text === "x"), () => Effect.void)
+      const subscription = Subscription.make(
+        "s",
+        Topic.filter(Texts, (text) => text === "x"),
+        () => Effect.void
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["x", "y", "z"])
       yield* Subscription.awaitIdle(subscription)
@@ -180,7 +216,14 @@ describe("Metrics", () => {
       yield* open(subscription)
       yield* pass("11 seconds")
       yield* seen.next
-      assert.strictEqual(yield* counted(Metrics.reclaimed, { "messaging.destination.name": "texts", "messaging.consumer.group.name": "s" }), 1)
+      assert.strictEqual(
+        yield* counted(Metrics.reclaimed, {
+          "messaging.system": "memory",
+          "messaging.destination.name": "texts",
+          "messaging.consumer.group.name": "s"
+        }),
+        1
+      )
       yield* Scope.close(dying, Exit.void)
     })
   )
@@ -190,12 +233,21 @@ describe("Metrics", () => {
     const layer = layerWith(
       withConsumers(({ settle }) => ({
         settle: (settlements) =>
-          Effect.flatMap(settle(settlements), (answers) => (cut-- > 0 ? Effect.fail(unknown("settle")) : Effect.succeed(answers)))
+          Effect.flatMap(settle(settlements), (answers) =>
+            cut-- > 0 ? Effect.fail(unknown("settle")) : Effect.succeed(answers)
+          )
       }))
     )
     return run(layer, function* () {
       const seen = yield* probe()
-      yield* open(Subscription.make("s", Texts, seen.handler(({ delivery }) => delivery.ack), { ack: "manual" }))
+      yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          seen.handler(({ delivery }) => delivery.ack),
+          { ack: "manual" }
+        )
+      )
       yield* Topic.publish(Texts, "x")
       yield* seen.next
       yield* pass("1 second")

@@ -68,6 +68,6 @@ describe("Names", () => {
 
   it.each([undefined, null, 7, {}, []])("refuses %o from an untyped caller, without throwing", (name) => {
     // what a caller from JavaScript could pass
-    assert.strictEqual(Names.invalid("topic", name as unknown as string)?._tag, "InvalidName")
+    assert.strictEqual(Names.invalid("topic", name as string)?._tag, "InvalidName")
   })
 })

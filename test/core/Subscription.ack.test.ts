@@ -17,22 +17,32 @@ const numbers = (subscription: Subscription.Address) =>
   Effect.map(Subscription.stats(subscription), ({ deadLetters, due, pending }) => ({ pending, due, deadLetters }))
 const nothing = { pending: 0, due: 0, deadLetters: 0 }
 
-const tags = { "messaging.system": "memory", "messaging.destination.name": "texts", "messaging.consumer.group.name": "s" }
+const tags = {
+  "messaging.system": "memory",
+  "messaging.destination.name": "texts",
+  "messaging.consumer.group.name": "s"
+}
 
 /** How a handler may end badly. */
 const ends: ReadonlyArray<readonly [string, () => Effect.Effect<void, string>]> = [
   ["fails", () => Effect.fail("no")],
   ["dies", () => Effect.die(new Error("bug"))],
-  ["throws before it is an Effect", () => {
-    throw new Error("thrown")
-  }],
+  [
+    "throws before it is an Effect",
+    () => {
+      throw new Error("thrown")
+    }
+  ],
   ["interrupts itself", () => Effect.interrupt],
-  ["joins an interrupted fiber", () =>
-    Effect.gen(function* () {
-      const fiber = yield* Effect.forkChild(Effect.never)
-      yield* Fiber.interrupt(fiber)
-      yield* Fiber.join(fiber)
-    })],
+  [
+    "joins an interrupted fiber",
+    () =>
+      Effect.gen(function* () {
+        const fiber = yield* Effect.forkChild(Effect.never)
+        yield* Fiber.interrupt(fiber)
+        return yield* Fiber.join(fiber)
+      })
+  ],
   ["is no Effect at all", () => undefined as unknown as Effect.Effect<void>] // what a caller from JavaScript could return
 ]
 
@@ -43,7 +53,11 @@ describe("Subscription: ack policies", () => {
       given(function* () {
         const gate = yield* Latch.make()
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(() => gate.await))
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => gate.await)
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* seen.next
@@ -67,7 +81,14 @@ describe("Subscription: ack policies", () => {
         yield* Subscription.awaitIdle(subscription, { due: "ignore" })
         assert.deepStrictEqual(yield* numbers(subscription), { ...nothing, due: 1 })
         yield* passing("1 minute")(Subscription.awaitIdle(subscription))
-        assert.deepStrictEqual(seen.calls.map(({ attempt, data }) => [data, attempt]), [["x", 1], ["y", 1], ["x", 2]])
+        assert.deepStrictEqual(
+          seen.calls.map(({ attempt, data }) => [data, attempt]),
+          [
+            ["x", 1],
+            ["y", 1],
+            ["x", 2]
+          ]
+        )
         assert.deepStrictEqual(yield* numbers(subscription), nothing)
       })()
     )
@@ -108,15 +129,20 @@ describe("Subscription: ack policies", () => {
       "a predicate of retry.while that throws decides nothing: the policy without it does, and both are logged",
       given(function* () {
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(() => Effect.fail("no")), {
-          retry: {
-            maxRetries: 1,
-            base: 0,
-            while: () => {
-              throw new Error("predicate")
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => Effect.fail("no")),
+          {
+            retry: {
+              maxRetries: 1,
+              base: 0,
+              while: () => {
+                throw new Error("predicate")
+              }
             }
           }
-        })
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* passing("1 second")(Subscription.awaitIdle(subscription))
@@ -130,7 +156,12 @@ describe("Subscription: ack policies", () => {
     it.effect.each(ends)("acks a handler that %s, and logs it", ([, end]) =>
       given(function* () {
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(() => end()), { ack: "onExit" })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => end()),
+          { ack: "onExit" }
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* Subscription.awaitIdle(subscription)
@@ -163,7 +194,12 @@ describe("Subscription: ack policies", () => {
         const pending: Array<number> = []
         const transport = yield* Transport
         const look = Effect.orDie(Effect.map(transport.inspect(groupOf("s")), (at) => void pending.push(at.pending)))
-        const subscription = Subscription.make("s", Texts, seen.handler(() => look), { ack: "onReceive" })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => look),
+          { ack: "onReceive" }
+        )
         yield* open(subscription)
         yield* Topic.publishAll(Texts, ["x", "y"])
         yield* Subscription.awaitIdle(subscription)
@@ -177,7 +213,12 @@ describe("Subscription: ack policies", () => {
     it.effect.each(ends)("a handler that %s changes nothing: not tried again", ([, end]) =>
       given(function* () {
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(() => end()), { ack: "onReceive" })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => end()),
+          { ack: "onReceive" }
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* seen.next
@@ -212,7 +253,10 @@ describe("Subscription: ack policies", () => {
             ? Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted.push("first")))
             : Effect.void
         )
-        const subscription = Subscription.make("s", Texts, handler, { timeout: "5 seconds", retry: { base: "1 second" } })
+        const subscription = Subscription.make("s", Texts, handler, {
+          timeout: "5 seconds",
+          retry: { base: "1 second" }
+        })
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* pass("4999 millis")
@@ -220,7 +264,10 @@ describe("Subscription: ack policies", () => {
         yield* pass("1 milli")
         assert.deepStrictEqual(interrupted, ["first"])
         yield* passing("1 second")(Subscription.awaitIdle(subscription))
-        assert.deepStrictEqual(seen.calls.map(({ attempt }) => attempt), [1, 2])
+        assert.deepStrictEqual(
+          seen.calls.map(({ attempt }) => attempt),
+          [1, 2]
+        )
         const [line] = (yield* Lines).filter(({ level }) => level === "Warn")
         assert.include(Cause.pretty(line?.cause ?? Cause.empty), "timeout of 5s")
       })
@@ -231,20 +278,25 @@ describe("Subscription: ack policies", () => {
       given(function* () {
         const transport = yield* Transport
         const events: Array<string> = []
-        const subscription = Subscription.make("s", Texts, ({ data }) =>
-          Effect.gen(function* () {
-            const { attempt } = yield* Delivery
-            yield* Effect.acquireRelease(
-              Effect.sync(() => void events.push(`open ${data}${attempt}`)),
-              () =>
-                Effect.orDie(
-                  Effect.map(transport.inspect(groupOf("s")), ({ due, pending }) => {
-                    events.push(`close ${data}${attempt}, pending ${pending}, due ${due}`)
-                  })
-                )
-            )
-            if (data === "x" && attempt === 1) return yield* Effect.fail("no")
-          }), { retry: { base: "1 second" } })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          ({ data }) =>
+            Effect.gen(function* () {
+              const { attempt } = yield* Delivery
+              yield* Effect.acquireRelease(
+                Effect.sync(() => void events.push(`open ${data}${attempt}`)),
+                () =>
+                  Effect.orDie(
+                    Effect.map(transport.inspect(groupOf("s")), ({ due, pending }) => {
+                      events.push(`close ${data}${attempt}, pending ${pending}, due ${due}`)
+                    })
+                  )
+              )
+              if (data === "x" && attempt === 1) return yield* Effect.fail("no")
+            }),
+          { retry: { base: "1 second" } }
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* passing("1 second")(Subscription.awaitIdle(subscription))
@@ -261,9 +313,14 @@ describe("Subscription: ack policies", () => {
       "a finalizer that dies is a failure of the delivery",
       given(function* () {
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(({ attempt }) =>
-          Effect.addFinalizer(() => (attempt === 1 ? Effect.die("finalizer") : Effect.void))
-        ), { retry: { base: "1 second" } })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(({ attempt }) =>
+            Effect.addFinalizer(() => (attempt === 1 ? Effect.die("finalizer") : Effect.void))
+          ),
+          { retry: { base: "1 second" } }
+        )
         yield* open(subscription)
         yield* Topic.publish(Texts, "x")
         yield* passing("1 second")(Subscription.awaitIdle(subscription))
@@ -276,15 +333,23 @@ describe("Subscription: ack policies", () => {
     "12. a failure is one structured line, with its cause, topic, subscription, message id and attempt",
     given(function* () {
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => Effect.fail(new Error("declined"))), {
-        retry: { maxRetries: 1, base: "1 second" }
-      })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => Effect.fail("declined")),
+        {
+          retry: { maxRetries: 1, base: "1 second" }
+        }
+      )
       yield* open(subscription)
       yield* Topic.publish(Texts, "x")
       yield* passing("1 second")(Subscription.awaitIdle(subscription))
       yield* settled
       const lines = (yield* Lines).filter(({ level }) => level === "Warn" || level === "Error")
-      assert.deepStrictEqual(lines.map(({ level }) => level), ["Warn", "Error"])
+      assert.deepStrictEqual(
+        lines.map(({ level }) => level),
+        ["Warn", "Error"]
+      )
       for (const [index, { annotations, cause }] of lines.entries()) {
         assert.include(Cause.pretty(cause), "declined")
         assert.include(annotations, {

@@ -22,7 +22,9 @@ interface Got {
 const recorder = () => {
   const got: Array<Got> = []
   const handler =
-    <E = never, R = never>(then: (batch: NonEmptyReadonlyArray<Delivered<string>>) => Effect.Effect<void, E, R> = () => Effect.void) =>
+    <E = never, R = never>(
+      then: (batch: NonEmptyReadonlyArray<Delivered<string>>) => Effect.Effect<void, E, R> = () => Effect.void
+    ) =>
     (batch: NonEmptyReadonlyArray<Delivered<string>>) =>
       Effect.flatMap(Clock.currentTimeMillis, (at) => {
         got.push({ at, data: batch.map(({ message }) => message.data), attempts: batch.map(({ attempt }) => attempt) })
@@ -43,8 +45,14 @@ describe("Subscription: batches", () => {
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["a", "b", "c", "d", "e", "f"])
       yield* Subscription.awaitIdle(subscription)
-      assert.deepStrictEqual(data(), [["a", "b", "c"], ["d", "e", "f"]])
-      assert.deepStrictEqual(got.map(({ at }) => at), [0, 0])
+      assert.deepStrictEqual(data(), [
+        ["a", "b", "c"],
+        ["d", "e", "f"]
+      ])
+      assert.deepStrictEqual(
+        got.map(({ at }) => at),
+        [0, 0]
+      )
     })
   )
 
@@ -87,14 +95,26 @@ describe("Subscription: batches", () => {
     given(function* () {
       const gate = yield* Latch.make()
       const { data, handler } = recorder()
-      const subscription = Subscription.batch("s", Texts, handler(() => gate.await), { size: 2, within: 0, concurrency: 2 })
+      const subscription = Subscription.batch(
+        "s",
+        Texts,
+        handler(() => gate.await),
+        { size: 2, within: 0, concurrency: 2 }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["a", "b", "c", "d", "e", "f"])
       yield* settled
-      assert.deepStrictEqual(data(), [["a", "b"], ["c", "d"]])
+      assert.deepStrictEqual(data(), [
+        ["a", "b"],
+        ["c", "d"]
+      ])
       yield* gate.open
       yield* Subscription.awaitIdle(subscription)
-      assert.deepStrictEqual(data(), [["a", "b"], ["c", "d"], ["e", "f"]])
+      assert.deepStrictEqual(data(), [
+        ["a", "b"],
+        ["c", "d"],
+        ["e", "f"]
+      ])
     })
   )
 
@@ -102,7 +122,9 @@ describe("Subscription: batches", () => {
     "a failure retries all that is unsettled, each with its own attempt",
     given(function* () {
       const { got, handler } = recorder()
-      const failing = handler((batch) => (batch.some(({ message }) => message.data === "bad") ? Effect.fail("no") : Effect.void))
+      const failing = handler((batch) =>
+        batch.some(({ message }) => message.data === "bad") ? Effect.fail("no") : Effect.void
+      )
       const subscription = Subscription.batch("s", Texts, failing, {
         size: 3,
         within: "1 second",
@@ -113,13 +135,19 @@ describe("Subscription: batches", () => {
       yield* pass("5 seconds")
       yield* passing("1 second")(Subscription.awaitIdle(subscription))
       for (const { attempts } of got) assert.strictEqual(new Set(attempts).size, 1)
-      assert.deepStrictEqual(got.map(({ attempts }) => attempts[0]), [1, 2, 3])
+      assert.deepStrictEqual(
+        got.map(({ attempts }) => attempts[0]),
+        [1, 2, 3]
+      )
       const letters = yield* Stream.runCollect(DeadLetters.list(subscription))
-      assert.deepStrictEqual([...letters].map(({ attempts, reason }) => [reason, attempts]), [
-        ["exhausted", 3],
-        ["exhausted", 3],
-        ["exhausted", 3]
-      ])
+      assert.deepStrictEqual(
+        [...letters].map(({ attempts, reason }) => [reason, attempts]),
+        [
+          ["exhausted", 3],
+          ["exhausted", 3],
+          ["exhausted", 3]
+        ]
+      )
     })
   )
 
@@ -127,14 +155,20 @@ describe("Subscription: batches", () => {
     "what the handler settled itself stands, whether the batch then succeeds or fails",
     given(function* () {
       const { data, handler } = recorder()
-      const subscription = Subscription.batch("s", Texts, handler((batch) =>
-        Effect.gen(function* () {
-          if (batch.length === 1) return
-          yield* find(batch, "acked").ack
-          yield* find(batch, "dead").deadLetter("not ours")
-          yield* find(batch, "later").retry({ after: "1 hour" })
-          return yield* Effect.fail("no")
-        })), { size: 4, within: 0, retry: { base: "1 minute" } })
+      const subscription = Subscription.batch(
+        "s",
+        Texts,
+        handler((batch) =>
+          Effect.gen(function* () {
+            if (batch.length === 1) return
+            yield* find(batch, "acked").ack
+            yield* find(batch, "dead").deadLetter("not ours")
+            yield* find(batch, "later").retry({ after: "1 hour" })
+            return yield* Effect.fail("no")
+          })
+        ),
+        { size: 4, within: 0, retry: { base: "1 minute" } }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["acked", "dead", "later", "rest"])
       yield* Subscription.awaitIdle(subscription, { due: "ignore" })
@@ -151,24 +185,45 @@ describe("Subscription: batches", () => {
     "under ack manual a batch that leaves one unsettled fails for that one alone",
     given(function* () {
       const { got, handler } = recorder()
-      const subscription = Subscription.batch("s", Texts, handler((batch) =>
-        Effect.forEach(batch, ({ ack, attempt, message }) => (message.data === "forgotten" && attempt === 1 ? Effect.void : ack), {
-          discard: true
-        })), { size: 3, within: 0, ack: "manual", retry: { base: "1 second" } })
+      const subscription = Subscription.batch(
+        "s",
+        Texts,
+        handler((batch) =>
+          Effect.forEach(
+            batch,
+            ({ ack, attempt, message }) => (message.data === "forgotten" && attempt === 1 ? Effect.void : ack),
+            {
+              discard: true
+            }
+          )
+        ),
+        { size: 3, within: 0, ack: "manual", retry: { base: "1 second" } }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["a", "forgotten", "b"])
       yield* passing("1 second")(Subscription.awaitIdle(subscription))
-      assert.deepStrictEqual(got.map(({ attempts, data }) => [data, attempts]), [
-        [["a", "forgotten", "b"], [1, 1, 1]],
-        [["forgotten"], [2]]
-      ])
+      assert.deepStrictEqual(
+        got.map(({ attempts, data }) => [data, attempts]),
+        [
+          [
+            ["a", "forgotten", "b"],
+            [1, 1, 1]
+          ],
+          [["forgotten"], [2]]
+        ]
+      )
     })
   )
 
   it.effect.each(["onExit", "onReceive"] as const)("ack %s acks the whole of a batch that failed", (ack) =>
     given(function* () {
       const { got, handler } = recorder()
-      const subscription = Subscription.batch("s", Texts, handler(() => Effect.fail("no")), { size: 3, within: 0, ack })
+      const subscription = Subscription.batch(
+        "s",
+        Texts,
+        handler(() => Effect.fail("no")),
+        { size: 3, within: 0, ack }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["a", "b", "c"])
       yield* Subscription.awaitIdle(subscription)
@@ -184,10 +239,15 @@ describe("Subscription: batches", () => {
     given(function* () {
       const Long = Topic.make("texts", { schema: Schema.String.check(Schema.isMinLength(2)) })
       const { data, handler } = recorder()
-      const subscription = Subscription.batch("s", Topic.filter(Long, (text) => text !== "skip"), handler(), {
-        size: 2,
-        within: "1 second"
-      })
+      const subscription = Subscription.batch(
+        "s",
+        Topic.filter(Long, (text) => text !== "skip"),
+        handler(),
+        {
+          size: 2,
+          within: "1 second"
+        }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["aa", "x", "skip", "bb"])
       yield* passing("1 second")(Subscription.awaitIdle(subscription))
@@ -201,11 +261,16 @@ describe("Subscription: batches", () => {
     given(function* () {
       const { got, handler } = recorder()
       let fails = true
-      const subscription = Subscription.batch("s", Texts, handler(() => Effect.suspend(() => (fails ? Effect.fail("no") : Effect.void))), {
-        size: 10,
-        within: "10 seconds",
-        retry: { base: "1 minute", jitter: 0 }
-      })
+      const subscription = Subscription.batch(
+        "s",
+        Texts,
+        handler(() => Effect.suspend(() => (fails ? Effect.fail("no") : Effect.void))),
+        {
+          size: 10,
+          within: "10 seconds",
+          retry: { base: "1 minute", jitter: 0 }
+        }
+      )
       yield* open(subscription)
       yield* Topic.publish(Texts, "old")
       yield* pass("11 seconds")
@@ -214,7 +279,9 @@ describe("Subscription: batches", () => {
       yield* Topic.publish(Texts, "new")
       yield* passing("1 second")(Subscription.awaitIdle(subscription))
       // each waits for others at most as long as within, counted from when it was taken: 66 s and 70 s
-      const started = got.slice(1).flatMap(({ at, attempts, data }) => data.map((one, i) => [one, attempts[i], at] as const))
+      const started = got
+        .slice(1)
+        .flatMap(({ at, attempts, data }) => data.map((one, i) => [one, attempts[i], at] as const))
       assert.sameDeepMembers(
         started.map(([data, attempt]) => [data, attempt]),
         [

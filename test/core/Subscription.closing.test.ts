@@ -24,7 +24,14 @@ describe("Subscription: closing", () => {
     run(patient, function* () {
       const gate = yield* Latch.make()
       const seen = yield* probe()
-      const worker = yield* open(Subscription.make("s", Texts, seen.handler(() => gate.await), { concurrency: 2 }))
+      const worker = yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => gate.await),
+          { concurrency: 2 }
+        )
+      )
       yield* Topic.publishAll(Texts, ["a", "b", "c"])
       yield* seen.next
       yield* seen.next
@@ -132,7 +139,12 @@ describe("Subscription: closing", () => {
   it.effect("a handler under onReceive that is interrupted by closing stays acked", () =>
     run(patient, function* () {
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => Effect.never), { ack: "onReceive", drainTimeout: 0 })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => Effect.never),
+        { ack: "onReceive", drainTimeout: 0 }
+      )
       const worker = yield* open(subscription)
       yield* Topic.publish(Texts, "x")
       yield* seen.next
@@ -157,7 +169,11 @@ describe("Subscription: closing", () => {
 
   it.effect("a delivery that was settled before closing interrupted its handler stays settled", () =>
     run(patient, function* () {
-      const handler = () => Effect.andThen(Effect.flatMap(Delivery, ({ ack }) => ack), Effect.never)
+      const handler = () =>
+        Effect.andThen(
+          Effect.flatMap(Delivery, ({ ack }) => ack),
+          Effect.never
+        )
       const worker = yield* open(Subscription.make("s", Texts, handler, { ack: "manual", drainTimeout: 0 }))
       yield* Topic.publish(Texts, "x")
       yield* settled
@@ -178,39 +194,45 @@ describe("Subscription: closing", () => {
     })
   )
 
-  it.effect("a handler that settles uninterruptibly while the log is down is told Unavailable when its subscription closes", () => {
-    let down = false
-    const layer = layerWith(
-      withConsumers((consumer) => ({
-        settle: (settlements) => (down ? Effect.fail(unavailable("settle")) : consumer.settle(settlements))
-      })),
-      false
-    )
-    return run(layer, function* () {
-      const errors: Array<SettleError["reason"]> = []
-      const handler = Effect.fnUntraced(function* () {
-        errors.push((yield* Effect.flip((yield* Delivery).ack)).reason)
-      }, Effect.uninterruptible)
-      const worker = yield* open(Subscription.make("s", Texts, handler, { ack: "manual", drainTimeout: "1 second" }))
-      down = true
-      yield* Topic.publish(Texts, "x")
-      yield* pass("10 seconds")
-      assert.deepStrictEqual(errors, [])
-      const closing = yield* Effect.forkChild(worker.close)
-      yield* pass("1 minute")
-      const ended = closing.pollUnsafe() !== undefined
-      down = false
-      yield* pass("1 minute")
-      assert.isTrue(ended, "closing hangs for as long as the log is down")
-      assert.deepStrictEqual(
-        errors.map(({ _tag, message }) => [_tag, message]),
-        [["Unavailable", "settle: the log is down"]]
+  it.effect(
+    "a handler that settles uninterruptibly while the log is down is told Unavailable when its subscription closes",
+    () => {
+      let down = false
+      const layer = layerWith(
+        withConsumers((consumer) => ({
+          settle: (settlements) => (down ? Effect.fail(unavailable("settle")) : consumer.settle(settlements))
+        })),
+        false
       )
-    })
-  })
+      return run(layer, function* () {
+        const errors: Array<SettleError["reason"]> = []
+        const handler = Effect.fnUntraced(function* () {
+          errors.push((yield* Effect.flip((yield* Delivery).ack)).reason)
+        }, Effect.uninterruptible)
+        const worker = yield* open(Subscription.make("s", Texts, handler, { ack: "manual", drainTimeout: "1 second" }))
+        down = true
+        yield* Topic.publish(Texts, "x")
+        yield* pass("10 seconds")
+        assert.deepStrictEqual(errors, [])
+        const closing = yield* Effect.forkChild(worker.close)
+        yield* pass("1 minute")
+        const ended = closing.pollUnsafe() !== undefined
+        down = false
+        yield* pass("1 minute")
+        assert.isTrue(ended, "closing hangs for as long as the log is down")
+        assert.deepStrictEqual(
+          errors.map(({ _tag, message }) => [_tag, message]),
+          [["Unavailable", "settle: the log is down"]]
+        )
+      })
+    }
+  )
 
   it.effect("a log that is down holds a closing subscription up for two seconds beyond its handlers, no longer", () => {
-    const layer = layerWith(withConsumers(() => ({ settle: () => Effect.fail(unavailable("settle")) })), false)
+    const layer = layerWith(
+      withConsumers(() => ({ settle: () => Effect.fail(unavailable("settle")) })),
+      false
+    )
     return run(layer, function* () {
       const worker = yield* open(Subscription.make("s", Texts, () => Effect.void))
       yield* Topic.publish(Texts, "x")
@@ -230,7 +252,11 @@ describe("Subscription: closing", () => {
       let told = 0
       const subscription = Subscription.make("s", Texts, () => Effect.fail("no"), {
         retry: { maxRetries: 0 },
-        onDeadLetter: () => Effect.andThen(gate.await, Effect.sync(() => void told++))
+        onDeadLetter: () =>
+          Effect.andThen(
+            gate.await,
+            Effect.sync(() => void told++)
+          )
       })
       const worker = yield* open(subscription)
       yield* Topic.publish(Texts, "x")
@@ -248,7 +274,13 @@ describe("Subscription: closing", () => {
   it.effect("drain of the handle closes now; the scope's end then has nothing left to do", () =>
     run(patient, function* () {
       const seen = yield* probe()
-      const worker = yield* open(Subscription.make("s", Texts, seen.handler(() => Effect.sleep("3 seconds"))))
+      const worker = yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => Effect.sleep("3 seconds"))
+        )
+      )
       yield* Topic.publish(Texts, "x")
       yield* seen.next
       const draining = yield* Effect.forkChild(worker.handle.drain)

@@ -9,7 +9,19 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { errorOf, given, layerWith, pass, passing, probe, run, settled, Texts, unavailable, withConsumers } from "./support.ts"
+import {
+  errorOf,
+  given,
+  layerWith,
+  pass,
+  passing,
+  probe,
+  run,
+  settled,
+  Texts,
+  unavailable,
+  withConsumers
+} from "./support.ts"
 
 const address = Subscription.address("s", Texts)
 
@@ -31,7 +43,14 @@ describe("Subscription: streams", () => {
       const { next } = yield* running()
       yield* Topic.publishAll(Texts, ["a", "b", "c"])
       const [a, b, c] = [yield* next, yield* next, yield* next]
-      assert.deepStrictEqual([a, b, c].map(({ attempt, message }) => [message.data, attempt]), [["a", 1], ["b", 1], ["c", 1]])
+      assert.deepStrictEqual(
+        [a, b, c].map(({ attempt, message }) => [message.data, attempt]),
+        [
+          ["a", 1],
+          ["b", 1],
+          ["c", 1]
+        ]
+      )
       yield* c.ack
       yield* a.deadLetter("no")
       const { deadLetters, pending } = yield* Subscription.stats(address)
@@ -49,7 +68,10 @@ describe("Subscription: streams", () => {
     "11. no more than prefetch (default 16) are out at once; settling one lets the next come",
     given(function* () {
       const { next, size } = yield* running()
-      yield* Topic.publishAll(Texts, Array.from({ length: 40 }, (_, i) => `m${i}`))
+      yield* Topic.publishAll(
+        Texts,
+        Array.from({ length: 40 }, (_, i) => `m${i}`)
+      )
       yield* settled
       assert.strictEqual(yield* size, 16)
       const first = yield* next
@@ -65,7 +87,10 @@ describe("Subscription: streams", () => {
     "11. prefetch 3 is three",
     given(function* () {
       const { size } = yield* running({ prefetch: 3 })
-      yield* Topic.publishAll(Texts, Array.from({ length: 10 }, (_, i) => `m${i}`))
+      yield* Topic.publishAll(
+        Texts,
+        Array.from({ length: 10 }, (_, i) => `m${i}`)
+      )
       yield* settled
       assert.strictEqual(yield* size, 3)
       assert.strictEqual((yield* groupNow).pending, 3)

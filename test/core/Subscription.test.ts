@@ -2,7 +2,7 @@ import { DuplicateSubscription } from "@clutch/core/Errors"
 import * as MemoryTransport from "@clutch/core/MemoryTransport"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
-import { Transport } from "@clutch/core/Transport"
+import { type StartPosition, Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
@@ -20,7 +20,7 @@ import { given, layerWith, open, pass, passing, probe, run, settled, Texts, unav
 
 /** A subscription as untyped as a caller from JavaScript could make it. */
 const untyped = (options: Readonly<Record<string, unknown>>) =>
-  Subscription.make("s", Texts, () => Effect.void, options as Subscription.Options<string, never, never>)
+  Subscription.make("s", Texts, () => Effect.void, options)
 
 describe("Subscription", () => {
   describe("what is refused when it starts", () => {
@@ -29,16 +29,18 @@ describe("Subscription", () => {
       ["onReceive", "retry", { retry: {} }],
       ["onExit", "onDeadLetter", { onDeadLetter: () => Effect.void }],
       ["onReceive", "onDeadLetter", { onDeadLetter: () => Effect.void }]
-    ] as const)("ack %s with %s: the error names the option and the fix, and nothing remains", ([ack, option, others]) =>
-      given(function* () {
-        const before = yield* MemoryTransport.snapshot
-        const error = yield* Effect.flip(Subscription.subscribe(untyped({ ack, ...others })))
-        assert.strictEqual(error._tag, "SubscribeError")
-        assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
-        assert.include(error.message, `remove ${option}, or use ack "onSuccess"`)
-        assert.include(error.message, 'subscribe "s" to "texts"')
-        assert.deepStrictEqual(yield* MemoryTransport.snapshot, before)
-      })()
+    ] as const)(
+      "ack %s with %s: the error names the option and the fix, and nothing remains",
+      ([ack, option, others]) =>
+        given(function* () {
+          const before = yield* MemoryTransport.snapshot
+          const error = yield* Effect.flip(Subscription.subscribe(untyped({ ack, ...others })))
+          assert.strictEqual(error._tag, "SubscribeError")
+          assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
+          assert.include(error.message, `remove ${option}, or use ack "onSuccess"`)
+          assert.include(error.message, 'subscribe "s" to "texts"')
+          assert.deepStrictEqual(yield* MemoryTransport.snapshot, before)
+        })()
     )
 
     it.effect.each([
@@ -152,7 +154,12 @@ describe("Subscription", () => {
         const gates = { a: yield* Latch.make(), b: yield* Latch.make() }
         const seen = yield* probe<"a" | "b">()
         const Gates = Topic.make("gates", { schema: Schema.Literals(["a", "b"]) })
-        const subscription = Subscription.make("s", Gates, seen.handler(({ data }) => gates[data].await), { concurrency: 2 })
+        const subscription = Subscription.make(
+          "s",
+          Gates,
+          seen.handler(({ data }) => gates[data].await),
+          { concurrency: 2 }
+        )
         yield* open(subscription)
         yield* Topic.publish(Gates, "a")
         const idle = yield* Effect.forkChild(Subscription.awaitIdle(subscription), { startImmediately: true })
@@ -231,7 +238,12 @@ describe("Subscription", () => {
       given(function* () {
         const gate = yield* Latch.make()
         const seen = yield* probe()
-        const subscription = Subscription.make("s", Texts, seen.handler(() => gate.await), { prefetch: 10 })
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => gate.await),
+          { prefetch: 10 }
+        )
         const { handle } = yield* open(subscription)
         yield* Topic.publishAll(Texts, ["a", "b", "c"])
         yield* seen.next
@@ -251,7 +263,10 @@ describe("Subscription", () => {
         yield* Subscription.awaitIdle(subscription)
         assert.deepStrictEqual(seen.data(), ["a", "b", "c", "d"])
         // the release cost no attempt
-        assert.deepStrictEqual(seen.calls.map(({ attempt }) => attempt), [1, 1, 1, 1])
+        assert.deepStrictEqual(
+          seen.calls.map(({ attempt }) => attempt),
+          [1, 1, 1, 1]
+        )
         assert.strictEqual((yield* handle.stats).state, "running")
       })
     )
@@ -297,13 +312,16 @@ describe("Subscription", () => {
       }
       return ids
     })
-    it.effect.each([
+    const positions: ReadonlyArray<
+      readonly [string, (ids: ReadonlyArray<string>) => StartPosition, ReadonlyArray<string>]
+    > = [
       ["new", () => "new", []],
       ["beginning", () => "beginning", ["a", "b", "c"]],
-      ["an entry id, exclusive", (ids: ReadonlyArray<string>) => ({ id: ids[0] ?? "" }), ["b", "c"]],
+      ["an entry id, exclusive", (ids) => ({ id: ids[0] ?? "" }), ["b", "c"]],
       ["a time, inclusive", () => ({ time: DateTime.makeUnsafe(1000) }), ["b", "c"]],
       ["a time between two", () => ({ time: DateTime.makeUnsafe(1001) }), ["c"]]
-    ] as const)("from %s", ([, from, expected]) =>
+    ]
+    it.effect.each(positions)("from %s", ([, from, expected]) =>
       given(function* () {
         const ids = yield* history
         const seen = yield* probe()
@@ -337,16 +355,24 @@ describe("Subscription", () => {
       const began = performance.now()
       const seen = yield* probe()
       const letters = yield* Queue.unbounded<string>()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => Effect.fail("no")), {
-        retry: { maxRetries: 6, base: "10 minutes", maxDelay: "4 hours", jitter: 0 },
-        onDeadLetter: ({ reason, attempts }) => Queue.offer(letters, `${reason} after ${attempts}`)
-      })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { maxRetries: 6, base: "10 minutes", maxDelay: "4 hours", jitter: 0 },
+          onDeadLetter: ({ reason, attempts }) => Queue.offer(letters, `${reason} after ${attempts}`)
+        }
+      )
       yield* open(subscription)
       yield* Topic.publish(Texts, "x")
       yield* passing("10 minutes")(Subscription.awaitIdle(subscription))
       const minutes = seen.calls.map(({ at }) => at / 60_000)
       assert.deepStrictEqual(minutes, [0, 10, 30, 70, 150, 310, 550])
-      assert.deepStrictEqual(seen.calls.map(({ attempt }) => attempt), [1, 2, 3, 4, 5, 6, 7])
+      assert.deepStrictEqual(
+        seen.calls.map(({ attempt }) => attempt),
+        [1, 2, 3, 4, 5, 6, 7]
+      )
       assert.strictEqual(yield* Queue.take(letters), "exhausted after 7")
       assert.isBelow(performance.now() - began, 5000)
     })

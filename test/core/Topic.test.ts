@@ -17,9 +17,9 @@ const Shipped = Schema.TaggedStruct("Shipped", { at: Schema.DateTimeUtcFromStrin
 const Orders = Topic.make("orders", { schema: Schema.Union([Placed, Cancelled, Shipped]) })
 type Order = typeof Placed.Type | typeof Cancelled.Type | typeof Shipped.Type
 
-const placed = (total: number): Order => ({ _tag: "Placed", total })
-const cancelled: Order = { _tag: "Cancelled", why: "too late" }
-const shipped: Order = { _tag: "Shipped", at: DateTime.makeUnsafe("2024-01-01T00:00:00Z") }
+const placed = (total: number) => ({ _tag: "Placed", total }) as const
+const cancelled = { _tag: "Cancelled", why: "too late" } as const
+const shipped = { _tag: "Shipped", at: DateTime.makeUnsafe("2024-01-01T00:00:00Z") } as const
 
 const filteredIn = (topic: string, subscription: string) =>
   Effect.map(
@@ -34,7 +34,7 @@ const filteredIn = (topic: string, subscription: string) =>
   )
 
 /** A JSON text, stored as some other publisher would. */
-const store = (topic: Topic.Topic<never>, ...texts: readonly [string, ...ReadonlyArray<string>]) =>
+const store = (topic: { readonly topic: string }, ...texts: readonly [string, ...ReadonlyArray<string>]) =>
   Transport.use((transport) => {
     const [first, ...others] = texts.map((data) => ({ data, attributes: undefined }))
     assert.isDefined(first)
@@ -136,7 +136,10 @@ describe("Topic", () => {
         const { attempt, data } = yield* seen.next
         assert.deepStrictEqual([data, attempt], ["odd", 2])
         const [line] = (yield* Lines).filter(({ level }) => level === "Warn")
-        assert.include(String(line?.cause.reasons.map((reason) => (reason._tag === "Die" ? reason.defect : ""))), "predicate")
+        assert.include(
+          String(line?.cause.reasons.map((reason) => (reason._tag === "Die" ? reason.defect : ""))),
+          "predicate"
+        )
       })
     )
 
@@ -180,17 +183,23 @@ describe("Topic", () => {
       ["a bigint", () => 1n],
       ["a symbol", () => Symbol("s")],
       ["a function", () => () => 1],
-      ["a circle", () => {
-        const circle: Record<string, unknown> = {}
-        circle["self"] = circle
-        return circle
-      }],
-      ["a bigint inside", () => ({ total: 1n })],
-      ["what throws in toJSON", () => ({
-        toJSON: () => {
-          throw new Error("no")
+      [
+        "a circle",
+        () => {
+          const circle: Record<string, unknown> = {}
+          circle["self"] = circle
+          return circle
         }
-      })]
+      ],
+      ["a bigint inside", () => ({ total: 1n })],
+      [
+        "what throws in toJSON",
+        () => ({
+          toJSON: () => {
+            throw new Error("no")
+          }
+        })
+      ]
     ]
     it.effect.each(unencodable)("data that JSON cannot hold is Encode, never a defect: %s", ([, make]) =>
       given(function* () {
@@ -294,13 +303,16 @@ describe("Topic", () => {
       })()
     )
 
-    it.effect.each([["timeout", { timeout: -1 }], ["timeout", { timeout: "-1 second" }], ["timeout", { timeout: Number.NaN }], ["timeout", { timeout: "Infinity" }]] as const)(
-      "a %s of %o is refused",
-      ([option, options]) =>
-        given(function* () {
-          const error = yield* Effect.flip(Topic.publish(Texts, "x", options))
-          assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
-        })()
+    it.effect.each([
+      ["timeout", { timeout: -1 }],
+      ["timeout", { timeout: "-1 second" }],
+      ["timeout", { timeout: Number.NaN }],
+      ["timeout", { timeout: "Infinity" }]
+    ] as const)("a %s of %o is refused", ([option, options]) =>
+      given(function* () {
+        const error = yield* Effect.flip(Topic.publish(Texts, "x", options))
+        assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
+      })()
     )
 
     it.effect(
@@ -324,8 +336,15 @@ describe("Topic", () => {
         yield* pass("61 minutes")
         yield* Topic.publish(Young, "new")
         const lengths = (yield* MemoryTransport.snapshot).logs.map(({ length, topic }) => [topic, length])
-        assert.deepStrictEqual(lengths, [["short", 2], ["young", 1]])
-        const lines = (yield* Lines).map(({ annotations, text }) => [text, annotations["topic"], annotations["trimmed"]])
+        assert.deepStrictEqual(lengths, [
+          ["short", 2],
+          ["young", 1]
+        ])
+        const lines = (yield* Lines).map(({ annotations, text }) => [
+          text,
+          annotations["topic"],
+          annotations["trimmed"]
+        ])
         assert.deepStrictEqual(lines, [
           ["retention dropped 3 messages", "short", 3],
           ["retention dropped 1 messages", "young", 1]

@@ -7,11 +7,11 @@ import { Reclaimer } from "@clutch/core/Reclaimer"
 import * as Subscription from "@clutch/core/Subscription"
 import { layerTest } from "@clutch/core/testing"
 import * as Topic from "@clutch/core/Topic"
-import { type Consumer, Transport } from "@clutch/core/Transport"
+import { type Consumer, type FetchLimit, Transport } from "@clutch/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -41,22 +41,19 @@ export interface Line {
 export class Lines extends Context.Service<Lines, Array<Line>>()("test/Lines") {}
 
 export type Env = Transport | Reclaimer | Lines | Scope.Scope
+export type Body = () => Generator<Effect.Effect<unknown, unknown, Env>, void, never>
 
 const textOf = (message: unknown): string => (Array.isArray(message) ? message.map(String).join(" ") : String(message))
 
 /** A body over a log, with log lines and metrics of its own. Its scope closes before the log does. */
-export const run = <Eff extends Effect.Effect<unknown, unknown, Env>>(
-  layer: Layer.Layer<Transport | Reclaimer>,
-  body: () => Generator<Eff, void, never>
-): Effect.Effect<void, unknown> =>
+export const run = (layer: Layer.Layer<Transport | Reclaimer>, body: Body): Effect.Effect<void, unknown> =>
   Effect.suspend(() => {
     const lines: Array<Line> = []
     const logger = Logger.make(({ cause, fiber, logLevel, message }) => {
       const annotations = fiber.getRef(References.CurrentLogAnnotations)
       lines.push({ level: logLevel, text: textOf(message), cause, annotations })
     })
-    const whole: Effect.Effect<void, unknown, Env> = Effect.gen(body)
-    return Effect.scoped(whole).pipe(
+    return Effect.scoped(Effect.gen(body)).pipe(
       Effect.provide(Layer.fresh(layer)),
       Effect.provideService(Lines, lines),
       Effect.provideService(Metric.MetricRegistry, new Map()),
@@ -65,10 +62,7 @@ export const run = <Eff extends Effect.Effect<unknown, unknown, Env>>(
   })
 
 /** A test's body over an in-memory log whose scopes close at once. */
-export const given =
-  <Eff extends Effect.Effect<unknown, unknown, Env>>(body: () => Generator<Eff, void, never>) =>
-  () =>
-    run(layerTest, body)
+export const given = (body: Body) => () => run(layerTest, body)
 
 // -----------------------------------------------------------------------------
 // time
@@ -89,7 +83,10 @@ export const passing =
     Effect.gen(function* () {
       const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
       for (let i = 0; fiber.pollUnsafe() === undefined; i++) {
-        if (i === most) return yield* Effect.die(new Error(`did not end within ${most} steps of ${String(step)}`))
+        if (i === most)
+          return yield* Effect.die(
+            new Error(`did not end within ${most} steps of ${Duration.format(Duration.fromInputUnsafe(step))}`)
+          )
         yield* pass(step)
       }
       return yield* Fiber.join(fiber)
@@ -112,7 +109,7 @@ export interface Call<A = string> {
 
 export interface Probe<A = string> {
   readonly calls: ReadonlyArray<Call<A>>
-  readonly data: () => ReadonlyArray<A>
+  readonly data: () => Array<A>
   /** Records its call, then does as told. */
   readonly handler: <E = never, R = never>(
     then?: (call: Call<A>) => Effect.Effect<void, E, R>
@@ -177,6 +174,22 @@ export const withConsumers =
     ...self,
     join: (options) => Effect.map(self.join(options), (consumer) => ({ ...consumer, ...change(consumer) }))
   })
+
+/** A log whose fetches are recorded, and may be replaced. */
+export const recordingFetches = () => {
+  const limits: Array<FetchLimit & { readonly at: number }> = []
+  let fault: Effect.Effect<never, TransportError> | undefined
+  const layer = layerWith(
+    withConsumers(({ fetch }) => ({
+      fetch: (limit) =>
+        Effect.flatMap(Clock.currentTimeMillis, (at) => {
+          limits.push({ ...limit, at })
+          return fault ?? fetch(limit)
+        })
+    }))
+  )
+  return { layer, limits, breakWith: (error: Effect.Effect<never, TransportError> | undefined) => void (fault = error) }
+}
 
 /** The first error of an exit. */
 export const errorOf = (exit: Exit.Exit<unknown, unknown>): unknown =>

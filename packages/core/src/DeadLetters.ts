@@ -9,6 +9,7 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.ts"
@@ -16,6 +17,8 @@ import { InvalidOption, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
 import * as durations from "./internal/durations.ts"
 import { type DeadLetter, letter } from "./internal/letter.ts"
+import { tagsOf } from "./internal/observe.ts"
+import * as Metrics from "./Metrics.ts"
 import { type Group, Transport } from "./Transport.ts"
 
 export type { DeadLetter } from "./internal/letter.ts"
@@ -115,15 +118,17 @@ export const discard = <A>(
   self: Address<A>,
   selection: Selection<NoInfer<A>> | "all"
 ): Effect.Effect<number, TransportError, Transport> =>
-  Effect.tap(
-    each(self, selection === "all" ? {} : selection, (ids, { group, transport }) =>
+  Effect.gen(function* () {
+    const { group, transport } = yield* located(self)
+    const discarded = yield* each(self, selection === "all" ? {} : selection, (ids) =>
       transport.deadLetters.discard(group, ids)
-    ),
-    (discarded) =>
-      Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
-        Effect.annotateLogs({ topic: self.source.topic, subscription: self.name })
-      )
-  )
+    )
+    yield* Metric.update(Metric.withAttributes(Metrics.discarded, tagsOf(group, transport.system)), discarded)
+    yield* Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
+      Effect.annotateLogs({ topic: self.source.topic, subscription: self.name })
+    )
+    return discarded
+  })
 
 interface Located {
   readonly group: Group

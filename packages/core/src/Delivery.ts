@@ -29,7 +29,8 @@ export interface Settle {
   readonly release: Effect.Effect<void, SettleError>
   /**
    * Failed: try again after `after`, or by the subscription's backoff. It counts as an attempt; where none is left the
-   * message is dead-lettered as exhausted. `cause` is kept with it.
+   * message is dead-lettered as exhausted. `cause` is kept with it. An `after` that is no finite duration from 0 is left
+   * out of account.
    */
   readonly retry: (options?: {
     readonly after?: Duration.Input | undefined

@@ -113,7 +113,7 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
   return Object.assign(service, { [Inside]: backing })
 })
 
-const nothingToTend: Tended = { moved: 0, reclaimed: 0, removed: 0, next: Option.none() }
+const nothingToTend: Tended = { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() }
 
 const nothingToSee: Inspection = { waiting: Option.none(), pending: 0, due: 0, deadLetters: 0 }
 

@@ -53,6 +53,8 @@ export const poison = /* @__PURE__ */ counter("clutch.deliveries.poison", "Messa
 export const filtered = /* @__PURE__ */ counter("clutch.deliveries.filtered", "Messages left out by filters")
 /** Messages dropped by a topic's retention. @category metrics @since 0.1.0 */
 export const trimmed = /* @__PURE__ */ counter("clutch.messages.trimmed", "Messages dropped by a topic's retention")
+/** Dead letters removed for good by `DeadLetters.discard`. @category metrics @since 0.1.0 */
+export const discarded = /* @__PURE__ */ counter("clutch.dead_letters.discarded", "Dead letters removed for good")
 /** Deliveries given back unhandled, at no cost of an attempt. @category metrics @since 0.1.0 */
 export const released = /* @__PURE__ */ counter("clutch.deliveries.released", "Deliveries given back")
 /** Times a handler kept the event loop busy for longer than half its visibility timeout. @category metrics @since 0.1.0 */

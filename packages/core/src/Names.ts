@@ -30,8 +30,9 @@ const broken = (name: unknown): string | undefined => {
 /**
  * Why a name is refused; `undefined` where it is fine.
  *
- * A name has 1 to 200 characters, none of them a brace, a slash, white space or a control character; parts separated by
- * dots are not empty, and the last of them is none of `retry`, `dlq`, `due`, `state`, `bell`.
+ * A name has 1 to 200 characters, none of them a brace, a slash or backslash, white space or a control character; it does
+ * not begin with a dash; parts separated by dots are not empty, and the last of them is none of `retry`, `dlq`, `due`,
+ * `state`, `bell`.
  *
  * @category getters
  * @since 0.1.0

@@ -11,7 +11,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -22,9 +21,13 @@ import type { Address } from "./Address.ts"
 import type { SubscribeError, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
 import * as Health from "./internal/health.ts"
+import { tagsOf } from "./internal/observe.ts"
 import { subscribeError } from "./internal/subscribeError.ts"
 import * as Metrics from "./Metrics.ts"
-import { type Group, Transport } from "./Transport.ts"
+import { type Group, type Tended, Transport } from "./Transport.ts"
+
+/** How soon a group is looked at again whose tending was a bug: rarely enough to be read in the log. */
+const afterDefect = Duration.seconds(5)
 
 /** One group under care. */
 interface Ward {
@@ -58,27 +61,46 @@ export class Reclaimer extends Context.Service<
       const wards = new Set<Ward>()
       const changed = Latch.makeUnsafe(false)
 
-      const tend = (ward: Ward) =>
+      const again = (ward: Ward, pause: Duration.Duration) =>
+        Effect.map(Clock.currentTimeMillis, (now) => soonest(ward, now + Duration.toMillis(pause)))
+
+      const done = (ward: Ward, { next, poison, reclaimed }: Tended) =>
         Effect.gen(function* () {
+          ward.failures = 0
+          if (Option.isSome(next)) yield* again(ward, next.value)
+          yield* ward.health.worked("reclaiming")
+          const tags = tagsOf(ward.group, transport.system)
+          if (poison > 0) yield* Metric.update(Metric.withAttributes(Metrics.poison, tags), poison)
+          if (reclaimed > 0) {
+            yield* Metric.update(Metric.withAttributes(Metrics.reclaimed, tags), reclaimed)
+            yield* Effect.logWarning(`took ${reclaimed} deliveries from consumers that died`)
+          }
+        })
+
+      const tend = (ward: Ward) =>
+        Effect.suspend(() => {
           // cleared before looking: a change while the log is asked brings another look
           ward.next = undefined
-          const tended = yield* Effect.exit(transport.tend(ward.group))
-          const now = yield* Clock.currentTimeMillis
-          if (Exit.isFailure(tended)) {
-            const error = tended.cause.reasons.find((reason) => reason._tag === "Fail")?.error
-            if (error === undefined) return yield* Effect.failCause(tended.cause)
-            ward.failures += 1
-            soonest(ward, now + Duration.toMillis(Health.backoff(ward.failures, error)))
-            return yield* ward.health.failed("reclaiming", error)
-          }
-          ward.failures = 0
-          if (Option.isSome(tended.value.next)) soonest(ward, now + Duration.toMillis(tended.value.next.value))
-          yield* ward.health.worked("reclaiming")
-          if (tended.value.reclaimed > 0) {
-            yield* Metric.update(Metric.withAttributes(Metrics.reclaimed, tagsOf(ward.group)), tended.value.reclaimed)
-            yield* Effect.logWarning(`took ${tended.value.reclaimed} deliveries from consumers that died`)
-          }
-        }).pipe(Effect.annotateLogs({ topic: ward.group.topic, subscription: ward.group.subscription }))
+          return Effect.matchEffect(transport.tend(ward.group), {
+            onSuccess: (tended) => done(ward, tended),
+            onFailure: (error) => {
+              ward.failures += 1
+              return Effect.andThen(
+                again(ward, Health.backoff(ward.failures, error)),
+                ward.health.failed("reclaiming", error)
+              )
+            }
+          })
+        }).pipe(
+          // one group's bug must not be the end of reclaiming for all
+          Effect.catchDefect((defect) =>
+            Effect.andThen(
+              again(ward, afterDefect),
+              Effect.logError("reclaiming died of a defect, and goes on", defect)
+            )
+          ),
+          Effect.annotateLogs({ topic: ward.group.topic, subscription: ward.group.subscription })
+        )
 
       const round = Effect.gen(function* () {
         changed.closeUnsafe()
@@ -147,8 +169,3 @@ export class Reclaimer extends Context.Service<
 const soonest = (ward: Ward, at: number) => {
   ward.next = Math.min(ward.next ?? Number.POSITIVE_INFINITY, at)
 }
-
-const tagsOf = (group: Group) => ({
-  "messaging.destination.name": group.topic,
-  "messaging.consumer.group.name": group.subscription
-})

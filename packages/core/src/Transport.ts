@@ -287,6 +287,8 @@ export interface Tended {
   readonly reclaimed: number
   /** Dead consumers with nothing pending, removed. */
   readonly removed: number
+  /** Scheduled retries that could not be read, and are dead letters now. */
+  readonly poison: number
   readonly next: Option.Option<Duration.Duration>
 }
 

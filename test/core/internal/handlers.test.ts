@@ -10,7 +10,9 @@ import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import { given, open, pass, passing, probe, settled, Texts } from "../support.ts"
 
-class Payments extends Context.Service<Payments, { readonly charge: (data: string) => Effect.Effect<void> }>()("test/Payments") {}
+class Payments extends Context.Service<Payments, { readonly charge: (data: string) => Effect.Effect<void> }>()(
+  "test/Payments"
+) {}
 const Locale = Context.Reference<string>("test/Locale", { defaultValue: () => "en" })
 
 describe("handlers", () => {
@@ -23,7 +25,8 @@ describe("handlers", () => {
           const { attempt } = yield* Delivery
           const payments = yield* Payments
           yield* payments.charge(`${data} ${attempt} ${yield* Locale}`)
-        }))
+        })
+      )
       const payments = Payments.of({ charge: (data) => Effect.sync(() => void charged.push(data)) })
       yield* open(subscription).pipe(Effect.provideService(Payments, payments), Effect.provideService(Locale, "uk"))
       yield* Effect.provideService(Topic.publish(Texts, "x"), Locale, "fr")
@@ -36,7 +39,10 @@ describe("handlers", () => {
     "2. same-named, anonymous and partially applied handlers on one topic stay apart",
     given(function* () {
       const calls: Record<string, Array<string>> = { a: [], b: [], c: [], d: [] }
-      const curried = (key: string) => ({ data }: Message<string>) => Effect.sync(() => void calls[key]?.push(data))
+      const curried =
+        (key: string) =>
+        ({ data }: Message<string>) =>
+          Effect.sync(() => void calls[key]?.push(data))
       const handle = curried("a")
       const named = { handle: curried("b") }
       const subscriptions = [
@@ -57,9 +63,15 @@ describe("handlers", () => {
     given(function* () {
       const seen = { a: yield* probe(), b: yield* probe() }
       const twoNames = (["a", "b"] as const).map((name) =>
-        Subscription.make(name, Texts, seen[name].handler(({ attempt }) => (name === "a" && attempt === 1 ? Effect.fail("no") : Effect.void)), {
-          retry: { base: "1 second" }
-        }))
+        Subscription.make(
+          name,
+          Texts,
+          seen[name].handler(({ attempt }) => (name === "a" && attempt === 1 ? Effect.fail("no") : Effect.void)),
+          {
+            retry: { base: "1 second" }
+          }
+        )
+      )
       for (const subscription of twoNames) yield* open(subscription)
       yield* Topic.publish(Texts, "x")
       for (const subscription of twoNames) yield* passing("1 second")(Subscription.awaitIdle(subscription))
@@ -114,7 +126,8 @@ describe("handlers", () => {
           yield* Effect.forkScoped(Effect.onInterrupt(child, () => Effect.sync(() => void events.push("interrupted"))))
           yield* started.await
           events.push("ended")
-        }))
+        })
+      )
       yield* open(subscription)
       yield* Topic.publish(Texts, "x")
       yield* Subscription.awaitIdle(subscription)
@@ -127,17 +140,29 @@ describe("handlers", () => {
     "the timeout of a subscription is of each delivery, not of the time that it waited",
     given(function* () {
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => Effect.sleep("8 seconds")), { timeout: "10 seconds", prefetch: 5 })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => Effect.sleep("8 seconds")),
+        { timeout: "10 seconds", prefetch: 5 }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, ["a", "b", "c"])
       yield* pass("24 seconds")
       yield* Subscription.awaitIdle(subscription)
-      assert.deepStrictEqual(seen.calls.map(({ attempt, data }) => [data, attempt]), [["a", 1], ["b", 1], ["c", 1]])
+      assert.deepStrictEqual(
+        seen.calls.map(({ attempt, data }) => [data, attempt]),
+        [
+          ["a", 1],
+          ["b", 1],
+          ["c", 1]
+        ]
+      )
     })
   )
 
   it.effect(
-    "a handler that fails only after its own time limit was handled does not count as a timeout",
+    "a time limit inside a handler is a failure of its own, which while is asked about",
     given(function* () {
       const seen = yield* probe()
       // Effect.timeout inside a handler is a failure of the handler's own, which `while` sees

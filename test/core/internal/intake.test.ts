@@ -34,10 +34,22 @@ describe("intake", () => {
     { name: "idle: what it may hold", load: { slots: 4, free: 4 }, room: 4 },
     { name: "all slots busy and held: nothing", load: { slots: 4, free: 0, unsettled: 4 }, room: 0 },
     { name: "a handler about to run dry is fed at once", load: { seconds: 0.01, unsettled: 99 }, room: 1 },
-    { name: "no handler dry, less than half a hold missing: waits", load: { seconds: 0.01, unsettled: 60, free: 0, waiting: 59 }, room: 0 },
-    { name: "no handler dry, half a hold missing: reads", load: { seconds: 0.01, unsettled: 50, free: 0, waiting: 49 }, room: 50 },
+    {
+      name: "no handler dry, less than half a hold missing: waits",
+      load: { seconds: 0.01, unsettled: 60, free: 0, waiting: 59 },
+      room: 0
+    },
+    {
+      name: "no handler dry, half a hold missing: reads",
+      load: { seconds: 0.01, unsettled: 50, free: 0, waiting: 49 },
+      room: 50
+    },
     { name: "never more than 1024 a read", load: { seconds: 0 }, room: 1024 },
-    { name: "a full read missing is worth it", load: { seconds: 0, unsettled: 3500, free: 0, waiting: 3499 }, room: 596 },
+    {
+      name: "a full read missing is worth it",
+      load: { seconds: 0, unsettled: 3500, free: 0, waiting: 3499 },
+      room: 596
+    },
     { name: "never above the user's prefetch", load: { prefetch: 10, unsettled: 8, waiting: 0, free: 1 }, room: 2 },
     { name: "prefetch reached", load: { prefetch: 10, unsettled: 10 }, room: 0 },
     { name: "over the prefetch", load: { prefetch: 10, unsettled: 12 }, room: 0 },
@@ -45,9 +57,21 @@ describe("intake", () => {
     { name: "a byte less", load: { seconds: 0, unsettled: 1, bytes: 16 * MiB - 1 }, room: 1024 },
     { name: "nothing held: one larger message may come", load: { bytes: 16 * MiB }, room: 1 },
     { name: "cautious: no more than can start", load: { cautious: true, slots: 4, free: 2, seconds: 0 }, room: 2 },
-    { name: "cautious, with some waiting", load: { cautious: true, slots: 4, free: 2, waiting: 1, unsettled: 3, seconds: 0 }, room: 1 },
-    { name: "cautious, no free handler", load: { cautious: true, slots: 4, free: 0, unsettled: 4, seconds: 0 }, room: 0 },
-    { name: "cautious, more waiting than free", load: { cautious: true, slots: 4, free: 1, waiting: 3, seconds: 0 }, room: 0 }
+    {
+      name: "cautious, with some waiting",
+      load: { cautious: true, slots: 4, free: 2, waiting: 1, unsettled: 3, seconds: 0 },
+      room: 1
+    },
+    {
+      name: "cautious, no free handler",
+      load: { cautious: true, slots: 4, free: 0, unsettled: 4, seconds: 0 },
+      room: 0
+    },
+    {
+      name: "cautious, more waiting than free",
+      load: { cautious: true, slots: 4, free: 1, waiting: 3, seconds: 0 },
+      room: 0
+    }
   ])("11. reads $room: $name", ({ load, room }) => {
     assert.strictEqual(intake.room({ ...idle, ...load }), room)
   })

@@ -7,9 +7,25 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
-import { given, layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable, withConsumers } from "../support.ts"
+import {
+  given,
+  layerWith,
+  Lines,
+  open,
+  pass,
+  probe,
+  run,
+  settled,
+  Texts,
+  unavailable,
+  withConsumers
+} from "../support.ts"
 
-const tags = { "messaging.system": "memory", "messaging.destination.name": "texts", "messaging.consumer.group.name": "s" }
+const tags = {
+  "messaging.system": "memory",
+  "messaging.destination.name": "texts",
+  "messaging.consumer.group.name": "s"
+}
 const counted = (metric: Metric.Counter<number>) =>
   Effect.map(Metric.value(Metric.withAttributes(metric, tags)), ({ count }) => count)
 
@@ -20,7 +36,14 @@ describe("leases", () => {
       const gate = yield* Latch.make()
       const slow = yield* probe()
       const other = yield* probe()
-      yield* open(Subscription.make("s", Texts, slow.handler(() => gate.await), { maxLease: "12 hours" }))
+      yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          slow.handler(() => gate.await),
+          { maxLease: "12 hours" }
+        )
+      )
       yield* Topic.publish(Texts, "x")
       yield* slow.next
       yield* open(Subscription.make("s", Texts, other.handler(), { consumer: "other" }))
@@ -40,7 +63,14 @@ describe("leases", () => {
     given(function* () {
       const hung = yield* probe()
       const other = yield* probe()
-      yield* open(Subscription.make("s", Texts, hung.handler(() => Effect.never), options))
+      yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          hung.handler(() => Effect.never),
+          options
+        )
+      )
       yield* Topic.publish(Texts, "x")
       yield* hung.next
       yield* open(Subscription.make("s", Texts, other.handler(), { consumer: "other" }))
@@ -55,45 +85,60 @@ describe("leases", () => {
     })()
   )
 
-  it.effect("heartbeats come four times a visibility timeout, extend all that is held, and only while something is", () => {
-    const beats: Array<readonly [number, number]> = []
-    const layer = layerWith(
-      withConsumers(({ extend }) => ({
-        extend: (entries) =>
-          Effect.flatMap(Clock.currentTimeMillis, (now) => {
-            beats.push([now, entries.length])
-            return extend(entries)
-          })
-      }))
-    )
-    return run(layer, function* () {
-      const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", Texts, () => gate.await, { concurrency: 3, visibilityTimeout: "40 seconds" })
-      yield* open(subscription)
-      yield* pass("1 hour")
-      assert.deepStrictEqual(beats, [])
-      yield* Topic.publishAll(Texts, ["a", "b", "c"])
-      yield* pass("20 seconds")
-      assert.deepStrictEqual(beats, [
-        [3_610_000, 3],
-        [3_620_000, 3]
-      ])
-      yield* gate.open
-      yield* Subscription.awaitIdle(subscription)
-      yield* pass("1 hour")
-      assert.strictEqual(beats.length, 2)
-    })
-  })
+  it.effect(
+    "heartbeats come four times a visibility timeout, extend all that is held, and only while something is",
+    () => {
+      const beats: Array<readonly [number, number]> = []
+      const layer = layerWith(
+        withConsumers(({ extend }) => ({
+          extend: (entries) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) => {
+              beats.push([now, entries.length])
+              return extend(entries)
+            })
+        }))
+      )
+      return run(layer, function* () {
+        const gate = yield* Latch.make()
+        const subscription = Subscription.make("s", Texts, () => gate.await, {
+          concurrency: 3,
+          visibilityTimeout: "40 seconds"
+        })
+        yield* open(subscription)
+        yield* pass("1 hour")
+        assert.deepStrictEqual(beats, [])
+        yield* Topic.publishAll(Texts, ["a", "b", "c"])
+        yield* pass("20 seconds")
+        assert.deepStrictEqual(beats, [
+          [3_610_000, 3],
+          [3_620_000, 3]
+        ])
+        yield* gate.open
+        yield* Subscription.awaitIdle(subscription)
+        yield* pass("1 hour")
+        assert.strictEqual(beats.length, 2)
+      })
+    }
+  )
 
   it.effect("heartbeats that fail are one log line, and the lease is kept if they work again in time", () => {
     let down = false
     const layer = layerWith(
-      withConsumers(({ extend }) => ({ extend: (entries) => (down ? Effect.fail(unavailable("extend")) : extend(entries)) }))
+      withConsumers(({ extend }) => ({
+        extend: (entries) => (down ? Effect.fail(unavailable("extend")) : extend(entries))
+      }))
     )
     return run(layer, function* () {
       const gate = yield* Latch.make()
       const seen = yield* probe()
-      const { handle } = yield* open(Subscription.make("s", Texts, seen.handler(() => gate.await), { visibilityTimeout: "40 seconds" }))
+      const { handle } = yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => gate.await),
+          { visibilityTimeout: "40 seconds" }
+        )
+      )
       yield* Topic.publish(Texts, "x")
       yield* seen.next
       down = true
@@ -106,7 +151,10 @@ describe("leases", () => {
       yield* Subscription.awaitIdle(Subscription.address("s", Texts))
       assert.deepStrictEqual(seen.calls.length, 1)
       const lines = (yield* Lines).filter(({ text }) => text.startsWith("extending leases"))
-      assert.deepStrictEqual(lines.map(({ level }) => level), ["Warn", "Info"])
+      assert.deepStrictEqual(
+        lines.map(({ level }) => level),
+        ["Warn", "Info"]
+      )
     })
   })
 
@@ -124,7 +172,14 @@ describe("leases", () => {
     return run(layer, function* () {
       const gate = yield* Latch.make()
       const seen = yield* probe()
-      yield* open(Subscription.make("s", Texts, seen.handler(() => gate.await), { prefetch: 3, visibilityTimeout: "40 seconds" }))
+      yield* open(
+        Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => gate.await),
+          { prefetch: 3, visibilityTimeout: "40 seconds" }
+        )
+      )
       yield* Topic.publishAll(Texts, ["a", "b", "c"])
       yield* seen.next
       taken = true
@@ -146,8 +201,11 @@ describe("leases", () => {
       jump: () => (offset += millis),
       /** A clock that jumps, as it does while the event loop is blocked. */
       clock: Effect.map(Clock.Clock, (clock): Clock.Clock => ({
-        ...clock,
         sleep: (duration) => clock.sleep(duration),
+        currentTimeNanos: clock.currentTimeNanos,
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+        monotonicTimeNanos: clock.monotonicTimeNanos,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
         currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + offset,
         currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset)
       }))
@@ -160,22 +218,25 @@ describe("leases", () => {
     [0, 0]
   ] as const)("an event loop that was blocked for %d ms is logged and counted %d times", ([blocked, times]) => {
     const jumping = jump(blocked)
-    return run(layerWith((self) => self), function* () {
-      const clock = yield* jumping.clock
-      const subscription = Subscription.make("s", Texts, () => Effect.never, { visibilityTimeout: "40 seconds" })
-      yield* Effect.provideService(open(subscription), Clock.Clock, clock)
-      yield* Topic.publish(Texts, "x")
-      yield* pass("5 seconds")
-      jumping.jump()
-      yield* pass("1 minute")
-      assert.strictEqual(yield* counted(Metrics.blockedLoop), times)
-      const lines = (yield* Lines).filter(({ text }) => text.includes("event loop was blocked"))
-      assert.strictEqual(lines.length, times)
-      for (const { annotations, level, text } of lines) {
-        assert.deepStrictEqual([level, annotations["topic"], annotations["subscription"]], ["Warn", "texts", "s"])
-        assert.include(text, `${blocked} ms`)
+    return run(
+      layerWith((self) => self),
+      function* () {
+        const clock = yield* jumping.clock
+        const subscription = Subscription.make("s", Texts, () => Effect.never, { visibilityTimeout: "40 seconds" })
+        yield* Effect.provideService(open(subscription), Clock.Clock, clock)
+        yield* Topic.publish(Texts, "x")
+        yield* pass("5 seconds")
+        jumping.jump()
+        yield* pass("1 minute")
+        assert.strictEqual(yield* counted(Metrics.blockedLoop), times)
+        const lines = (yield* Lines).filter(({ text }) => text.includes("event loop was blocked"))
+        assert.strictEqual(lines.length, times)
+        for (const { annotations, level, text } of lines) {
+          assert.deepStrictEqual([level, annotations["topic"], annotations["subscription"]], ["Warn", "texts", "s"])
+          assert.include(text, `${blocked} ms`)
+        }
       }
-    })
+    )
   })
 
   it.effect("a log that dies while leases are extended fails the handle's join", () =>

@@ -1,5 +1,5 @@
 /** Marks: what a worker's death need not cost its prefetched deliveries. */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import type { NonEmptyArray } from "effect/Array"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import type { Consumer } from "@clutch/core/Transport"
@@ -12,7 +12,9 @@ import { compareIds } from "../../../packages/core/src/internal/ids.ts"
 type Mark = Parameters<Consumer["mark"]>
 
 /** A log whose marks are recorded, and may fail. */
-const marking = (make: (nth: number, mark: ReturnType<Consumer["mark"]>) => ReturnType<Consumer["mark"]> = (_, mark) => mark) => {
+const marking = (
+  make: (nth: number, mark: ReturnType<Consumer["mark"]>) => ReturnType<Consumer["mark"]> = (_, mark) => mark
+) => {
   const marks: Array<Mark> = []
   /** What the log says now: nothing behind it has started; undefined where anything may. */
   const says: Record<string, string | undefined> = {}
@@ -28,7 +30,10 @@ const marking = (make: (nth: number, mark: ReturnType<Consumer["mark"]>) => Retu
   return { marks, says, layer }
 }
 
-const texts = (count: number): NonEmptyReadonlyArray<string> => ["m0", ...Array.from({ length: count - 1 }, (_, i) => `m${i + 1}`)]
+const texts = (count: number): NonEmptyArray<string> => [
+  "m0",
+  ...Array.from({ length: count - 1 }, (_, i) => `m${i + 1}`)
+]
 
 describe("marks", () => {
   it.effect("handlers that keep up leave none waiting: nothing is written", () => {
@@ -45,44 +50,52 @@ describe("marks", () => {
     })
   })
 
-  it.effect("7. what has waited for a while is marked; a handler behind the mark starts only after the mark was moved", () => {
-    const { layer, marks, says } = marking()
-    return run(layer, function* () {
-      const gates = yield* Effect.forEach(texts(6), () => Latch.make())
-      const seen = yield* probe()
-      const dangerous: Array<string> = []
-      const handler = seen.handler(({ data, delivery }) => {
-        const limit = says["main"]
-        // the log would give this delivery back without counting it
-        if (limit !== undefined && compareIds(delivery.messageId, limit) > 0) dangerous.push(data)
-        return gates[Number(data.slice(1))]?.await ?? Effect.void
-      })
-      const subscription = Subscription.make("s", Texts, handler, { prefetch: 10 })
-      yield* open(subscription)
-      yield* Topic.publishAll(Texts, texts(6))
-      yield* seen.next
-      assert.deepStrictEqual(marks, [])
-      yield* pass("1 second")
-      assert.deepStrictEqual(marks, [["main", seen.calls[0]?.delivery.messageId]])
-      for (const gate of gates) {
-        yield* gate.open
+  it.effect(
+    "7. what has waited for a while is marked; a handler behind the mark starts only after the mark was moved",
+    () => {
+      const { layer, marks, says } = marking()
+      return run(layer, function* () {
+        const gates = yield* Effect.forEach(texts(6), () => Latch.make())
+        const seen = yield* probe()
+        const dangerous: Array<string> = []
+        const handler = seen.handler(({ data, delivery }) => {
+          const limit = says["main"]
+          // the log would give this delivery back without counting it
+          if (limit !== undefined && compareIds(delivery.messageId, limit) > 0) dangerous.push(data)
+          return gates[Number(data.slice(1))]?.await ?? Effect.void
+        })
+        const subscription = Subscription.make("s", Texts, handler, { prefetch: 10 })
+        yield* open(subscription)
+        yield* Topic.publishAll(Texts, texts(6))
+        yield* seen.next
+        assert.deepStrictEqual(marks, [])
         yield* pass("1 second")
-      }
-      yield* Subscription.awaitIdle(subscription)
-      assert.deepStrictEqual(seen.data(), texts(6))
-      assert.deepStrictEqual(dangerous, [])
-      // when nothing waits any more, the log says that anything may have started
-      yield* settled
-      assert.deepStrictEqual(marks.at(-1), ["main", undefined])
-    })
-  })
+        assert.deepStrictEqual(marks, [["main", seen.calls[0]?.delivery.messageId]])
+        for (const gate of gates) {
+          yield* gate.open
+          yield* pass("1 second")
+        }
+        yield* Subscription.awaitIdle(subscription)
+        assert.deepStrictEqual(seen.data(), texts(6))
+        assert.deepStrictEqual(dangerous, [])
+        // when nothing waits any more, the log says that anything may have started
+        yield* settled
+        assert.deepStrictEqual(marks.at(-1), ["main", undefined])
+      })
+    }
+  )
 
   it.effect("7. handlers that become quick are not held to a mark a message", () => {
     const { layer, marks } = marking()
     return run(layer, function* () {
       const gate = yield* Latch.make()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => gate.await), { prefetch: 1000 })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => gate.await),
+        { prefetch: 1000 }
+      )
       yield* open(subscription)
       yield* Topic.publishAll(Texts, texts(1000))
       yield* pass("1 second")
@@ -99,7 +112,12 @@ describe("marks", () => {
     return run(layer, function* () {
       const gate = yield* Latch.make()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(() => gate.await), { prefetch: 10, visibilityTimeout: "5 minutes" })
+      const subscription = Subscription.make(
+        "s",
+        Texts,
+        seen.handler(() => gate.await),
+        { prefetch: 10, visibilityTimeout: "5 minutes" }
+      )
       const { handle } = yield* open(subscription)
       yield* Topic.publishAll(Texts, texts(5))
       yield* pass("1 second")
@@ -123,7 +141,10 @@ describe("marks", () => {
       const gate = yield* Latch.make()
       const seen = yield* probe()
       const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : gate.await))
-      const subscription = Subscription.make("s", Texts, handler, { prefetch: 10, retry: { base: "10 seconds", jitter: 0 } })
+      const subscription = Subscription.make("s", Texts, handler, {
+        prefetch: 10,
+        retry: { base: "10 seconds", jitter: 0 }
+      })
       yield* open(subscription)
       yield* Topic.publishAll(Texts, texts(3))
       yield* Subscription.awaitIdle(subscription, { due: "ignore" })

@@ -1,3 +1,4 @@
+import type { StartPosition } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -6,7 +7,7 @@ import * as Result from "effect/Result"
 import * as policies from "../../../packages/core/src/internal/policy.ts"
 
 /** As untyped as a caller from JavaScript could make them. */
-const make = (raw: Readonly<Record<string, unknown>>) => policies.make(raw as policies.RawOptions)
+const make = (raw: Readonly<Record<string, unknown>>) => policies.make(raw)
 
 const refused = (raw: Readonly<Record<string, unknown>>) => {
   const result = make(raw)
@@ -84,12 +85,16 @@ describe("policy", () => {
     assert.strictEqual(Duration.toMillis(policy.within), 2000)
   })
 
-  it.each(["new", "beginning", { id: "0-0" }, { id: "1700000000000-12" }, { time: DateTime.makeUnsafe(5) }])(
-    "starts from %o",
-    (from) => {
-      assert.deepStrictEqual(Result.getOrThrow(make({ from })).from, from)
-    }
-  )
+  const positions: ReadonlyArray<StartPosition> = [
+    "new",
+    "beginning",
+    { id: "0-0" },
+    { id: "1700000000000-12" },
+    { time: DateTime.makeUnsafe(5) }
+  ]
+  it.each(positions)("starts from %o", (from) => {
+    assert.deepStrictEqual(Result.getOrThrow(make({ from })).from, from)
+  })
 
   const whole = /give a whole number from 1/
   const duration = (floor: string) => new RegExp(`give a finite duration from ${floor}`)
@@ -150,7 +155,11 @@ describe("policy", () => {
     [{ ack: "onReceive", retry: { maxRetries: 0 } }, "retry", /"onReceive".*remove retry, or use ack "onSuccess"/],
     [{ ack: "onExit", onDeadLetter: () => Effect.void }, "onDeadLetter", /"onExit".*remove onDeadLetter/],
     [{ ack: "onReceive", onDeadLetter: () => Effect.void }, "onDeadLetter", /"onReceive".*remove onDeadLetter/],
-    [{ deadLetters: false, onDeadLetter: () => Effect.void }, "onDeadLetter", /deadLetters: false.*remove one of the two/]
+    [
+      { deadLetters: false, onDeadLetter: () => Effect.void },
+      "onDeadLetter",
+      /deadLetters: false.*remove one of the two/
+    ]
   ]
   it.each(cases)("refuses %o, and names %s and the fix", (raw, option, fix) => {
     const problem = refused(raw)

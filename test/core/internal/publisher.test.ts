@@ -39,22 +39,25 @@ describe("publisher", () => {
     [250, 250],
     [1, 1]
   ]
-  it.effect.each(patience)("waits through an outage for a timeout of %o: %d ms, then fails as Unavailable", ([timeout, limit]) => {
-    const { calls, layer } = publishing(() => down)
-    return run(layer, function* () {
-      const fiber = yield* Effect.forkChild(Effect.flip(Topic.publish(Texts, "x", { timeout })))
-      yield* TestClock.adjust(limit - 1)
-      assert.isUndefined(fiber.pollUnsafe())
-      yield* TestClock.adjust(1)
-      const error = yield* Fiber.join(fiber)
-      assert.strictEqual(error.reason._tag, "Unavailable")
-      assert.strictEqual(error.stored, 0)
-      assert.strictEqual(calls.at(-1)?.at, limit)
-      // no hot loop
-      assert.isAtMost(calls.length, limit / 100 + 2)
-      assert.strictEqual((yield* sent).count, 0)
-    })
-  })
+  it.effect.each(patience)(
+    "waits through an outage for a timeout of %o: %d ms, then fails as Unavailable",
+    ([timeout, limit]) => {
+      const { calls, layer } = publishing(() => down)
+      return run(layer, function* () {
+        const fiber = yield* Effect.forkChild(Effect.flip(Topic.publish(Texts, "x", { timeout })))
+        yield* TestClock.adjust(limit - 1)
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust(1)
+        const error = yield* Fiber.join(fiber)
+        assert.strictEqual(error.reason._tag, "Unavailable")
+        assert.strictEqual(error.stored, 0)
+        assert.strictEqual(calls.at(-1)?.at, limit)
+        // no hot loop
+        assert.isAtMost(calls.length, limit / 100 + 2)
+        assert.strictEqual((yield* sent).count, 0)
+      })
+    }
+  )
 
   it.effect("a timeout of 0 fails at once, after one try, without the clock moving", () => {
     const { calls, layer } = publishing(() => down)
@@ -157,16 +160,19 @@ describe("publisher", () => {
   it.effect.each([
     ["Unavailable", down],
     ["Unknown", Effect.fail(unknown("publish"))]
-  ] as const)("where publishAll fails as %s, stored counts what is confirmed, from the first on", ([reason, failure]) => {
-    const { layer } = publishing((n, call) => (n >= 3 ? failure : call))
-    return run(layer, function* () {
-      const data = Array.from({ length: 1000 }, (_, i) => `m${i}`)
-      const error = yield* Effect.flip(Topic.publishAll(Texts, data, { timeout: 0 }))
-      assert.strictEqual(error.reason._tag, reason)
-      assert.strictEqual(error.stored, 512)
-      assert.strictEqual((yield* sent).count, 512)
-    })
-  })
+  ] as const)(
+    "where publishAll fails as %s, stored counts what is confirmed, from the first on",
+    ([reason, failure]) => {
+      const { layer } = publishing((n, call) => (n >= 3 ? failure : call))
+      return run(layer, function* () {
+        const data = Array.from({ length: 1000 }, (_, i) => `m${i}`)
+        const error = yield* Effect.flip(Topic.publishAll(Texts, data, { timeout: 0 }))
+        assert.strictEqual(error.reason._tag, reason)
+        assert.strictEqual(error.stored, 512)
+        assert.strictEqual((yield* sent).count, 512)
+      })
+    }
+  )
 
   it.effect("an interrupt ends the waiting, and nothing is sent after it", () => {
     const { calls, layer } = publishing(() => down)

@@ -11,7 +11,19 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as DeadLetters from "@clutch/core/DeadLetters"
-import { layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable, unknown, withConsumers } from "../support.ts"
+import {
+  layerWith,
+  Lines,
+  open,
+  pass,
+  probe,
+  run,
+  settled,
+  Texts,
+  unavailable,
+  unknown,
+  withConsumers
+} from "../support.ts"
 
 interface SettleCall {
   readonly at: number
@@ -20,7 +32,10 @@ interface SettleCall {
 
 /** A log whose calls of settle are what the test makes of them. */
 const settling = (
-  make: (call: SettleCall & { readonly nth: number }, settle: ReturnType<Consumer["settle"]>) => ReturnType<Consumer["settle"]>
+  make: (
+    call: SettleCall & { readonly nth: number },
+    settle: ReturnType<Consumer["settle"]>
+  ) => ReturnType<Consumer["settle"]>
 ) => {
   const calls: Array<SettleCall> = []
   const layer = layerWith(
@@ -46,7 +61,10 @@ describe("settlements", () => {
       yield* Topic.publish(Texts, "x")
       yield* pass("10 seconds")
       const during = yield* handle.stats
-      assert.deepStrictEqual([during.state, Option.getOrNull(during.problem), during.pending], ["unhealthy", "settle: the log is down", 1])
+      assert.deepStrictEqual(
+        [during.state, Option.getOrNull(during.problem), during.pending],
+        ["unhealthy", "settle: the log is down", 1]
+      )
       yield* pass("52 seconds")
       const after = yield* handle.stats
       assert.deepStrictEqual([after.state, Option.isNone(after.problem), after.pending], ["running", true, 0])
@@ -54,7 +72,11 @@ describe("settlements", () => {
       const gaps = calls.slice(1).map(({ at }, i) => at - (calls[i]?.at ?? 0))
       assert.deepStrictEqual(gaps.slice(0, 7), [50, 100, 200, 400, 800, 1000, 1000])
       assert.isTrue(gaps.slice(5).every((gap) => gap === 1000))
-      for (const { settlements } of calls) assert.deepStrictEqual(settlements.map(({ repeated }) => repeated), [false])
+      for (const { settlements } of calls)
+        assert.deepStrictEqual(
+          settlements.map(({ repeated }) => repeated),
+          [false]
+        )
       const lines = (yield* Lines).filter(({ text }) => text.startsWith("settling"))
       assert.deepStrictEqual(
         lines.map(({ annotations, level, text }) => [level, text, annotations["subscription"], annotations["topic"]]),
@@ -77,9 +99,14 @@ describe("settlements", () => {
       yield* settled
       yield* Topic.publish(Texts, "b")
       yield* pass("1 second")
-      const all = calls.flatMap(({ settlements }) => settlements.map(({ entry, repeated }) => `${entry.id} ${repeated}`))
+      const all = calls.flatMap(({ settlements }) =>
+        settlements.map(({ entry, repeated }) => `${entry.id} ${repeated}`)
+      )
       assert.deepStrictEqual(all.slice(0, 1), [`${seen.calls[0]?.delivery.messageId} false`])
-      assert.sameMembers(all.slice(1), [`${seen.calls[0]?.delivery.messageId} true`, `${seen.calls[1]?.delivery.messageId} false`])
+      assert.sameMembers(all.slice(1), [
+        `${seen.calls[0]?.delivery.messageId} true`,
+        `${seen.calls[1]?.delivery.messageId} false`
+      ])
       assert.deepStrictEqual(seen.data(), ["a", "b"])
       const { pending, waiting } = yield* Subscription.stats(plain)
       assert.deepStrictEqual([pending, Option.getOrNull(waiting)], [0, 0])
@@ -95,51 +122,64 @@ describe("settlements", () => {
       yield* open(plain)
       yield* Topic.publish(Texts, "x")
       yield* pass("1 second")
-      assert.deepStrictEqual(calls.map(({ settlements }) => settlements[0]?.repeated), [false, true, true])
+      assert.deepStrictEqual(
+        calls.map(({ settlements }) => settlements[0]?.repeated),
+        [false, true, true]
+      )
       assert.strictEqual((yield* Subscription.stats(plain)).pending, 0)
     })
   })
 
-  it.effect("a failure that cannot be stored as memory is full stays pending; acks beside it are settled at once", () => {
-    let full = true
-    const { calls, layer } = settling(({ settlements }, settle) =>
-      Effect.gen(function* () {
-        // what needs memory is refused, one by one, as a log would
-        const refused = settlements.map(({ outcome }) => full && (outcome._tag === "Retry" || outcome._tag === "DeadLetter"))
-        if (!refused.includes(true)) return yield* settle
-        if (settlements.length === 1) return [unavailable("settle")]
-        return yield* Effect.die("one at a time in this test")
-      })
-    )
-    return run(layer, function* () {
-      const seen = yield* probe()
-      const subscription = Subscription.make("s", Texts, seen.handler(({ data }) => (data === "bad" ? Effect.fail("no") : Effect.void)), {
-        retry: { maxRetries: 1, base: "1 second" }
-      })
-      const { handle } = yield* open(subscription)
-      yield* Topic.publish(Texts, "bad")
-      yield* seen.next
-      yield* settled
-      for (const data of ["a", "b", "c"]) {
-        yield* Topic.publish(Texts, data)
+  it.effect(
+    "a failure that cannot be stored as memory is full stays pending; acks beside it are settled at once",
+    () => {
+      let full = true
+      const { calls, layer } = settling(({ settlements }, settle) =>
+        Effect.gen(function* () {
+          // what needs memory is refused, one by one, as a log would
+          const refused = settlements.map(
+            ({ outcome }) => full && (outcome._tag === "Retry" || outcome._tag === "DeadLetter")
+          )
+          if (!refused.includes(true)) return yield* settle
+          if (settlements.length === 1) return [unavailable("settle")]
+          return yield* Effect.die("one at a time in this test")
+        })
+      )
+      return run(layer, function* () {
+        const seen = yield* probe()
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(({ data }) => (data === "bad" ? Effect.fail("no") : Effect.void)),
+          {
+            retry: { maxRetries: 1, base: "1 second" }
+          }
+        )
+        const { handle } = yield* open(subscription)
+        yield* Topic.publish(Texts, "bad")
+        yield* seen.next
         yield* settled
-      }
-      yield* pass("5 minutes")
-      assert.deepStrictEqual(seen.data(), ["bad", "a", "b", "c"])
-      const during = yield* handle.stats
-      assert.deepStrictEqual([during.pending, during.due, during.state], [1, 0, "unhealthy"])
-      const tries = calls.filter((call) => outcomes(call).includes("Retry")).length
-      assert.isAtLeast(tries, 100)
-      assert.isAtMost(tries, 310, "bounded")
-      full = false
-      yield* pass("10 seconds")
-      yield* Subscription.awaitIdle(subscription)
-      assert.strictEqual(seen.calls.length, 5)
-      const [letter] = yield* Stream.runCollect(DeadLetters.list(subscription))
-      assert.strictEqual(letter?.attempts, 2)
-      assert.strictEqual((yield* handle.stats).state, "running")
-    })
-  })
+        for (const data of ["a", "b", "c"]) {
+          yield* Topic.publish(Texts, data)
+          yield* settled
+        }
+        yield* pass("5 minutes")
+        assert.deepStrictEqual(seen.data(), ["bad", "a", "b", "c"])
+        const during = yield* handle.stats
+        assert.deepStrictEqual([during.pending, during.due, during.state], [1, 0, "unhealthy"])
+        const tries = calls.filter((call) => outcomes(call).includes("Retry")).length
+        assert.isAtLeast(tries, 100)
+        assert.isAtMost(tries, 310, "bounded")
+        full = false
+        yield* pass("10 seconds")
+        yield* Subscription.awaitIdle(subscription)
+        assert.strictEqual(seen.calls.length, 5)
+        const [letter] = yield* Stream.runCollect(DeadLetters.list(subscription))
+        assert.strictEqual(letter?.attempts, 2)
+        assert.strictEqual((yield* handle.stats).state, "running")
+      })
+    }
+  )
 
   it.effect("errors for some of a batch leave the others settled, and are tried again alone", () => {
     // the first settlement takes a while, so that the others go together
@@ -179,11 +219,24 @@ describe("settlements", () => {
       yield* open(Subscription.make("s", Texts, () => Effect.void, { concurrency: 600, from: "beginning" }))
       yield* Topic.publish(Texts, "first")
       yield* settled
-      assert.deepStrictEqual(calls.map(({ at, settlements }) => [at, settlements.length]), [[0, 1]])
-      yield* Topic.publishAll(Texts, Array.from({ length: 500 }, (_, i) => `m${i}`))
+      assert.deepStrictEqual(
+        calls.map(({ at, settlements }) => [at, settlements.length]),
+        [[0, 1]]
+      )
+      yield* Topic.publishAll(
+        Texts,
+        Array.from({ length: 500 }, (_, i) => `m${i}`)
+      )
       yield* pass("3 seconds")
       // 256 at most, so that one step on the log is short
-      assert.deepStrictEqual(calls.map(({ at, settlements }) => [at, settlements.length]), [[0, 1], [1000, 256], [2000, 244]])
+      assert.deepStrictEqual(
+        calls.map(({ at, settlements }) => [at, settlements.length]),
+        [
+          [0, 1],
+          [1000, 256],
+          [2000, 244]
+        ]
+      )
     })
   })
 
@@ -205,7 +258,9 @@ describe("settlements", () => {
 
   it.effect("8. a settlement that is refused as lost is told, and does not hold up the others", () => {
     const { layer } = settling(({ settlements }, settle) =>
-      Effect.map(settle, (answers) => answers.map((answer, i) => (settlements[i]?.outcome._tag === "DeadLetter" ? "lost" : answer)))
+      Effect.map(settle, (answers) =>
+        answers.map((answer, i) => (settlements[i]?.outcome._tag === "DeadLetter" ? "lost" : answer))
+      )
     )
     return run(layer, function* () {
       const seen = yield* probe()
@@ -224,7 +279,10 @@ describe("settlements", () => {
       assert.deepStrictEqual(told, ["LeaseLost"])
       assert.deepStrictEqual(seen.data(), ["a", "b"])
       const warnings = (yield* Lines).filter(({ text }) => text.includes("lease was lost"))
-      assert.deepStrictEqual(warnings.map(({ annotations }) => annotations["messageId"]), [seen.calls[0]?.delivery.messageId])
+      assert.deepStrictEqual(
+        warnings.map(({ annotations }) => annotations["messageId"]),
+        [seen.calls[0]?.delivery.messageId]
+      )
     })
   })
 })

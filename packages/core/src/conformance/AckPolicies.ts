@@ -68,7 +68,14 @@ export const ackPolicies: Category = (kit) => {
       const cut = yield* cuttable
       const options = { ack: "onExit", visibilityTimeout: kit.lease, drainTimeout: 0 } as const
       yield* kit
-        .open(Subscription.make("s", topic, seen.handler(() => Effect.never), { ...options, consumer: "cut" }))
+        .open(
+          Subscription.make(
+            "s",
+            topic,
+            seen.handler(() => Effect.never),
+            { ...options, consumer: "cut" }
+          )
+        )
         .pipe(Effect.provideService(Transport, cut.transport))
       yield* Topic.publish(topic, "x")
       yield* kit.next(seen)
@@ -93,7 +100,10 @@ export const ackPolicies: Category = (kit) => {
         yield* Topic.publish(topic, data)
         yield* kit.next(seen)
       }
-      yield* kit.eventually("each handler has looked", Effect.sync(() => pendings.length === 5))
+      yield* kit.eventually(
+        "each handler has looked",
+        Effect.sync(() => pendings.length === 5)
+      )
       assert.deepStrictEqual(pendings, [0, 0, 0, 0, 0])
     })
   )
@@ -142,10 +152,15 @@ export const ackPolicies: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        deadLetters: false,
-        retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          deadLetters: false,
+          retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
+        }
+      )
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)

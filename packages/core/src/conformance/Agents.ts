@@ -24,7 +24,7 @@ export const agents: Category = (kit) => {
     Effect.gen(function* () {
       const scope = yield* Scope.fork(yield* Effect.scope)
       yield* Layer.buildWithScope(layer, scope)
-      return kit.passing(Scope.close(scope, Exit.void), "the closing of an agent")
+      return { stop: kit.passing(Scope.close(scope, Exit.void), "the closing of an agent") }
     })
 
   kit.test("2. an agent runs its subscriptions, with the services that their handlers need", () =>
@@ -43,7 +43,10 @@ export const agents: Category = (kit) => {
       yield* Layer.build(Layer.provide(agent, payments))
       yield* Topic.publish(first, "1")
       yield* Topic.publish(second, "2")
-      yield* kit.eventually("all three have charged", Effect.sync(() => charged.length === 3))
+      yield* kit.eventually(
+        "all three have charged",
+        Effect.sync(() => charged.length === 3)
+      )
       assert.deepStrictEqual(charged.toSorted(), ["1", "1", "2"])
     })
   )
@@ -92,7 +95,10 @@ export const agents: Category = (kit) => {
       yield* Layer.build(Agent.layer("shop", subscriptions)).pipe(Effect.provideService(Transport, watching))
       yield* Topic.publish(topic, "x")
       for (const one of subscriptions) yield* kit.idle(one)
-      assert.deepStrictEqual(order.slice(0, 8), range(8).map(() => "join"))
+      assert.deepStrictEqual(
+        order.slice(0, 8),
+        range(8).map(() => "join")
+      )
       assert.include(order, "fetch")
     })
   )
@@ -108,8 +114,8 @@ export const agents: Category = (kit) => {
       const before = fibers.live()
       const all: Array<string> = []
       for (const [round, aFirst] of [true, false, true, false, true].entries()) {
-        const stopA = yield* start(agentA).pipe(fibers.observing)
-        const stopB = yield* start(agentB).pipe(fibers.observing)
+        const one = yield* start(agentA).pipe(fibers.observing)
+        const two = yield* start(agentB).pipe(fibers.observing)
         const data = texts(5).map((one) => `${round}:${one}`)
         all.push(...data)
         yield* Topic.publishAll(topic, data)
@@ -117,11 +123,14 @@ export const agents: Category = (kit) => {
         yield* kit.take(b, 5)
         yield* kit.idle(Subscription.address("a", topic))
         yield* kit.idle(Subscription.address("b", topic))
-        yield* aFirst ? Effect.andThen(stopA, stopB) : Effect.andThen(stopB, stopA)
+        yield* aFirst ? Effect.andThen(one.stop, two.stop) : Effect.andThen(two.stop, one.stop)
       }
       assertEachOnce(a.data(), all)
       assertEachOnce(b.data(), all)
-      yield* kit.eventually("no fiber of a closed agent lives", Effect.sync(() => fibers.live() <= before))
+      yield* kit.eventually(
+        "no fiber of a closed agent lives",
+        Effect.sync(() => fibers.live() <= before)
+      )
       assert.isAbove(fibers.seen(), 10)
     })
   )
@@ -137,7 +146,10 @@ export const agents: Category = (kit) => {
       yield* kit.idle(subscription)
       assert.isUndefined(fiber.pollUnsafe())
       fiber.interruptUnsafe()
-      yield* kit.eventually("it has ended", Effect.sync(() => fiber.pollUnsafe() !== undefined))
+      yield* kit.eventually(
+        "it has ended",
+        Effect.sync(() => fiber.pollUnsafe() !== undefined)
+      )
       yield* Topic.publish(topic, "y")
       yield* kit.pass(3)
       assert.strictEqual(seen.calls.length, 1)

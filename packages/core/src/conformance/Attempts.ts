@@ -6,48 +6,58 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.ts"
-import { deadLetters, onlyDeadLetter, range, texts } from "./Collect.ts"
+import { deadLetters, Failure, onlyDeadLetter, range, texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
 import { die, fetch, join } from "./Workers.ts"
 
 export const attempts: Category = (kit) => {
-  kit.test("4. with maxRetries = n there are exactly n + 1 calls, then one dead letter that tells where it comes from", () =>
-    Effect.gen(function* () {
-      for (const maxRetries of [0, 1, 4]) {
-        const topic = kit.topic()
-        const seen = yield* probe()
-        const handler = seen.handler((call) => Effect.fail(new Error(`failure ${call.attempt}`)))
-        const subscription = Subscription.make("s", topic, handler, {
-          retry: { maxRetries, base: kit.ticks(1), factor: 1, jitter: 0 }
-        })
-        const { close } = yield* kit.open(subscription)
-        const published = yield* Topic.publish(topic, "x", { headers: { a: "b" } })
-        yield* kit.idle(subscription)
-        assert.deepStrictEqual(seen.calls.map((call) => call.attempt), range(maxRetries + 1).map((i) => i + 1))
-        const letter = yield* onlyDeadLetter(subscription)
-        assert.strictEqual(letter.reason, "exhausted")
-        assert.strictEqual(letter.attempts, maxRetries + 1)
-        assert.strictEqual(letter.originalId, published.id)
-        assert.include(letter.cause, `failure ${maxRetries + 1}`)
-        assert.strictEqual(new TextDecoder().decode(letter.raw), `"x"`)
-        const message = Result.getOrThrow(letter.message)
-        assert.strictEqual(message.id, published.id)
-        assert.deepStrictEqual(message.headers, { a: "b" })
-        const first = Option.getOrThrow(letter.firstDelivered).epochMilliseconds
-        assert.isAtLeast(first, published.time.epochMilliseconds)
-        assert.isAtLeast(letter.deadLettered.epochMilliseconds - first, kit.millis(maxRetries) - 5)
-        yield* close
-      }
-    })
+  kit.test(
+    "4. with maxRetries = n there are exactly n + 1 calls, then one dead letter that tells where it comes from",
+    () =>
+      Effect.gen(function* () {
+        for (const maxRetries of [0, 1, 4]) {
+          const topic = kit.topic()
+          const seen = yield* probe()
+          const handler = seen.handler((call) => Effect.fail(new Failure({ message: `failure ${call.attempt}` })))
+          const subscription = Subscription.make("s", topic, handler, {
+            retry: { maxRetries, base: kit.ticks(1), factor: 1, jitter: 0 }
+          })
+          const { close } = yield* kit.open(subscription)
+          const published = yield* Topic.publish(topic, "x", { headers: { a: "b" } })
+          yield* kit.idle(subscription)
+          assert.deepStrictEqual(
+            seen.calls.map((call) => call.attempt),
+            range(maxRetries + 1).map((i) => i + 1)
+          )
+          const letter = yield* onlyDeadLetter(subscription)
+          assert.strictEqual(letter.reason, "exhausted")
+          assert.strictEqual(letter.attempts, maxRetries + 1)
+          assert.strictEqual(letter.originalId, published.id)
+          assert.include(letter.cause, `failure ${maxRetries + 1}`)
+          assert.strictEqual(new TextDecoder().decode(letter.raw), `"x"`)
+          const message = Result.getOrThrow(letter.message)
+          assert.strictEqual(message.id, published.id)
+          assert.deepStrictEqual(message.headers, { a: "b" })
+          const first = Option.getOrThrow(letter.firstDelivered).epochMilliseconds
+          assert.isAtLeast(first, published.time.epochMilliseconds)
+          assert.isAtLeast(letter.deadLettered.epochMilliseconds - first, kit.millis(maxRetries) - 5)
+          yield* close
+        }
+      })
   )
 
   kit.test("4. the default is five retries", () =>
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        retry: { base: kit.ticks(0.2), factor: 1, jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { base: kit.ticks(0.2), factor: 1, jitter: 0 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
@@ -67,7 +77,10 @@ export const attempts: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), range(30).map((i) => i + 1))
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        range(30).map((i) => i + 1)
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
   )
@@ -103,7 +116,10 @@ export const attempts: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), Array.from({ length: 9 }, () => 1))
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        Array.from({ length: 9 }, () => 1)
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
   )
@@ -126,7 +142,10 @@ export const attempts: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), [1, 2, 2, 2, 2])
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        [1, 2, 2, 2, 2]
+      )
     })
   )
 
@@ -168,44 +187,57 @@ export const attempts: Category = (kit) => {
       yield* dead.mark("main", undefined)
       yield* kit.open(Subscription.make("s", topic, seen.handler()))
       const calls = yield* kit.take(seen, 3)
-      assert.deepStrictEqual(calls.map((call) => call.attempt), [2, 2, 2])
+      assert.deepStrictEqual(
+        calls.map((call) => call.attempt),
+        [2, 2, 2]
+      )
     })
   )
 
-  kit.test("4. a message whose worker dies every time is dead-lettered after n + 1 attempts, and never handled again", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const transport = yield* Transport
-      const seen = yield* probe()
-      const published = yield* Topic.publish(topic, "x")
-      const reap = transport.tend({ topic: topic.topic, partition: 0, subscription: "s" })
-      for (const round of range(3)) {
-        const dead = yield* join(kit, topic, "s", { consumer: `dead${round}` })
-        const [entry] = yield* fetch(kit, dead, 1)
-        assert.strictEqual(entry?.attempt, round + 1)
-        yield* kit.eventually("the dead worker's delivery is reclaimed", Effect.map(reap, (t) => t.reclaimed > 0))
-      }
-      const subscription = Subscription.make("s", topic, seen.handler(), {
-        retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
+  kit.test(
+    "4. a message whose worker dies every time is dead-lettered after n + 1 attempts, and never handled again",
+    () =>
+      Effect.gen(function* () {
+        const topic = kit.topic()
+        const transport = yield* Transport
+        const seen = yield* probe()
+        const published = yield* Topic.publish(topic, "x")
+        const reap = transport.tend({ topic: topic.topic, partition: 0, subscription: "s" })
+        for (const round of range(3)) {
+          const dead = yield* join(kit, topic, "s", { consumer: `dead${round}` })
+          const [entry] = yield* fetch(kit, dead, 1)
+          assert.strictEqual(entry?.attempt, round + 1)
+          yield* kit.eventually(
+            "the dead worker's delivery is reclaimed",
+            Effect.map(reap, (t) => t.reclaimed > 0)
+          )
+        }
+        const subscription = Subscription.make("s", topic, seen.handler(), {
+          retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
+        })
+        yield* kit.open(subscription)
+        yield* kit.idle(subscription)
+        assert.strictEqual(seen.calls.length, 0)
+        const letter = yield* onlyDeadLetter(subscription)
+        assert.strictEqual(letter.originalId, published.id)
+        assert.strictEqual(letter.reason, "exhausted")
+        assert.strictEqual(letter.attempts, 3)
       })
-      yield* kit.open(subscription)
-      yield* kit.idle(subscription)
-      assert.strictEqual(seen.calls.length, 0)
-      const letter = yield* onlyDeadLetter(subscription)
-      assert.strictEqual(letter.originalId, published.id)
-      assert.strictEqual(letter.reason, "exhausted")
-      assert.strictEqual(letter.attempts, 3)
-    })
   )
 
   kit.test("7. a worker that dies with a retry costs it one attempt more", () =>
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const first = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        retry: { base: kit.ticks(2), jitter: 0 },
-        consumer: "first"
-      })
+      const first = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { base: kit.ticks(2), jitter: 0 },
+          consumer: "first"
+        }
+      )
       const opened = yield* kit.open(first)
       yield* Topic.publish(topic, "x")
       yield* kit.take(seen)
@@ -216,7 +248,10 @@ export const attempts: Category = (kit) => {
       const taking = yield* Effect.forkChild(fetch(kit, dead, 1))
       yield* kit.eventually(
         "the retry is moved when it is due",
-        Effect.map(transport.tend({ topic: topic.topic, partition: 0, subscription: "s" }), () => taking.pollUnsafe() !== undefined)
+        Effect.map(
+          transport.tend({ topic: topic.topic, partition: 0, subscription: "s" }),
+          () => taking.pollUnsafe() !== undefined
+        )
       )
       yield* kit.open(Subscription.make("s", topic, seen.handler(), { consumer: "second" }))
       const call = yield* kit.next(seen)
@@ -229,15 +264,23 @@ export const attempts: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
       assert.strictEqual(yield* DeadLetters.redrive(subscription), 1)
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), [1, 2, 1, 2])
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        [1, 2, 1, 2]
+      )
       assert.strictEqual((yield* onlyDeadLetter(subscription)).attempts, 2)
     })
   )

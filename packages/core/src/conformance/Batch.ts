@@ -21,9 +21,15 @@ export const batch: Category = (kit) => {
   const retry = { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
   const recorder = Effect.map(Queue.unbounded<Seen>(), (queue) => {
     const all: Array<Seen> = []
-    const record = (deliveries: ReadonlyArray<{ readonly message: { readonly data: string }; readonly attempt: number }>) =>
+    const record = (
+      deliveries: ReadonlyArray<{ readonly message: { readonly data: string }; readonly attempt: number }>
+    ) =>
       Effect.map(Clock.currentTimeMillis, (at) => {
-        const seen = { data: deliveries.map((one) => one.message.data), attempts: deliveries.map((one) => one.attempt), at }
+        const seen = {
+          data: deliveries.map((one) => one.message.data),
+          attempts: deliveries.map((one) => one.attempt),
+          at
+        }
         all.push(seen)
         Queue.offerUnsafe(queue, seen)
       })
@@ -85,7 +91,10 @@ export const batch: Category = (kit) => {
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(25))
       yield* kit.idle(subscription)
-      assertEachOnce(all.flatMap((seen) => seen.data), texts(25))
+      assertEachOnce(
+        all.flatMap((seen) => seen.data),
+        texts(25)
+      )
       const stats = yield* handle.stats
       assert.deepStrictEqual([stats.pending, stats.due, stats.deadLetters], [0, 0, 0])
       for (const seen of all) assert.isAtMost(seen.data.length, 10)
@@ -111,8 +120,14 @@ export const batch: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(3))
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(all.map((seen) => seen.data), [["m0", "m1", "m2"], ["m1", "m2"], ["m2"]])
-      assert.deepStrictEqual(all.map((seen) => seen.attempts), [[1, 1, 1], [2, 2], [3]])
+      assert.deepStrictEqual(
+        all.map((seen) => seen.data),
+        [["m0", "m1", "m2"], ["m1", "m2"], ["m2"]]
+      )
+      assert.deepStrictEqual(
+        all.map((seen) => seen.attempts),
+        [[1, 1, 1], [2, 2], [3]]
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
   )
@@ -131,7 +146,10 @@ export const batch: Category = (kit) => {
       const published = yield* Topic.publishAll(topic, texts(5))
       yield* kit.idle(subscription)
       const letters = yield* deadLetters(subscription)
-      assertEachOnce(letters.map((letter) => letter.originalId), published.map((message) => message.id))
+      assertEachOnce(
+        letters.map((letter) => letter.originalId),
+        published.map((message) => message.id)
+      )
       assert.deepStrictEqual([...new Set(letters.map((letter) => letter.attempts))], [3])
       assert.strictEqual(all.flatMap((seen) => seen.data).length, 15)
     })
@@ -162,7 +180,10 @@ export const batch: Category = (kit) => {
       yield* kit.idle(subscription)
       assert.deepStrictEqual(Object.fromEntries(counts), { ack: 1, retry: 2, release: 2, dead: 1 })
       const letters = yield* deadLetters(subscription)
-      assert.deepStrictEqual(letters.map((letter) => letter.reason), ["rejected"])
+      assert.deepStrictEqual(
+        letters.map((letter) => letter.reason),
+        ["rejected"]
+      )
     })
   )
 
@@ -186,7 +207,10 @@ export const batch: Category = (kit) => {
       yield* Effect.forEach(texts(4), () => Effect.sleep(kit.lease)).pipe(kit.passing)
       yield* gate.open
       yield* kit.idle(Subscription.address("s", topic))
-      assertEachOnce(all.flatMap((seen) => seen.data), texts(3))
+      assertEachOnce(
+        all.flatMap((seen) => seen.data),
+        texts(3)
+      )
     })
   )
 

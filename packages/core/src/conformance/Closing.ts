@@ -71,7 +71,10 @@ export const closing: Category = (kit) => {
       yield* kit.open(subscription)
       const calls = yield* kit.take(seen, 2)
       assert.isAtMost((yield* Clock.currentTimeMillis) - before - took, kit.millis(2) + (kit.virtual ? 0 : 1000))
-      assert.deepStrictEqual(calls.map((call) => call.attempt), [1, 1])
+      assert.deepStrictEqual(
+        calls.map((call) => call.attempt),
+        [1, 1]
+      )
       yield* kit.idle(subscription)
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
@@ -112,12 +115,17 @@ export const closing: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), {
-        concurrency: 1,
-        prefetch: 20,
-        visibilityTimeout: "1 hour",
-        drainTimeout: 0
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        {
+          concurrency: 1,
+          prefetch: 20,
+          visibilityTimeout: "1 hour",
+          drainTimeout: 0
+        }
+      )
       const { close } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(20))
       yield* kit.next(seen)
@@ -137,10 +145,15 @@ export const closing: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), {
-        concurrency: 1,
-        drainTimeout: kit.ticks(50)
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        {
+          concurrency: 1,
+          drainTimeout: kit.ticks(50)
+        }
+      )
       const { close } = yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.next(seen)
@@ -161,12 +174,20 @@ export const closing: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), { concurrency: 2 })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        { concurrency: 2 }
+      )
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(2))
       yield* kit.take(seen, 2)
       const draining = yield* Effect.forkChild(handle.drain, { startImmediately: true })
-      yield* kit.eventually("the state is draining", Effect.map(handle.stats, (stats) => stats.state === "draining"))
+      yield* kit.eventually(
+        "the state is draining",
+        Effect.map(handle.stats, (stats) => stats.state === "draining")
+      )
       yield* Topic.publishAll(topic, texts(4).slice(2))
       assert.isUndefined(draining.pollUnsafe())
       yield* gate.open
@@ -207,7 +228,10 @@ export const closing: Category = (kit) => {
       const subscription = Subscription.make("s", topic, handler)
       for (const round of range(5)) {
         const { close } = yield* kit.open(subscription)
-        yield* Topic.publishAll(topic, range(20).map((i) => `${round}:${i}`))
+        yield* Topic.publishAll(
+          topic,
+          range(20).map((i) => `${round}:${i}`)
+        )
         yield* kit.idle(subscription)
         yield* close
       }

@@ -2,9 +2,13 @@
  * What several categories assert with.
  */
 import { assert } from "@effect/vitest"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { DeadLetters, type Subscription, type Transport, type TransportError } from "../index.ts"
+
+/** What handlers fail with on purpose. */
+export class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> {}
 
 /** The numbers below `count`. */
 export const range = (count: number): ReadonlyArray<number> => Array.from({ length: count }, (_, i) => i)
@@ -22,7 +26,11 @@ export const assertEachOnce = (
   for (const one of actual) counts.set(one, (counts.get(one) ?? 0) + 1)
   const missing = expected.filter((one) => !counts.has(one)).slice(0, 5)
   const doubled = [...counts].filter(([, count]) => count > 1).slice(0, 5)
-  assert.deepStrictEqual({ missing, doubled, count: counts.size }, { missing: [], doubled: [], count: expected.length }, what)
+  assert.deepStrictEqual(
+    { missing, doubled, count: counts.size },
+    { missing: [], doubled: [], count: expected.length },
+    what
+  )
 }
 
 /** All dead letters of a subscription, oldest first. */

@@ -26,6 +26,7 @@ import { properties } from "./Properties.ts"
 import { publishSubscribe } from "./PublishSubscribe.ts"
 import { retries } from "./Retries.ts"
 import { rollback } from "./Rollback.ts"
+import { settling } from "./Settling.ts"
 import { startPositions } from "./StartPositions.ts"
 import { streams } from "./Streams.ts"
 import { traces } from "./Traces.ts"
@@ -52,6 +53,7 @@ export const suite = (name: string, options: Options): void =>
     retries,
     attempts,
     "leases and reclaim": leases,
+    settling,
     isolation,
     poison,
     "ack policies": ackPolicies,

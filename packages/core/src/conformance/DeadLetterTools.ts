@@ -39,9 +39,15 @@ export const deadLetterTools: Category = (kit) => {
       const count = kit.many(1500)
       const { address, published } = yield* buried(texts(count))
       const letters = yield* deadLetters(address)
-      assertEachOnce(letters.map((letter) => letter.originalId), published.map((message) => message.id))
+      assertEachOnce(
+        letters.map((letter) => letter.originalId),
+        published.map((message) => message.id)
+      )
       const times = letters.map((letter) => letter.deadLettered.epochMilliseconds)
-      assert.deepStrictEqual(times, times.toSorted((a, b) => a - b))
+      assert.deepStrictEqual(
+        times,
+        times.toSorted((a, b) => a - b)
+      )
       assert.strictEqual(new Set(letters.map((letter) => letter.id)).size, count)
     })
   )
@@ -89,7 +95,10 @@ export const deadLetterTools: Category = (kit) => {
       const again = Subscription.make("s", topic, seen.handler(), { concurrency: 16 })
       yield* kit.open(again)
       yield* kit.idle(again)
-      assertEachOnce(seen.calls.map((call) => call.originalId), published.map((message) => message.id))
+      assertEachOnce(
+        seen.calls.map((call) => call.originalId),
+        published.map((message) => message.id)
+      )
     })
   )
 
@@ -142,7 +151,9 @@ export const deadLetterTools: Category = (kit) => {
       const other = yield* probe()
       const seen = yield* probe()
       yield* kit.open(Subscription.make("other", topic, other.handler()))
-      const failing = yield* kit.open(Subscription.make("s", topic, () => Effect.fail("no"), { retry: { maxRetries: 0 } }))
+      const failing = yield* kit.open(
+        Subscription.make("s", topic, () => Effect.fail("no"), { retry: { maxRetries: 0 } })
+      )
       const published = yield* Topic.publish(topic, "x", { headers: { a: "b" }, subject: "ü" })
       const address = Subscription.address("s", topic)
       yield* kit.idle(address)
@@ -166,12 +177,18 @@ export const deadLetterTools: Category = (kit) => {
       const counts = yield* Effect.forEach([1, 2, 3, 4], () => DeadLetters.redrive(address), {
         concurrency: "unbounded"
       })
-      assert.strictEqual(counts.reduce((sum, count) => sum + count, 0), published.length)
+      assert.strictEqual(
+        counts.reduce((sum, count) => sum + count, 0),
+        published.length
+      )
       const seen = yield* probe()
       const again = Subscription.make("s", topic, seen.handler(), { concurrency: 16 })
       yield* kit.open(again)
       yield* kit.idle(again)
-      assertEachOnce(seen.calls.map((call) => call.originalId), published.map((message) => message.id))
+      assertEachOnce(
+        seen.calls.map((call) => call.originalId),
+        published.map((message) => message.id)
+      )
     })
   )
 
@@ -195,7 +212,11 @@ export const deadLetterTools: Category = (kit) => {
         const again = Subscription.make("s", topic, seen.handler())
         const { close } = yield* kit.open(again)
         yield* kit.idle(again)
-        assertEachOnce(seen.calls.map((call) => call.originalId), published.map((message) => message.id), when)
+        assertEachOnce(
+          seen.calls.map((call) => call.originalId),
+          published.map((message) => message.id),
+          when
+        )
         yield* close
       }
     })
@@ -234,7 +255,10 @@ export const deadLetterTools: Category = (kit) => {
       yield* Effect.provideService(kit.open(subscription), Pager, pages)
       yield* Topic.publishAll(topic, ["a", "b"])
       yield* kit.idle(subscription)
-      yield* kit.eventually("both are told", Effect.map(Ref.get(pages), (all) => all.length === 2))
+      yield* kit.eventually(
+        "both are told",
+        Effect.map(Ref.get(pages), (all) => all.length === 2)
+      )
       yield* kit.pass(3)
       assert.deepStrictEqual((yield* Ref.get(pages)).toSorted(), ["a exhausted 2 true", "b exhausted 2 true"])
     })
@@ -252,7 +276,10 @@ export const deadLetterTools: Category = (kit) => {
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(6))
       yield* kit.idle(subscription)
-      yield* kit.eventually("each is told", Effect.sync(() => told >= 6))
+      yield* kit.eventually(
+        "each is told",
+        Effect.sync(() => told >= 6)
+      )
       assert.strictEqual(told, 6)
       const stats = yield* handle.stats
       assert.deepStrictEqual([stats.pending, stats.due, stats.deadLetters], [0, 0, 6])

@@ -29,7 +29,13 @@ export const filters: Category = (kit) => {
         yield* Topic.publish(topic, new Member({ n }))
       }
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.data().map((one) => one.n).toSorted(), [0, 2, 3, 5, 6, 8])
+      assert.deepStrictEqual(
+        seen
+          .data()
+          .map((one) => one.n)
+          .toSorted((a, b) => a - b),
+        [0, 2, 3, 5, 6, 8]
+      )
       const { pending, due, deadLetters } = yield* transport.inspect(group(topic, "s"))
       assert.deepStrictEqual([pending, due, deadLetters], [0, 0, 0])
     })
@@ -47,7 +53,12 @@ export const filters: Category = (kit) => {
       yield* first.close
       const { handle } = yield* kit.open(subscription)
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.data().toSorted(), texts(20).filter((_, i) => i % 2 === 0).toSorted())
+      assert.deepStrictEqual(
+        seen.data().toSorted(),
+        texts(20)
+          .filter((_, i) => i % 2 === 0)
+          .toSorted()
+      )
       const stats = yield* handle.stats
       assert.deepStrictEqual([stats.pending, stats.due, stats.deadLetters], [0, 0, 0])
     })
@@ -81,7 +92,10 @@ export const filters: Category = (kit) => {
       yield* Topic.publish(topic, new Placed({ n: 25 }), { subject: "test" })
       yield* Topic.publish(topic, new Cancelled({ n: 35 }))
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.data().map((one) => one.n), [15])
+      assert.deepStrictEqual(
+        seen.data().map((one) => one.n),
+        [15]
+      )
     })
   )
 
@@ -92,7 +106,11 @@ export const filters: Category = (kit) => {
       const odd = yield* probe()
       const isEven = (data: string) => Number(data.slice(1)) % 2 === 0
       const a = Subscription.make("even", Topic.filter(topic, isEven), even.handler())
-      const b = Subscription.make("odd", Topic.filter(topic, (data) => !isEven(data)), odd.handler())
+      const b = Subscription.make(
+        "odd",
+        Topic.filter(topic, (data) => !isEven(data)),
+        odd.handler()
+      )
       yield* kit.open(a)
       yield* kit.open(b)
       yield* Topic.publishAll(topic, texts(100))
@@ -107,9 +125,14 @@ export const filters: Category = (kit) => {
     Effect.gen(function* () {
       const topic = orders()
       const seen = yield* probe<Placed>()
-      const subscription = Subscription.make("s", Topic.only(topic, "Placed"), seen.handler(() => Effect.fail("no")), {
-        retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        Topic.only(topic, "Placed"),
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, new Cancelled({ n: 1 }))
       yield* Topic.publish(topic, new Placed({ n: 2 }))
@@ -133,7 +156,10 @@ export const filters: Category = (kit) => {
       yield* Topic.publish(wide, { _tag: "Placed", n: "bad" })
       yield* Topic.publish(wide, { _tag: "Placed", n: 4 })
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.data().map((one) => one.n), [4])
+      assert.deepStrictEqual(
+        seen.data().map((one) => one.n),
+        [4]
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 1)
     })
   )

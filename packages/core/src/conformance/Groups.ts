@@ -63,7 +63,10 @@ export const groups: Category = (kit) => {
       yield* Topic.publishAll(topic, texts(5))
       yield* kit.next(seen)
       yield* kit.open(Subscription.make("s", topic, slow, { consumer: "late", concurrency: 1, prefetch: 1 }))
-      yield* Topic.publishAll(topic, texts(20).map((one) => `late ${one}`))
+      yield* Topic.publishAll(
+        topic,
+        texts(20).map((one) => `late ${one}`)
+      )
       yield* kit.idle(Subscription.address("s", topic))
       assert.strictEqual(seen.calls.length, 25)
       assert.isAtLeast(seen.calls.filter((call) => call.consumer === "late").length, 5)
@@ -200,7 +203,8 @@ export const groups: Category = (kit) => {
       yield* Topic.publish(topic, "x")
       yield* kit.idle(failing)
       yield* kit.idle(fine)
-      const attempts = (group: string) => seen.calls.filter((call) => call.group.startsWith(group)).map((call) => call.attempt)
+      const attempts = (group: string) =>
+        seen.calls.filter((call) => call.group.startsWith(group)).map((call) => call.attempt)
       assert.deepStrictEqual(attempts("failing"), [1, 2, 3])
       assert.deepStrictEqual(attempts("fine"), [1])
     })

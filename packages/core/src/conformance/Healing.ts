@@ -27,23 +27,31 @@ export const healing: Category = (kit) => {
     })
   const provide = (transport: Transport["Service"]) => Effect.provideService(Transport, transport)
 
-  kit.test("9. a log that cannot be read for a while: unhealthy meanwhile, then the subscription goes on by itself", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const seen = yield* probe()
-      let down = true
-      const transport = yield* faulty((step) => (down && step.operation === "fetch" ? "before" : "pass"))
-      const subscription = Subscription.make("s", topic, seen.handler())
-      const { handle } = yield* kit.open(subscription).pipe(provide(transport))
-      yield* Topic.publishAll(topic, texts(5))
-      yield* kit.eventually("it is unhealthy", Effect.map(handle.stats, (stats) => stats.state === "unhealthy"))
-      assert.strictEqual(seen.calls.length, 0)
-      down = false
-      yield* kit.take(seen, 5)
-      yield* kit.idle(subscription)
-      yield* kit.eventually("it is running", Effect.map(handle.stats, (stats) => stats.state === "running"))
-      assertEachOnce(seen.data(), texts(5))
-    })
+  kit.test(
+    "9. a log that cannot be read for a while: unhealthy meanwhile, then the subscription goes on by itself",
+    () =>
+      Effect.gen(function* () {
+        const topic = kit.topic()
+        const seen = yield* probe()
+        let down = true
+        const transport = yield* faulty((step) => (down && step.operation === "fetch" ? "before" : "pass"))
+        const subscription = Subscription.make("s", topic, seen.handler())
+        const { handle } = yield* kit.open(subscription).pipe(provide(transport))
+        yield* Topic.publishAll(topic, texts(5))
+        yield* kit.eventually(
+          "it is unhealthy",
+          Effect.map(handle.stats, (stats) => stats.state === "unhealthy")
+        )
+        assert.strictEqual(seen.calls.length, 0)
+        down = false
+        yield* kit.take(seen, 5)
+        yield* kit.idle(subscription)
+        yield* kit.eventually(
+          "it is running",
+          Effect.map(handle.stats, (stats) => stats.state === "running")
+        )
+        assertEachOnce(seen.data(), texts(5))
+      })
   )
 
   kit.test("9. an outage makes no hot loop: retries back off", () =>
@@ -69,7 +77,9 @@ export const healing: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const transport = yield* faulty((step) => (step.operation === "settle" && step.ofKind <= 5 ? "before" : "pass"))
-      const handler = seen.handler((call) => (call.data === "m1" && call.attempt === 1 ? Effect.fail("no") : Effect.void))
+      const handler = seen.handler((call) =>
+        call.data === "m1" && call.attempt === 1 ? Effect.fail("no") : Effect.void
+      )
       const subscription = Subscription.make("s", topic, handler, {
         retry: { base: kit.ticks(1), jitter: 0 },
         visibilityTimeout: "1 hour"
@@ -77,7 +87,10 @@ export const healing: Category = (kit) => {
       yield* kit.open(subscription).pipe(provide(transport))
       yield* Topic.publishAll(topic, texts(3))
       yield* kit.idle(subscription)
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), ["m0#1", "m1#1", "m1#2", "m2#1"])
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        ["m0#1", "m1#1", "m1#2", "m2#1"]
+      )
     })
   )
 
@@ -85,7 +98,9 @@ export const healing: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const transport = yield* faulty((step) => (step.operation === "settle" && step.ofKind % 2 === 1 ? "lost" : "pass"))
+      const transport = yield* faulty((step) =>
+        step.operation === "settle" && step.ofKind % 2 === 1 ? "lost" : "pass"
+      )
       const handler = seen.handler((call) => (call.data === "m2" ? Effect.fail("no") : Effect.void))
       const subscription = Subscription.make("s", topic, handler, {
         retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
@@ -94,7 +109,10 @@ export const healing: Category = (kit) => {
       yield* Topic.publishAll(topic, texts(4))
       yield* kit.idle(subscription)
       const expected = ["m0#1", "m1#1", "m2#1", "m2#2", "m2#3", "m3#1"]
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), expected)
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        expected
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 1)
       assert.strictEqual((yield* handle.stats).due, 0)
     })
@@ -107,10 +125,15 @@ export const healing: Category = (kit) => {
       const transport = yield* faulty((step) =>
         (step.operation === "extend" || step.operation === "mark") && step.ofKind % 2 === 1 ? "before" : "pass"
       )
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.sleep(kit.lease)), {
-        visibilityTimeout: kit.lease,
-        concurrency: 4
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.sleep(kit.lease)),
+        {
+          visibilityTimeout: kit.lease,
+          concurrency: 4
+        }
+      )
       yield* kit.open(subscription).pipe(provide(transport))
       yield* Topic.publishAll(topic, texts(8))
       yield* kit.idle(subscription)
@@ -136,7 +159,11 @@ export const healing: Category = (kit) => {
         yield* Topic.publishAll(topic, texts(20))
         yield* kit.idle(subscription)
         const expected = texts(20).flatMap((data) => [`${data}#1`, `${data}#2`])
-        assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), expected, `every ${every}`)
+        assertEachOnce(
+          seen.calls.map((call) => `${call.data}#${call.attempt}`),
+          expected,
+          `every ${every}`
+        )
         yield* close
       }
     })

@@ -18,7 +18,12 @@ export const idleStats: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), { concurrency: 3 })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        { concurrency: 3 }
+      )
       yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(3))
       const idle = yield* Effect.forkChild(Subscription.awaitIdle(subscription))
@@ -34,9 +39,14 @@ export const idleStats: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        retry: { maxRetries: 3, base: kit.ticks(2), factor: 1, jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          retry: { maxRetries: 3, base: kit.ticks(2), factor: 1, jitter: 0 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)

@@ -41,9 +41,14 @@ export const isolation: Category = (kit) => {
         yield* kit.open(Subscription.make(`other${i}`, topic, seen.handler(), { retry }))
       }
       const failing = yield* probe()
-      const subscription = Subscription.make("failing", topic, failing.handler(() => Effect.fail("no")), {
-        retry: { ...retry, maxRetries: 2 }
-      })
+      const subscription = Subscription.make(
+        "failing",
+        topic,
+        failing.handler(() => Effect.fail("no")),
+        {
+          retry: { ...retry, maxRetries: 2 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
@@ -103,7 +108,10 @@ export const isolation: Category = (kit) => {
         const seen = yield* probe()
         const failing = name === "billing"
         const handler = seen.handler((call) => {
-          probes.set(name, seen.calls.map((one) => one.attempt))
+          probes.set(
+            name,
+            seen.calls.map((one) => one.attempt)
+          )
           return failing && call.attempt === 1 ? Effect.fail("no") : Effect.void
         })
         const subscription = Subscription.make(name, topic, handler, { retry })
@@ -113,7 +121,8 @@ export const isolation: Category = (kit) => {
       }
       yield* Topic.publish(topic, "x")
       for (const one of opened) yield* kit.idle(one)
-      for (const one of opened) assert.deepStrictEqual(probes.get(one.name), one.name === "billing" ? [1, 2] : [1], one.name)
+      for (const one of opened)
+        assert.deepStrictEqual(probes.get(one.name), one.name === "billing" ? [1, 2] : [1], one.name)
     })
   )
 
@@ -123,7 +132,14 @@ export const isolation: Category = (kit) => {
       const gate = yield* Latch.make()
       const stuck = yield* probe()
       const seen = yield* probe()
-      yield* kit.open(Subscription.make("stuck", topic, stuck.handler(() => gate.await), { concurrency: 1 }))
+      yield* kit.open(
+        Subscription.make(
+          "stuck",
+          topic,
+          stuck.handler(() => gate.await),
+          { concurrency: 1 }
+        )
+      )
       const free = Subscription.make("free", topic, seen.handler())
       yield* kit.open(free)
       yield* Topic.publishAll(topic, texts(200))

@@ -53,9 +53,7 @@ export interface Options {
   /** Fewer messages in the storms, for local loops. Default false. */
   readonly short?: boolean | undefined
   /** Appends an entry whose data are these bytes, past every codec. Cases that need it are skipped where it is absent. */
-  readonly appendRaw?:
-    | ((target: RawTarget, bytes: Uint8Array) => Effect.Effect<void, unknown, Transport>)
-    | undefined
+  readonly appendRaw?: ((target: RawTarget, bytes: Uint8Array) => Effect.Effect<void, unknown, Transport>) | undefined
   /** Every key that exists for a topic. Cases that need it are skipped where it is absent. */
   readonly keys?: ((topic: string) => Effect.Effect<ReadonlyArray<string>, unknown, Transport>) | undefined
 }
@@ -139,9 +137,7 @@ export interface Kit {
   readonly topic: () => Topic.Topic<string>
   /** A name nobody else has. */
   readonly fresh: (prefix: string) => string
-  readonly open: <A, E, R>(
-    self: Subscription.Subscription<A, E, R>
-  ) => Effect.Effect<Opened, unknown, Env | R>
+  readonly open: <A, E, R>(self: Subscription.Subscription<A, E, R>) => Effect.Effect<Opened, unknown, Env | R>
   /** Waits until everything published so far is settled, while time passes. */
   readonly idle: (
     self: Subscription.Address,
@@ -288,7 +284,8 @@ export const make = (options: Options): Kit => {
     passing,
     eventually,
     take,
-    next: (probe) => Effect.flatMap(take(probe), ([call]) => (call === undefined ? Effect.die("no call") : Effect.succeed(call))),
+    next: (probe) =>
+      Effect.flatMap(take(probe), ([call]) => (call === undefined ? Effect.die("no call") : Effect.succeed(call))),
     many: (n) => (options.short === true ? Math.ceil(n / 10) : n),
     topic: () => Topic.make(fresh("topic"), { schema: Schema.String }),
     fresh,

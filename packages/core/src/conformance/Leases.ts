@@ -8,10 +8,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import { DeadLetters, Delivery, Reclaimer, type SettleError, Subscription, Topic, Transport } from "../index.ts"
+import { Delivery, Reclaimer, type SettleError, Subscription, Topic, Transport } from "../index.ts"
 import { assertEachOnce, range, texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
-import { cuttable, die, fetch, group, join, settle } from "./Workers.ts"
+import { cuttable, die, fetch, group, join } from "./Workers.ts"
 
 export const leases: Category = (kit) => {
   const lease = Duration.toMillis(kit.lease)
@@ -67,7 +67,14 @@ export const leases: Category = (kit) => {
       const free = yield* probe()
       const gate = yield* Latch.make()
       const options = { visibilityTimeout: kit.lease, concurrency: 1, prefetch: 10 }
-      yield* kit.open(Subscription.make("s", topic, slow.handler(() => gate.await), { ...options, consumer: "slow" }))
+      yield* kit.open(
+        Subscription.make(
+          "s",
+          topic,
+          slow.handler(() => gate.await),
+          { ...options, consumer: "slow" }
+        )
+      )
       yield* Topic.publishAll(topic, texts(8))
       yield* kit.next(slow)
       yield* kit.open(Subscription.make("s", topic, free.handler(), { ...options, consumer: "free" }))
@@ -104,7 +111,10 @@ export const leases: Category = (kit) => {
       const died = yield* Clock.currentTimeMillis
       yield* kit.open(Subscription.make("s", topic, seen.handler(), { visibilityTimeout: kit.lease }))
       const calls = yield* kit.take(seen, 2)
-      assert.deepStrictEqual(calls.map((call) => call.data), ["m1", "m0"])
+      assert.deepStrictEqual(
+        calls.map((call) => call.data),
+        ["m1", "m0"]
+      )
       assert.isAtMost((calls[0]?.at ?? Infinity) - died, lease + slack)
       assert.isAtLeast((calls[1]?.at ?? 0) - died, 3 * lease - slack)
     })
@@ -163,34 +173,6 @@ export const leases: Category = (kit) => {
     })
   )
 
-  kit.test("8. a worker that lost its lease learns it when it settles: refused, and not applied", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const seen = yield* probe()
-      const gate = yield* Latch.make()
-      yield* Topic.publish(topic, "x")
-      const dead = yield* join(kit, topic, "s")
-      const [entry] = yield* fetch(kit, dead, 1)
-      if (entry === undefined) return assert.fail("no delivery")
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await))
-      yield* kit.open(subscription)
-      yield* kit.next(seen)
-      for (const outcome of [
-        { _tag: "Ack" },
-        { _tag: "Release" },
-        { _tag: "Retry", delay: Duration.zero, cause: "late" },
-        { _tag: "DeadLetter", reason: "rejected", cause: "late", attempts: 1 }
-      ] as const) {
-        assert.deepStrictEqual(yield* settle(dead, [{ entry, outcome, repeated: false }]), ["lost"], outcome._tag)
-      }
-      assert.deepStrictEqual(yield* dead.extend([entry]), [entry])
-      yield* gate.open
-      yield* kit.idle(subscription)
-      assert.strictEqual(seen.calls.length, 1)
-      assert.strictEqual(yield* DeadLetters.count(subscription), 0)
-    })
-  )
-
   kit.test("8. a handler whose worker was cut off settles in vain: LeaseLost, while another one handles it", () =>
     Effect.gen(function* () {
       const topic = kit.topic()
@@ -204,9 +186,9 @@ export const leases: Category = (kit) => {
           yield* Deferred.complete(result, (yield* Delivery).ack)
         })
       )
-      yield* kit.open(
-        Subscription.make("s", topic, handler, { ack: "manual", visibilityTimeout: kit.lease, consumer: "cut" })
-      ).pipe(Effect.provideService(Transport, cut.transport))
+      yield* kit
+        .open(Subscription.make("s", topic, handler, { ack: "manual", visibilityTimeout: kit.lease, consumer: "cut" }))
+        .pipe(Effect.provideService(Transport, cut.transport))
       yield* Topic.publish(topic, "x")
       yield* kit.next(seen)
       yield* cut.cut
@@ -240,140 +222,51 @@ export const leases: Category = (kit) => {
     })
   )
 
-  kit.test("7. an entry reclaimed for the second time is handled with no other handler of its subscription running", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const transport = yield* Transport
-      const reap = transport.tend(group(topic, "s"))
-      yield* Topic.publishAll(topic, texts(3))
-      for (const round of range(2)) {
-        const dead = yield* join(kit, topic, "s", { consumer: `dead${round}` })
-        yield* fetch(kit, dead, 3)
-        let reclaimed = 0
-        yield* kit.eventually(
-          "three deliveries are reclaimed",
-          Effect.map(reap, (tended) => (reclaimed += tended.reclaimed) >= 3)
-        )
-      }
-      let running = 0
-      const crowd = new Map<string, number>()
-      const seen = yield* probe()
-      const handler = seen.handler((call) =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => {
-            running++
-          }),
-          () =>
-            Effect.gen(function* () {
-              yield* Effect.sleep(kit.ticks(0.5))
-              crowd.set(call.data, Math.max(crowd.get(call.data) ?? 0, running))
-            }),
-          () =>
+  kit.test(
+    "7. an entry reclaimed for the second time is handled with no other handler of its subscription running",
+    () =>
+      Effect.gen(function* () {
+        const topic = kit.topic()
+        const transport = yield* Transport
+        const reap = transport.tend(group(topic, "s"))
+        yield* Topic.publishAll(topic, texts(3))
+        for (const round of range(2)) {
+          const dead = yield* join(kit, topic, "s", { consumer: `dead${round}` })
+          yield* fetch(kit, dead, 3)
+          let reclaimed = 0
+          yield* kit.eventually(
+            "three deliveries are reclaimed",
+            Effect.map(reap, (tended) => (reclaimed += tended.reclaimed) >= 3)
+          )
+        }
+        let running = 0
+        const crowd = new Map<string, number>()
+        const seen = yield* probe()
+        const handler = seen.handler((call) =>
+          Effect.acquireUseRelease(
             Effect.sync(() => {
-              running--
-            })
+              running++
+            }),
+            () =>
+              Effect.gen(function* () {
+                yield* Effect.sleep(kit.ticks(0.5))
+                crowd.set(call.data, Math.max(crowd.get(call.data) ?? 0, running))
+              }),
+            () =>
+              Effect.sync(() => {
+                running--
+              })
+          )
         )
-      )
-      const subscription = Subscription.make("s", topic, handler, { concurrency: 10 })
-      yield* kit.open(subscription)
-      yield* Topic.publishAll(topic, range(10).map((i) => `fresh${i}`))
-      yield* kit.idle(subscription)
-      assertEachOnce(seen.data(), [...texts(3), ...range(10).map((i) => `fresh${i}`)])
-      for (const data of texts(3)) assert.strictEqual(crowd.get(data), 1, `handlers beside ${data}`)
-    })
-  )
-
-  kit.test("1. a release reaches another worker at once, without waiting for a timeout", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const seen = yield* probe()
-      yield* Topic.publish(topic, "x")
-      const raw = yield* join(kit, topic, "s", { visibility: Duration.hours(1) })
-      const [entry] = yield* fetch(kit, raw, 1)
-      if (entry === undefined) return assert.fail("no delivery")
-      yield* kit.open(Subscription.make("s", topic, seen.handler()))
-      const released = yield* Clock.currentTimeMillis
-      assert.deepStrictEqual(yield* settle(raw, [{ entry, outcome: { _tag: "Release" }, repeated: false }]), ["done"])
-      const call = yield* kit.next(seen)
-      assert.strictEqual(call.attempt, 1)
-      assert.isAtMost(call.at - released, slack)
-    })
-  )
-
-  kit.test("1. a settle repeated because its reply was lost changes nothing: it finds nothing to settle", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      yield* Topic.publishAll(topic, texts(3))
-      const raw = yield* join(kit, topic, "s")
-      const entries = yield* fetch(kit, raw, 3)
-      const transport = yield* Transport
-      const outcomes = [
-        { _tag: "Ack" },
-        { _tag: "Retry", delay: Duration.hours(1), cause: "no" },
-        { _tag: "DeadLetter", reason: "rejected", cause: "no", attempts: 1 }
-      ] as const
-      for (const [i, outcome] of outcomes.entries()) {
-        const entry = entries[i]
-        if (entry === undefined) return assert.fail("no delivery")
-        assert.deepStrictEqual(yield* settle(raw, [{ entry, outcome, repeated: false }]), [outcome._tag === "DeadLetter" ? "DeadLettered" : "done"], outcome._tag)
-        assert.deepStrictEqual(yield* settle(raw, [{ entry, outcome, repeated: true }]), ["unknown"], outcome._tag)
-        assert.deepStrictEqual(yield* settle(raw, [{ entry, outcome, repeated: false }]), ["lost"], outcome._tag)
-      }
-      const { pending, due, deadLetters } = yield* transport.inspect(group(topic, "s"))
-      assert.deepStrictEqual([pending, due, deadLetters], [0, 1, 1])
-    })
-  )
-
-  kit.test("1. a list of settlements is answered one by one, in order", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      yield* Topic.publishAll(topic, texts(4))
-      const raw = yield* join(kit, topic, "s")
-      const [a, b, c, d] = yield* fetch(kit, raw, 4)
-      if (a === undefined || b === undefined || c === undefined || d === undefined) return assert.fail("deliveries")
-      yield* raw.settle([{ entry: b, outcome: { _tag: "Ack" }, repeated: false }])
-      const settled = yield* settle(raw, [
-        { entry: a, outcome: { _tag: "Ack" }, repeated: false },
-        { entry: b, outcome: { _tag: "Ack" }, repeated: false },
-        { entry: c, outcome: { _tag: "DeadLetter", reason: "rejected", cause: "no", attempts: 1 }, repeated: false },
-        { entry: d, outcome: { _tag: "Release" }, repeated: false }
-      ])
-      assert.deepStrictEqual(settled, ["done", "lost", "DeadLettered", "done"])
-    })
-  )
-
-  kit.test("7. extending is for the owner alone", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      yield* Topic.publishAll(topic, texts(2))
-      const first = yield* join(kit, topic, "s", { consumer: "first" })
-      const second = yield* join(kit, topic, "s", { consumer: "second" })
-      const [a] = yield* fetch(kit, first, 1)
-      const [b] = yield* fetch(kit, second, 1)
-      if (a === undefined || b === undefined) return assert.fail("deliveries")
-      assert.deepStrictEqual(yield* first.extend([a, b]), [b])
-      assert.deepStrictEqual(yield* settle(second, [{ entry: b, outcome: { _tag: "Ack" }, repeated: false }]), ["done"])
-    })
-  )
-
-  kit.test("7. a dead consumer with pending entries is never removed with them", () =>
-    Effect.gen(function* () {
-      const topic = kit.topic()
-      const transport = yield* Transport
-      yield* Topic.publishAll(topic, texts(2))
-      const first = yield* join(kit, topic, "s", { consumer: "first", visibility: Duration.hours(1) })
-      const second = yield* join(kit, topic, "s", { consumer: "second", visibility: Duration.hours(1) })
-      const [a] = yield* fetch(kit, first, 1)
-      const [b] = yield* fetch(kit, second, 1)
-      if (a === undefined || b === undefined) return assert.fail("deliveries")
-      yield* settle(first, [{ entry: a, outcome: { _tag: "Ack" }, repeated: false }])
-      for (const _ of range(20)) {
-        yield* transport.tend(group(topic, "s"))
-        // on virtual time far beyond any bound on the silence of a consumer
-        yield* kit.pass(kit.virtual ? 100 : 1)
-      }
-      assert.strictEqual((yield* transport.inspect(group(topic, "s"))).pending, 1)
-      assert.deepStrictEqual(yield* settle(second, [{ entry: b, outcome: { _tag: "Ack" }, repeated: false }]), ["done"])
-    })
+        const subscription = Subscription.make("s", topic, handler, { concurrency: 10 })
+        yield* kit.open(subscription)
+        yield* Topic.publishAll(
+          topic,
+          range(10).map((i) => `fresh${i}`)
+        )
+        yield* kit.idle(subscription)
+        assertEachOnce(seen.data(), [...texts(3), ...range(10).map((i) => `fresh${i}`)])
+        for (const data of texts(3)) assert.strictEqual(crowd.get(data), 1, `handlers beside ${data}`)
+      })
   )
 }

@@ -7,7 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { DeadLetters, Delivery, type SettleError, Subscription, Topic } from "../index.ts"
-import { onlyDeadLetter } from "./Collect.ts"
+import { Failure, onlyDeadLetter } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
 
 export const manual: Category = (kit) => {
@@ -84,7 +84,10 @@ export const manual: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), [1, 2, 3])
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        [1, 2, 3]
+      )
       const letter = yield* onlyDeadLetter(subscription)
       assert.strictEqual(letter.reason, "exhausted")
       assert.include(letter.cause, "because of 3")
@@ -114,7 +117,10 @@ export const manual: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.calls.map((call) => call.attempt), [1, 2, 3])
+      assert.deepStrictEqual(
+        seen.calls.map((call) => call.attempt),
+        [1, 2, 3]
+      )
       assert.include((yield* onlyDeadLetter(subscription)).cause, "without settling")
     })
   )
@@ -123,10 +129,15 @@ export const manual: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail(new Error("mine"))), {
-        ack: "manual",
-        retry: { ...retry, maxRetries: 1 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail(new Failure({ message: "mine" }))),
+        {
+          ack: "manual",
+          retry: { ...retry, maxRetries: 1 }
+        }
+      )
       yield* kit.open(subscription)
       yield* Topic.publish(topic, "x")
       yield* kit.idle(subscription)
@@ -187,7 +198,7 @@ export const manual: Category = (kit) => {
       const handler = seen.handler((call) =>
         Effect.gen(function* () {
           yield* (yield* Delivery).ack
-          yield* call.data === "fails" ? Effect.fail("late") : Effect.die(new Error("late"))
+          return yield* call.data === "fails" ? Effect.fail("late") : Effect.die(new Error("late"))
         })
       )
       const subscription = Subscription.make("s", topic, handler, { ack: "manual", retry })
@@ -212,7 +223,10 @@ export const manual: Category = (kit) => {
       yield* kit.open(Subscription.make("s", topic, handler, { ...options, consumer: "w2" }))
       yield* Topic.publish(topic, "x")
       const calls = yield* kit.take(seen, 3)
-      assert.deepStrictEqual(calls.map((call) => call.attempt), [1, 1, 1])
+      assert.deepStrictEqual(
+        calls.map((call) => call.attempt),
+        [1, 1, 1]
+      )
       assert.deepStrictEqual([...new Set(calls.map((call) => call.originalId))], [calls[0]?.originalId])
       yield* kit.idle(Subscription.address("s", topic))
     })

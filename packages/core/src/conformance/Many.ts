@@ -19,14 +19,21 @@ export const many: Category = (kit) => {
       }
       yield* Effect.forEach(
         topics,
-        (topic) => Topic.publishAll(topic, range(10).map((i) => `${topic.topic}:${i}`)),
+        (topic) =>
+          Topic.publishAll(
+            topic,
+            range(10).map((i) => `${topic.topic}:${i}`)
+          ),
         { concurrency: 10 }
       )
       for (const [index, topic] of topics.entries()) {
         const seen = probes[index]
         if (seen === undefined) return assert.fail("a probe a topic")
         yield* kit.take(seen, 10)
-        assertEachOnce(seen.data(), range(10).map((i) => `${topic.topic}:${i}`))
+        assertEachOnce(
+          seen.data(),
+          range(10).map((i) => `${topic.topic}:${i}`)
+        )
       }
     })
   )
@@ -64,7 +71,10 @@ export const many: Category = (kit) => {
         )
       )
       yield* kit.idle(subscription)
-      assertEachOnce(seen.data(), range(20).flatMap((p) => range(each).map((i) => `${p}:${i}`)))
+      assertEachOnce(
+        seen.data(),
+        range(20).flatMap((p) => range(each).map((i) => `${p}:${i}`))
+      )
     })
   )
 
@@ -78,9 +88,17 @@ export const many: Category = (kit) => {
       for (const subscription of subscriptions) yield* kit.open(subscription)
       const each = kit.many(100)
       yield* kit.passing(
-        Effect.forEach(range(20), (p) => Topic.publishAll(topic, range(each).map((i) => `${p}:${i}`)), {
-          concurrency: "unbounded"
-        })
+        Effect.forEach(
+          range(20),
+          (p) =>
+            Topic.publishAll(
+              topic,
+              range(each).map((i) => `${p}:${i}`)
+            ),
+          {
+            concurrency: "unbounded"
+          }
+        )
       )
       const all = range(20).flatMap((p) => range(each).map((i) => `${p}:${i}`))
       for (const [i, subscription] of subscriptions.entries()) {
@@ -106,7 +124,10 @@ export const many: Category = (kit) => {
       yield* Topic.publishAll(topic, data)
       yield* kit.idle(subscription)
       const expected = data.flatMap((one) => range(failures(one) + 1).map((attempt) => `${one}#${attempt + 1}`))
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), expected)
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        expected
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
   )
@@ -125,7 +146,10 @@ export const many: Category = (kit) => {
       const data = range(kit.many(500)).map((i) => `m${i}`)
       yield* Topic.publishAll(topic, data)
       yield* kit.idle(subscription)
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), data.flatMap((d) => [`${d}#1`, `${d}#2`]))
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        data.flatMap((d) => [`${d}#1`, `${d}#2`])
+      )
       assert.strictEqual((yield* handle.stats).state, "running")
     })
   )
@@ -134,16 +158,24 @@ export const many: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-        concurrency: 16,
-        retry: { maxRetries: 1, base: kit.ticks(0.5), jitter: 0 }
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => Effect.fail("no")),
+        {
+          concurrency: 16,
+          retry: { maxRetries: 1, base: kit.ticks(0.5), jitter: 0 }
+        }
+      )
       yield* kit.open(subscription)
       const data = range(kit.many(300)).map((i) => `m${i}`)
       const published = yield* Topic.publishAll(topic, data)
       yield* kit.idle(subscription)
       const letters = yield* deadLetters(subscription)
-      assertEachOnce(letters.map((letter) => letter.originalId), published.map((message) => message.id))
+      assertEachOnce(
+        letters.map((letter) => letter.originalId),
+        published.map((message) => message.id)
+      )
       assert.strictEqual(seen.calls.length, data.length * 2)
     })
   )

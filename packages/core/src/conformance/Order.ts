@@ -51,7 +51,10 @@ export const order: Category = (kit) => {
       yield* kit.idle(subscription)
       for (const p of range(8)) {
         const own = seen.data().filter((data) => data.startsWith(`${p}:`))
-        assert.deepStrictEqual(own, range(40).map((i) => `${p}:${i}`))
+        assert.deepStrictEqual(
+          own,
+          range(40).map((i) => `${p}:${i}`)
+        )
       }
     })
   )
@@ -130,10 +133,15 @@ export const order: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), {
-        concurrency: 2,
-        prefetch: 6
-      })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        {
+          concurrency: 2,
+          prefetch: 6
+        }
+      )
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(50))
       yield* kit.take(seen, 2)
@@ -154,7 +162,12 @@ export const order: Category = (kit) => {
       const transport = yield* Transport
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), { prefetch: 1000 })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        { prefetch: 1000 }
+      )
       yield* kit.open(subscription)
       const big = "x".repeat(1024 * 1024)
       for (const _ of range(40)) yield* Topic.publish(topic, big)
@@ -187,7 +200,9 @@ export const order: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const handler = seen.handler((call) => (call.data === "m0" && call.attempt === 1 ? Effect.fail("no") : Effect.void))
+      const handler = seen.handler((call) =>
+        call.data === "m0" && call.attempt === 1 ? Effect.fail("no") : Effect.void
+      )
       const subscription = Subscription.make("s", topic, handler, {
         concurrency: 1,
         retry: { base: kit.ticks(5), jitter: 0 }

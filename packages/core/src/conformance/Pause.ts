@@ -13,7 +13,9 @@ export const pause: Category = (kit) => {
     Effect.gen(function* () {
       const topic = kit.topic()
       const seen = yield* probe()
-      const handler = seen.handler((call) => (call.data === "r" && call.attempt === 1 ? Effect.fail("no") : Effect.void))
+      const handler = seen.handler((call) =>
+        call.data === "r" && call.attempt === 1 ? Effect.fail("no") : Effect.void
+      )
       const subscription = Subscription.make("s", topic, handler, { retry: { base: kit.ticks(2), jitter: 0 } })
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publish(topic, "r")
@@ -29,7 +31,10 @@ export const pause: Category = (kit) => {
       assert.strictEqual((yield* handle.stats).state, "running")
       yield* kit.idle(subscription)
       const expected = ["r#1", "r#2", ...texts(5).map((data) => `${data}#1`)]
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), expected)
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        expected
+      )
     })
   )
 
@@ -38,13 +43,21 @@ export const pause: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const gate = yield* Latch.make()
-      const subscription = Subscription.make("s", topic, seen.handler(() => gate.await), { concurrency: 2 })
+      const subscription = Subscription.make(
+        "s",
+        topic,
+        seen.handler(() => gate.await),
+        { concurrency: 2 }
+      )
       const { handle } = yield* kit.open(subscription)
       yield* Topic.publishAll(topic, texts(2))
       yield* kit.take(seen, 2)
       yield* handle.pause
       yield* gate.open
-      yield* kit.eventually("both are settled", Effect.map(handle.stats, (stats) => stats.pending === 0))
+      yield* kit.eventually(
+        "both are settled",
+        Effect.map(handle.stats, (stats) => stats.pending === 0)
+      )
       assert.strictEqual(seen.calls.length, 2)
     })
   )

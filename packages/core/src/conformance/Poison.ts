@@ -55,7 +55,10 @@ export const poison: Category = (kit) => {
         yield* Topic.publish(wide, n % 2 === 0 ? { n } : "poison")
       }
       yield* kit.idle(subscription)
-      assert.deepStrictEqual(seen.data().map((one) => one.n), range(10).map((i) => i * 2))
+      assert.deepStrictEqual(
+        seen.data().map((one) => one.n),
+        range(10).map((i) => i * 2)
+      )
       assert.strictEqual(yield* DeadLetters.count(subscription), 10)
     })
   )
@@ -66,7 +69,10 @@ export const poison: Category = (kit) => {
       const seen = yield* probe<Order>()
       const subscription = Subscription.make("s", narrow, seen.handler())
       const { handle } = yield* kit.open(subscription)
-      yield* Topic.publishAll(wide, range(100).map((i) => ({ bad: i })))
+      yield* Topic.publishAll(
+        wide,
+        range(100).map((i) => ({ bad: i }))
+      )
       yield* Topic.publish(wide, { n: 1 })
       yield* kit.idle(subscription)
       assert.strictEqual(seen.calls.length, 1)
@@ -99,8 +105,14 @@ export const poison: Category = (kit) => {
         const subscription = Subscription.make("s", narrow, seen.handler(), { ack })
         const { handle, close } = yield* kit.open(subscription)
         yield* Topic.publish(wide, "poison")
-        yield* kit.eventually(`${ack}: a dead letter`, Effect.map(DeadLetters.count(subscription), (n) => n === 1))
-        yield* kit.eventually(`${ack}: nothing pending`, Effect.map(handle.stats, (stats) => stats.pending === 0))
+        yield* kit.eventually(
+          `${ack}: a dead letter`,
+          Effect.map(DeadLetters.count(subscription), (n) => n === 1)
+        )
+        yield* kit.eventually(
+          `${ack}: nothing pending`,
+          Effect.map(handle.stats, (stats) => stats.pending === 0)
+        )
         assert.strictEqual((yield* onlyDeadLetter(subscription)).reason, "poison", ack)
         assert.strictEqual(seen.calls.length, 0)
         yield* close
@@ -118,7 +130,10 @@ export const poison: Category = (kit) => {
       yield* kit.open(subscription)
       yield* Topic.publish(wide, "poison")
       yield* kit.idle(subscription)
-      yield* kit.eventually("onDeadLetter is called", Effect.sync(() => told.length > 0))
+      yield* kit.eventually(
+        "onDeadLetter is called",
+        Effect.sync(() => told.length > 0)
+      )
       assert.strictEqual(told.length, 1)
       assert.strictEqual(told[0]?.reason, "poison")
       assert.strictEqual(new TextDecoder().decode(told[0]?.raw), `"poison"`)
@@ -207,7 +222,10 @@ export const poison: Category = (kit) => {
       yield* kit.next(seen)
       yield* appendRaw({ topic: topic.topic, subscription: "s", log: "retry" }, bytes)
       assert.strictEqual((yield* kit.next(seen)).attempt, 2)
-      yield* kit.eventually("a dead letter", Effect.map(DeadLetters.count(subscription), (count) => count === 1))
+      yield* kit.eventually(
+        "a dead letter",
+        Effect.map(DeadLetters.count(subscription), (count) => count === 1)
+      )
       yield* kit.idle(subscription)
       const [letter, ...more] = yield* deadLetters(subscription)
       assert.strictEqual(more.length, 0)

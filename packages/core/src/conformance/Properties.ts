@@ -8,6 +8,7 @@ import { assert, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Delivery, Subscription, Topic, Transport } from "../index.ts"
@@ -22,7 +23,9 @@ const Behaviour = Schema.Struct({
 })
 const worker = Schema.Literals([0, 1, 2])
 const Command = Schema.Union([
-  Schema.TaggedStruct("Publish", { behaviours: Schema.Array(Behaviour).check(Schema.isMinLength(1), Schema.isMaxLength(4)) }),
+  Schema.TaggedStruct("Publish", {
+    behaviours: Schema.Array(Behaviour).check(Schema.isMinLength(1), Schema.isMaxLength(4))
+  }),
   Schema.TaggedStruct("Open", { worker, group: Schema.Literals(["a", "b"]) }),
   Schema.TaggedStruct("Close", { worker }),
   Schema.TaggedStruct("Crash", { worker }),
@@ -197,7 +200,11 @@ export const properties: Category = (kit) => {
   register(
     `4. random programs lose nothing, end nothing twice, bound attempts, fan out no failure, and drain (seed ${seed})`,
     { commands: Arbitrary.array(Arbitrary.schema(Command), { minLength: 1, maxLength: kit.virtual ? 30 : 12 }) },
-    ({ commands }) => kit.run(() => execute(kit, commands)),
+    ({ commands }) =>
+      Random.withSeed(
+        kit.run(() => execute(kit, commands)),
+        seed
+      ),
     { timeout: 120_000, arbitrary: { runs, seed, maxShrinks: kit.virtual ? 200 : 5 } }
   )
 }

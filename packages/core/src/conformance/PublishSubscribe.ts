@@ -160,11 +160,20 @@ export const publishSubscribe: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       yield* kit.open(Subscription.make("s", topic, seen.handler(), { concurrency: 1 }))
-      const published = yield* Topic.publishAll(topic, Array.from({ length: 200 }, (_, i) => `${i}`))
+      const published = yield* Topic.publishAll(
+        topic,
+        Array.from({ length: 200 }, (_, i) => `${i}`)
+      )
       const calls = yield* kit.take(seen, 200)
       assert.strictEqual(new Set(published.map((message) => message.id)).size, 200)
-      assert.deepStrictEqual(calls.map((call) => call.message.id), published.map((message) => message.id))
-      assert.deepStrictEqual(calls.map((call) => call.messageId), calls.map((call) => call.originalId))
+      assert.deepStrictEqual(
+        calls.map((call) => call.message.id),
+        published.map((message) => message.id)
+      )
+      assert.deepStrictEqual(
+        calls.map((call) => call.messageId),
+        calls.map((call) => call.originalId)
+      )
     })
   )
 
@@ -191,7 +200,10 @@ export const publishSubscribe: Category = (kit) => {
       yield* kit.open(Subscription.make("s", topic, seen.handler(), { concurrency: 1 }))
       const data = Array.from({ length: kit.many(1000) }, (_, i) => `m${i}`)
       const published = yield* Topic.publishAll(topic, data)
-      assert.deepStrictEqual(published.map((message) => message.data), data)
+      assert.deepStrictEqual(
+        published.map((message) => message.data),
+        data
+      )
       yield* kit.take(seen, data.length)
       assert.deepStrictEqual(seen.data(), data)
     })
@@ -307,7 +319,9 @@ export const publishSubscribe: Category = (kit) => {
         )
         assert.isTrue(Exit.isFailure(yield* Effect.exit(subscription)), `subscription ${JSON.stringify(name)}`)
       }
-      const reserved = Effect.suspend(() => Subscription.subscribe(Subscription.make("a.retry", good, () => Effect.void)))
+      const reserved = Effect.suspend(() =>
+        Subscription.subscribe(Subscription.make("a.retry", good, () => Effect.void))
+      )
       assert.isTrue(Exit.isFailure(yield* Effect.exit(reserved)), "a subscription whose key is another's retry log")
     })
   )

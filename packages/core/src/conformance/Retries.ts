@@ -45,9 +45,14 @@ export const retries: Category = (kit) => {
         const topic = kit.topic()
         const seen = yield* probe()
         const options = { base: kit.ticks(retry.base), factor: retry.factor, maxDelay: kit.ticks(retry.maxDelay) }
-        const subscription = Subscription.make("s", topic, seen.handler(() => Effect.fail("no")), {
-          retry: { ...options, maxRetries: 3, jitter: 0 }
-        })
+        const subscription = Subscription.make(
+          "s",
+          topic,
+          seen.handler(() => Effect.fail("no")),
+          {
+            retry: { ...options, maxRetries: 3, jitter: 0 }
+          }
+        )
         const { close } = yield* kit.open(subscription)
         yield* Topic.publish(topic, "x")
         const calls = yield* kit.take(seen, 4)
@@ -111,7 +116,10 @@ export const retries: Category = (kit) => {
       const calls = yield* kit.take(seen, 3)
       assertDue(gaps(calls)[0], 4, "RetryAfter")
       assertDue(gaps(calls)[1], 0, "RetryAfter of zero")
-      assert.deepStrictEqual(calls.map((call) => call.attempt), [1, 2, 3])
+      assert.deepStrictEqual(
+        calls.map((call) => call.attempt),
+        [1, 2, 3]
+      )
     })
   )
 
@@ -226,7 +234,7 @@ export const retries: Category = (kit) => {
           : Effect.gen(function* () {
               const fiber = yield* Effect.forkChild(Effect.never, { startImmediately: true })
               yield* Fiber.interrupt(fiber)
-              yield* Fiber.join(fiber)
+              return yield* Fiber.join(fiber)
             })
       )
       const subscription = Subscription.make("s", topic, handler, {
@@ -357,7 +365,10 @@ export const retries: Category = (kit) => {
       yield* kit.open(Subscription.make("s", topic, handler, { retry, consumer: "second" }))
       yield* first.close
       const calls = yield* kit.take(seen, 2)
-      assert.deepStrictEqual(calls.map((call) => `${call.consumer} ${call.attempt}`), ["first 1", "second 2"])
+      assert.deepStrictEqual(
+        calls.map((call) => `${call.consumer} ${call.attempt}`),
+        ["first 1", "second 2"]
+      )
       assertDue(gaps(calls)[0], 3, "the retry of another worker")
     })
   )
@@ -375,7 +386,10 @@ export const retries: Category = (kit) => {
       const data = texts(500)
       yield* Topic.publishAll(topic, data)
       yield* kit.idle(subscription)
-      assertEachOnce(seen.calls.map((call) => `${call.data}#${call.attempt}`), data.flatMap((d) => [`${d}#1`, `${d}#2`]))
+      assertEachOnce(
+        seen.calls.map((call) => `${call.data}#${call.attempt}`),
+        data.flatMap((d) => [`${d}#1`, `${d}#2`])
+      )
     })
   )
 }

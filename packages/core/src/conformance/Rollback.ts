@@ -85,7 +85,10 @@ export const rollback: Category = (kit) => {
             }
             const at = `call ${k}`
             assert.isTrue(broken.hit(), `${at}: ${failureText(exit)}`)
-            yield* kit.eventually(`${at}: no fiber lives`, Effect.sync(() => fibers.live() === 0))
+            yield* kit.eventually(
+              `${at}: no fiber lives`,
+              Effect.sync(() => fibers.live() === 0)
+            )
             assert.strictEqual(broken.watches(), 0, `${at}: a watch remains`)
             const outstanding = yield* Effect.exit(Subscription.awaitIdle(subscription))
             assert.include(failureText(outstanding), "no subscription", `${at}: the group remains`)

@@ -51,7 +51,10 @@ export const streams: Category = (kit) => {
         Stream.runCollect,
         kit.passing
       )
-      assertEachOnce([...again], texts(10).map((data) => `${data}#1`))
+      assertEachOnce(
+        [...again],
+        texts(10).map((data) => `${data}#1`)
+      )
     })
   )
 
@@ -152,9 +155,7 @@ export const streams: Category = (kit) => {
   kit.test("1. a stream that cannot start fails with SubscribeError", () =>
     Effect.gen(function* () {
       const topic = kit.topic()
-      const error = yield* Effect.flip(
-        Stream.runDrain(Subscription.stream("s", topic, { concurrency: 0 }))
-      )
+      const error = yield* Effect.flip(Stream.runDrain(Subscription.stream("s", topic, { concurrency: 0 })))
       assert.strictEqual(error._tag, "SubscribeError")
       assert.strictEqual(error.reason._tag, "InvalidOption")
     })

@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
 import { DeadLetters, Subscription, Topic, Transport } from "../index.ts"
-import { onlyDeadLetter, texts } from "./Collect.ts"
+import { Failure, onlyDeadLetter, texts } from "./Collect.ts"
 import { type Category, type Kit, probe } from "./Kit.ts"
 
 /** A tracer that keeps its spans. */
@@ -70,7 +70,7 @@ export const traces: Category = (kit) => {
       const topic = kit.topic()
       const seen = yield* probe()
       const { named, recording } = recorder()
-      const handler = seen.handler(() => Effect.fail(new TypeError("no")))
+      const handler = seen.handler(() => Effect.fail(new Failure({ message: "no" })))
       const subscription = Subscription.make("s", topic, handler, {
         retry: { maxRetries: 2, base: kit.ticks(1), jitter: 0 }
       })
@@ -85,7 +85,7 @@ export const traces: Category = (kit) => {
       const names = spans.map((span) => span.attributes.get("messaging.destination.name"))
       assert.deepStrictEqual(names.slice(1), [calls[1]?.stream, calls[2]?.stream])
       for (const span of spans) {
-        assert.strictEqual(span.attributes.get("error.type"), "TypeError")
+        assert.strictEqual(span.attributes.get("error.type"), "Failure")
         assert.isTrue(span.status._tag === "Ended" && Exit.isFailure(span.status.exit))
       }
       const letter = yield* onlyDeadLetter(subscription)
@@ -174,7 +174,10 @@ export const traces: Category = (kit) => {
       const linked = named("process").flatMap((span) => span.links.map((link) => link.span.spanId))
       for (const send of named("send")) assert.include(linked, send.spanId)
       const counts = named("process").map((span) => Number(span.attributes.get("messaging.batch.message_count")))
-      assert.strictEqual(counts.reduce((sum, count) => sum + count, 0), 3)
+      assert.strictEqual(
+        counts.reduce((sum, count) => sum + count, 0),
+        3
+      )
     })
   )
 

@@ -41,37 +41,39 @@ export const trimming: Category = (kit) => {
     })
   )
 
-  kit.test("12. an entry trimmed while in flight is settled from the copy in memory: acked, retried or dead-lettered", () =>
-    Effect.gen(function* () {
-      const topic = short(3)
-      const seen = yield* probe()
-      const gate = yield* Latch.make()
-      const handler = seen.handler((call) =>
-        Effect.gen(function* () {
-          if (call.attempt > 1) return
-          yield* gate.await
-          if (call.data === "retried") return yield* Effect.fail("no")
-          if (call.data === "dead") return yield* Effect.die("no")
+  kit.test(
+    "12. an entry trimmed while in flight is settled from the copy in memory: acked, retried or dead-lettered",
+    () =>
+      Effect.gen(function* () {
+        const topic = short(3)
+        const seen = yield* probe()
+        const gate = yield* Latch.make()
+        const handler = seen.handler((call) =>
+          Effect.gen(function* () {
+            if (call.attempt > 1) return
+            yield* gate.await
+            if (call.data === "retried") return yield* Effect.fail("no")
+            if (call.data === "dead") return yield* Effect.die("no")
+          })
+        )
+        const subscription = Subscription.make("s", topic, handler, {
+          concurrency: 3,
+          prefetch: 3,
+          retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
         })
-      )
-      const subscription = Subscription.make("s", topic, handler, {
-        concurrency: 3,
-        prefetch: 3,
-        retry: { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
+        const { handle } = yield* kit.open(subscription)
+        yield* Topic.publishAll(topic, ["acked", "retried", "dead"])
+        yield* kit.take(seen, 3)
+        yield* Topic.publishAll(topic, texts(10))
+        yield* gate.open
+        yield* kit.idle(subscription)
+        const attempts = (data: string) => seen.calls.filter((call) => call.data === data).map((call) => call.attempt)
+        assert.deepStrictEqual(attempts("acked"), [1])
+        assert.deepStrictEqual(attempts("retried"), [1, 2])
+        assert.deepStrictEqual(attempts("dead"), [1, 2])
+        const stats = yield* handle.stats
+        assert.deepStrictEqual([stats.pending, stats.due, stats.deadLetters], [0, 0, 0])
       })
-      const { handle } = yield* kit.open(subscription)
-      yield* Topic.publishAll(topic, ["acked", "retried", "dead"])
-      yield* kit.take(seen, 3)
-      yield* Topic.publishAll(topic, texts(10))
-      yield* gate.open
-      yield* kit.idle(subscription)
-      const attempts = (data: string) => seen.calls.filter((call) => call.data === data).map((call) => call.attempt)
-      assert.deepStrictEqual(attempts("acked"), [1])
-      assert.deepStrictEqual(attempts("retried"), [1, 2])
-      assert.deepStrictEqual(attempts("dead"), [1, 2])
-      const stats = yield* handle.stats
-      assert.deepStrictEqual([stats.pending, stats.due, stats.deadLetters], [0, 0, 0])
-    })
   )
 
   kit.test("12. dead letters are not trimmed with their topic", () =>

@@ -68,7 +68,9 @@ export const settle = (
   consumer: T.Consumer,
   settlements: Parameters<T.Consumer["settle"]>[0]
 ): Effect.Effect<ReadonlyArray<string>, TransportError> =>
-  Effect.map(consumer.settle(settlements), (settled) => settled.map((one) => (typeof one === "string" ? one : one._tag)))
+  Effect.map(consumer.settle(settlements), (settled) =>
+    settled.map((one) => (typeof one === "string" ? one : one._tag))
+  )
 
 /** Lets a worker of the group take so many messages and die with them. */
 export const die = (

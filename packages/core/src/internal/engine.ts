@@ -398,7 +398,7 @@ export const start = (
     const drain = Effect.gen(function* () {
       state = "draining"
       yield* stopFetching
-      if (!drainAtOnce && busy > 0) yield* bounded(nothingRuns.await, policy.drainTimeout)
+      if (!drainAtOnce) yield* bounded(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)
       handler.interrupt()
       // a handler may settle while it ends: without an end to that, it and the log would wait for each other
       yield* lastly(Effect.andThen(handler.await, book.empty))
@@ -406,7 +406,7 @@ export const start = (
         yield* handler.await
         yield* lastly(book.empty)
       }
-      if (!drainAtOnce) yield* bounded(hook.idle, policy.drainTimeout)
+      if (!drainAtOnce) yield* bounded(hook.idle, lastWords)
       yield* hook.close
     })
     yield* Effect.addFinalizer(() => Effect.annotateLogs(drain, annotations))

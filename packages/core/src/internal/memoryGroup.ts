@@ -264,7 +264,7 @@ export class Group {
     }
     this.announced = next
     const wait = next === Infinity ? Option.none() : Option.some(Duration.millis(Math.max(0, next - now)))
-    return { tended: { moved, reclaimed, removed, next: wait }, dropped }
+    return { tended: { moved, reclaimed, removed, poison: 0, next: wait }, dropped }
   }
 
   private retriesCame(): void {

@@ -28,12 +28,15 @@ export interface Observer {
   readonly blockedLoop: () => void
 }
 
+/** What tells one subscription's numbers from another's. */
+export const tagsOf = (group: Group, system: string) => ({
+  "messaging.system": system,
+  "messaging.destination.name": group.topic,
+  "messaging.consumer.group.name": group.subscription
+})
+
 export const make = (group: Group, system: string, context: Context.Context<never>): Observer => {
-  const tags = {
-    "messaging.system": system,
-    "messaging.destination.name": group.topic,
-    "messaging.consumer.group.name": group.subscription
-  }
+  const tags = tagsOf(group, system)
   const tagged = <Input, State>(metric: Metric.Metric<Input, State>, more: Record<string, string> = {}) => {
     const own = Metric.withAttributes(metric, { ...tags, ...more })
     return (input: Input) => own.updateUnsafe(input, context)

@@ -1,0 +1,323 @@
+import * as DeadLetters from "@clutch/core/DeadLetters"
+import * as MemoryTransport from "@clutch/core/MemoryTransport"
+import * as Subscription from "@clutch/core/Subscription"
+import * as Topic from "@clutch/core/Topic"
+import { assert, describe, it } from "@effect/vitest"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { given, layerWith, Lines, open, pass, passing, probe, run, settled, Texts, unavailable } from "./support.ts"
+
+const address = Subscription.address("s", Texts)
+const all = Effect.map(Stream.runCollect(DeadLetters.list(address)), (letters) => [...letters])
+const datas = Effect.map(all, (letters) => letters.map(({ message }) => Result.getOrThrow(message).data))
+
+/** Dead letters of these texts, and a handler that from now on does as told. */
+const dead = Effect.fnUntraced(function* (...texts: ReadonlyArray<string>) {
+  const seen = yield* probe()
+  const state = { fails: true }
+  const handler = seen.handler(() => Effect.suspend(() => (state.fails ? Effect.fail("no") : Effect.void)))
+  const subscription = Subscription.make("s", Texts, handler, { retry: { maxRetries: 0 } })
+  const worker = yield* open(subscription)
+  yield* Topic.publishAll(Texts, texts)
+  yield* Subscription.awaitIdle(subscription)
+  return {
+    ...worker,
+    seen,
+    state,
+    calls: () => seen.calls.slice(texts.length).map(({ attempt, data }) => [data, attempt] as const)
+  }
+})
+
+const texts = (count: number) => Array.from({ length: count }, (_, i) => `m${i}`)
+
+describe("DeadLetters", () => {
+  it.effect(
+    "4. one tells its message, reason, last cause, attempts and times",
+    given(function* () {
+      const seen = yield* probe()
+      const handler = seen.handler(({ attempt }) => Effect.fail(`declined ${attempt}`))
+      const subscription = Subscription.make("s", Texts, handler, {
+        retry: { maxRetries: 1, base: "1 minute", jitter: 0 }
+      })
+      yield* pass("1 second")
+      yield* open(subscription)
+      const published = yield* Topic.publish(Texts, "x", { headers: { tenant: "a" }, id: "mine" })
+      yield* pass("1 minute")
+      const [letter, ...others] = yield* all
+      assert(letter !== undefined && others.length === 0)
+      assert.deepStrictEqual(Result.getOrThrow(letter.message), published)
+      assert.strictEqual(letter.originalId, seen.calls[0]?.delivery.originalId)
+      assert.strictEqual(new TextDecoder().decode(letter.raw), '"x"')
+      assert.deepStrictEqual([letter.reason, letter.attempts], ["exhausted", 2])
+      assert.include(letter.cause, "declined 2")
+      assert.notInclude(letter.cause, "declined 1")
+      assert.strictEqual(Option.getOrNull(Option.map(letter.firstDelivered, DateTime.toEpochMillis)), 1000)
+      assert.strictEqual(DateTime.toEpochMillis(letter.deadLettered), 61_000)
+      assert.deepStrictEqual(Option.getOrNull(yield* DeadLetters.get(address, letter.id)), letter)
+    })
+  )
+
+  it.effect(
+    "6. poison keeps its raw bytes, and says why it cannot be decoded",
+    given(function* () {
+      const Numbers = Topic.make("texts", { schema: Schema.Number })
+      const subscription = Subscription.make("s", Numbers, () => Effect.void)
+      yield* open(subscription)
+      yield* Topic.publish(Texts, "no number")
+      const raw = new Uint8Array([0xff, 0xfe, 0x00, 0x7b])
+      yield* MemoryTransport.appendRaw(
+        { topic: "texts", partition: 0 },
+        { content: Result.succeed({ data: raw, attributes: undefined }), raw }
+      )
+      yield* Subscription.awaitIdle(subscription)
+      const letters = [...(yield* Stream.runCollect(DeadLetters.list(subscription)))]
+      assert.deepStrictEqual(
+        letters.map(({ reason }) => reason),
+        ["poison", "poison"]
+      )
+      assert.deepStrictEqual(letters[1]?.raw, raw)
+      for (const { message } of letters) assert.isTrue(Result.isFailure(message) && message.failure._tag === "Poison")
+      assert.include(letters[0]?.cause, "does not fit the schema")
+      assert.include(letters[1]?.cause, "no JSON")
+    })
+  )
+
+  it.effect(
+    "list reads page by page, oldest first; count and get agree with it",
+    given(function* () {
+      yield* dead(...texts(250))
+      assert.deepStrictEqual(yield* datas, texts(250))
+      assert.strictEqual(yield* DeadLetters.count(address), 250)
+      assert.deepStrictEqual(yield* DeadLetters.get(address, "9999-0"), Option.none())
+      assert.deepStrictEqual(yield* DeadLetters.get(address, "no id"), Option.none())
+    })
+  )
+
+  it.effect(
+    "of a subscription that never ran there are none",
+    given(function* () {
+      const nobody = Subscription.address("nobody", Texts)
+      assert.strictEqual(yield* DeadLetters.count(nobody), 0)
+      assert.deepStrictEqual([...(yield* Stream.runCollect(DeadLetters.list(nobody)))], [])
+      assert.strictEqual(yield* DeadLetters.redrive(nobody), 0)
+      assert.strictEqual(yield* DeadLetters.discard(nobody, "all"), 0)
+    })
+  )
+
+  describe("redrive", () => {
+    it.effect(
+      "2. gives all back to the failing subscription only, attempts reset, with their ids and metadata",
+      given(function* () {
+        const other = yield* probe()
+        yield* open(Subscription.make("other", Texts, other.handler()))
+        const { calls, seen, state } = yield* dead("a", "b")
+        state.fails = false
+        assert.strictEqual(yield* DeadLetters.redrive(address), 2)
+        yield* Subscription.awaitIdle(address)
+        assert.deepStrictEqual(calls(), [
+          ["a", 1],
+          ["b", 1]
+        ])
+        assert.deepStrictEqual(seen.calls[2]?.message, seen.calls[0]?.message)
+        assert.strictEqual(seen.calls[2]?.delivery.originalId, seen.calls[0]?.delivery.originalId)
+        assert.deepStrictEqual(other.data(), ["a", "b"])
+        assert.strictEqual(yield* DeadLetters.count(address), 0)
+      })
+    )
+
+    it.effect(
+      "run twice, or with ids that are not there, nothing is doubled",
+      given(function* () {
+        const { calls, state } = yield* dead("a", "b")
+        state.fails = false
+        const ids = (yield* all).map(({ id }) => id)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids: [...ids, ...ids, "7-7"] }), 2)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids }), 0)
+        assert.strictEqual(yield* DeadLetters.redrive(address), 0)
+        yield* Subscription.awaitIdle(address)
+        assert.deepStrictEqual(calls(), [
+          ["a", 1],
+          ["b", 1]
+        ])
+      })
+    )
+
+    it.effect(
+      "by id, by predicate, by both",
+      given(function* () {
+        const { calls, state } = yield* dead(...texts(6))
+        state.fails = false
+        const ids = (yield* all).map(({ id }) => id)
+        const odd = ({ message }: DeadLetters.DeadLetter<string>) =>
+          Number(Result.getOrThrow(message).data.slice(1)) % 2 === 1
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids: ids.slice(0, 1) }), 1)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids: ids.slice(2, 4), where: odd }), 1)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { where: odd }), 2)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids: [] }), 0)
+        yield* Subscription.awaitIdle(address)
+        assert.sameMembers(
+          calls().map(([data]) => data),
+          ["m0", "m3", "m1", "m5"]
+        )
+        assert.deepStrictEqual(yield* datas, ["m2", "m4"])
+      })
+    )
+
+    it.effect(
+      "all of many pages, each once; those that fail again meanwhile are not part of the call",
+      given(function* () {
+        const { calls } = yield* dead(...texts(250))
+        assert.strictEqual(yield* DeadLetters.redrive(address, { where: () => true }), 250)
+        yield* Subscription.awaitIdle(address)
+        assert.strictEqual(calls().length, 250)
+        assert.strictEqual(yield* DeadLetters.count(address), 250)
+      })
+    )
+
+    it.effect(
+      "after a delay, when it is due and not before",
+      given(function* () {
+        const { calls, state } = yield* dead("a")
+        state.fails = false
+        yield* DeadLetters.redrive(address, { delay: "2 hours" })
+        yield* pass("7199999 millis")
+        assert.deepStrictEqual(calls(), [])
+        yield* pass(1)
+        assert.deepStrictEqual(calls(), [["a", 1]])
+      })
+    )
+
+    it.effect(
+      "waits for a worker where none runs",
+      given(function* () {
+        const { close, state } = yield* dead("a")
+        yield* close
+        yield* DeadLetters.redrive(address)
+        assert.strictEqual(yield* DeadLetters.count(address), 0)
+        state.fails = false
+        const seen = yield* probe()
+        yield* open(Subscription.make("s", Texts, seen.handler()))
+        yield* seen.next
+        yield* Subscription.awaitIdle(address)
+      })
+    )
+
+    it.effect(
+      "4. a redriven message that fails again is a dead letter again, with its retries anew",
+      given(function* () {
+        const seen = yield* probe()
+        const subscription = Subscription.make(
+          "s",
+          Texts,
+          seen.handler(() => Effect.fail("no")),
+          { retry: { maxRetries: 2, base: "1 second" } }
+        )
+        yield* open(subscription)
+        yield* Topic.publish(Texts, "x")
+        yield* passing("1 second")(Subscription.awaitIdle(subscription))
+        yield* DeadLetters.redrive(subscription)
+        yield* passing("1 second")(Subscription.awaitIdle(subscription))
+        assert.deepStrictEqual(
+          seen.calls.map(({ attempt }) => attempt),
+          [1, 2, 3, 1, 2, 3]
+        )
+        const letters = yield* all
+        assert.deepStrictEqual(
+          letters.map(({ attempts }) => attempts),
+          [3]
+        )
+      })
+    )
+
+    it.effect.each(["Infinity", "-1 second", -1, "soon", Number.NaN])(
+      "a delay of %s is refused, naming the option",
+      (delay) =>
+        given(function* () {
+          // what a caller from JavaScript could pass
+          const error = yield* Effect.flip(DeadLetters.redrive(address, { delay: delay as number }))
+          assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === "delay")
+        })()
+    )
+
+    it.effect("broken off half way, nothing is lost or doubled: what is left can be redriven", () => {
+      let calls = 0
+      const layer = layerWith((self) => ({
+        ...self,
+        deadLetters: {
+          ...self.deadLetters,
+          redrive: (group, ids, delay) =>
+            Effect.suspend(() =>
+              ++calls === 2 ? Effect.fail(unavailable("redrive")) : self.deadLetters.redrive(group, ids, delay)
+            )
+        }
+      }))
+      return run(layer, function* () {
+        const { calls, state } = yield* dead(...texts(250))
+        state.fails = false
+        const where = () => true
+        const error = yield* Effect.flip(DeadLetters.redrive(address, { where }))
+        assert.strictEqual(error.reason._tag, "Unavailable")
+        yield* Subscription.awaitIdle(address)
+        assert.strictEqual((yield* DeadLetters.count(address)) + calls().length, 250)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { where }), 150)
+        yield* Subscription.awaitIdle(address)
+        assert.sameMembers(
+          calls().map(([data]) => data),
+          texts(250)
+        )
+      })
+    })
+  })
+
+  describe("discard", () => {
+    it.effect(
+      "12. removes for good what was selected, counts it, and says so in the log",
+      given(function* () {
+        const { calls } = yield* dead("a", "b", "c")
+        const [first] = yield* all
+        assert.strictEqual(yield* DeadLetters.discard(address, { ids: [first?.id ?? ""] }), 1)
+        assert.deepStrictEqual(yield* datas, ["b", "c"])
+        assert.strictEqual(
+          yield* DeadLetters.discard(address, { where: ({ message }) => Result.getOrThrow(message).data === "c" }),
+          1
+        )
+        assert.deepStrictEqual(yield* datas, ["b"])
+        assert.strictEqual(yield* DeadLetters.discard(address, "all"), 1)
+        assert.strictEqual(yield* DeadLetters.discard(address, "all"), 0)
+        yield* pass("1 day")
+        assert.deepStrictEqual(calls(), [])
+        const lines = (yield* Lines).filter(({ text }) => text.startsWith("discarded"))
+        assert.deepStrictEqual(
+          lines.map(({ annotations, text }) => [text, annotations["subscription"]]),
+          [
+            ["discarded 1 dead letters", "s"],
+            ["discarded 1 dead letters", "s"],
+            ["discarded 1 dead letters", "s"],
+            ["discarded 0 dead letters", "s"]
+          ]
+        )
+      })
+    )
+  })
+
+  it.effect(
+    "names are checked: the error says which",
+    given(function* () {
+      const wrong = Subscription.address("a b", Texts)
+      for (const tool of [
+        DeadLetters.count(wrong),
+        DeadLetters.redrive(wrong),
+        DeadLetters.discard(wrong, "all"),
+        Stream.runDrain(DeadLetters.list(wrong))
+      ]) {
+        const error = yield* Effect.flip(Effect.asVoid(tool))
+        assert.isTrue(error.reason._tag === "InvalidName" && error.reason.kind === "subscription")
+      }
+      yield* settled
+    })
+  )
+})

@@ -1,0 +1,234 @@
+import * as MemoryTransport from "@clutch/core/MemoryTransport"
+import * as Metrics from "@clutch/core/Metrics"
+import { Reclaimer } from "@clutch/core/Reclaimer"
+import * as Subscription from "@clutch/core/Subscription"
+import * as Topic from "@clutch/core/Topic"
+import { Transport } from "@clutch/core/Transport"
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Scope from "effect/Scope"
+import { DrainAtOnce } from "../../packages/core/src/internal/drain.ts"
+import { given, groupOf, layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable } from "./support.ts"
+
+/** A consumer that takes what is there and is not heard of again. */
+const dead = Effect.fnUntraced(function* (visibility: Duration.Input, name: string) {
+  const consumer = yield* (yield* Transport).join({
+    group: groupOf("s"),
+    consumer: name,
+    visibilityTimeout: Duration.fromInputUnsafe(visibility),
+    from: "beginning",
+    ownConnection: false
+  })
+  consumer.keep()
+  yield* consumer.fetch({ count: 1, bytes: 1000, alone: false, maxAttempts: 6 })
+})
+
+const counting = (change: (n: number) => boolean = () => false) => {
+  const tends: Array<number> = []
+  const layer = layerWith((self) => ({
+    ...self,
+    tend: (group) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        tends.push(now)
+        return change(tends.length) ? Effect.fail(unavailable("tend")) : self.tend(group)
+      })
+  }))
+  return { layer, tends }
+}
+
+const reclaimed = Effect.map(
+  Metric.value(
+    Metric.withAttributes(Metrics.reclaimed, {
+      "messaging.system": "memory",
+      "messaging.destination.name": "texts",
+      "messaging.consumer.group.name": "s"
+    })
+  ),
+  ({ count }) => count
+)
+
+describe("Reclaimer", () => {
+  it.effect(
+    "5. a due retry is delivered when it is due, not at the next scan",
+    given(function* () {
+      const seen = yield* probe()
+      const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void))
+      yield* open(Subscription.make("s", Texts, handler, { retry: { base: "61234 millis", jitter: 0 } }))
+      yield* Topic.publish(Texts, "x")
+      yield* pass("61233 millis")
+      assert.strictEqual(seen.calls.length, 1)
+      yield* pass(1)
+      assert.deepStrictEqual(
+        seen.calls.map(({ at }) => at),
+        [0, 61_234]
+      )
+    })
+  )
+
+  it.effect("it wakes when something falls due, and polls nothing meanwhile", () => {
+    const { layer, tends } = counting()
+    return run(layer, function* () {
+      yield* open(
+        Subscription.make("s", Texts, () => Effect.fail("no"), {
+          retry: { maxRetries: 2, base: "10 minutes", factor: 1, jitter: 0 }
+        })
+      )
+      yield* Topic.publish(Texts, "x")
+      yield* settled
+      const before = tends.length
+      yield* pass("599 seconds")
+      // heartbeats of what was in flight aside, nothing happens
+      assert.isAtMost(tends.length - before, 2)
+      yield* pass("1 hour")
+      assert.isAtMost(tends.length, 20)
+    })
+  })
+
+  it.effect(
+    "7. each dead consumer's deliveries are taken after its own visibility timeout, counted and logged",
+    given(function* () {
+      const seen = yield* probe()
+      yield* Topic.publishAll(Texts, ["slow", "quick"])
+      yield* dead("1 minute", "patient")
+      yield* dead("10 seconds", "hasty")
+      yield* open(Subscription.make("s", Texts, seen.handler(), { visibilityTimeout: "5 minutes" }))
+      yield* pass("9999 millis")
+      assert.deepStrictEqual(seen.data(), [])
+      yield* pass(2)
+      assert.deepStrictEqual(seen.data(), ["quick"])
+      yield* pass("49 seconds")
+      assert.deepStrictEqual(seen.data(), ["quick"])
+      yield* pass("2 seconds")
+      assert.deepStrictEqual(seen.data(), ["quick", "slow"])
+      assert.isTrue(seen.calls.every(({ attempt }) => attempt === 2))
+      assert.strictEqual(yield* reclaimed, 2)
+      const lines = (yield* Lines).filter(({ text }) => text.startsWith("took"))
+      assert.deepStrictEqual(
+        lines.map(({ annotations, level }) => [level, annotations["topic"], annotations["subscription"]]),
+        [
+          ["Warn", "texts", "s"],
+          ["Warn", "texts", "s"]
+        ]
+      )
+    })
+  )
+
+  it.effect("a log that cannot be tended is tried again with backoff, and logged once each way", () => {
+    const { layer, tends } = counting((n) => n > 2 && n < 60)
+    return run(layer, function* () {
+      const seen = yield* probe()
+      const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void))
+      yield* open(Subscription.make("s", Texts, handler, { retry: { base: "10 seconds", jitter: 0 } }))
+      yield* Topic.publish(Texts, "x")
+      yield* pass("2 minutes")
+      assert.strictEqual(seen.calls.length, 2)
+      const gaps = tends.slice(1).map((at, i) => at - (tends[i] ?? 0))
+      assert.isAtMost(Math.max(...gaps.slice(12, 50)), 1000)
+      assert.isAtLeast(Math.min(...gaps.slice(12, 50)), 1000)
+      const lines = (yield* Lines).filter(({ text }) => text.startsWith("reclaiming"))
+      assert.deepStrictEqual(
+        lines.map(({ level }) => level),
+        ["Warn", "Info"]
+      )
+    })
+  })
+
+  it.effect("one group that cannot be tended does not hold up another", () => {
+    const layer = layerWith((self) => ({
+      ...self,
+      tend: (group) => (group.subscription === "broken" ? Effect.fail(unavailable("tend")) : self.tend(group))
+    }))
+    return run(layer, function* () {
+      const seen = yield* probe()
+      yield* open(Subscription.make("broken", Texts, () => Effect.void))
+      const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void))
+      yield* open(Subscription.make("s", Texts, handler, { retry: { base: "10 seconds", jitter: 0 } }))
+      yield* Topic.publish(Texts, "x")
+      yield* pass("10 seconds")
+      assert.deepStrictEqual(
+        seen.calls.map(({ at }) => at),
+        [0, 10_000]
+      )
+    })
+  })
+
+  it.effect("elsewhere: this process moves nothing; one that watches does, without handlers", () =>
+    run(
+      Layer.mergeAll(Reclaimer.layerElsewhere, MemoryTransport.layerTransport, Layer.succeed(DrainAtOnce, true)),
+      function* () {
+        const seen = yield* probe()
+        const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void))
+        const subscription = Subscription.make("s", Texts, handler, { retry: { base: "1 minute", jitter: 0 } })
+        yield* open(subscription)
+        yield* Topic.publish(Texts, "x")
+        yield* pass("1 hour")
+        assert.strictEqual(seen.calls.length, 1)
+        const watching = yield* Scope.make()
+        const watcher = Reclaimer.watch([Subscription.address("s", Texts)]).pipe(
+          Layer.provide(Layer.fresh(Reclaimer.layer))
+        )
+        yield* Layer.buildWithScope(watcher, watching)
+        yield* seen.next
+        yield* Topic.publish(Texts, "y")
+        yield* pass("1 minute")
+        assert.deepStrictEqual(seen.data(), ["x", "x", "y", "y"])
+        // and stops when its scope closes
+        yield* Scope.close(watching, Exit.void)
+        assert.strictEqual((yield* MemoryTransport.snapshot).watchers, 0)
+        yield* Topic.publish(Texts, "z")
+        yield* pass("1 hour")
+        assert.strictEqual(seen.calls.length, 5)
+      }
+    )
+  )
+
+  it.effect(
+    "watch refuses a name that cannot be one, and leaves nothing",
+    given(function* () {
+      const good = Subscription.address("s", Texts)
+      const before = yield* MemoryTransport.snapshot
+      const error = yield* Effect.flip(
+        Effect.scoped(Layer.build(Reclaimer.watch([good, Subscription.address("a b", Texts)])))
+      )
+      assert.deepStrictEqual(
+        [error._tag, error.reason._tag, error.subscription],
+        ["SubscribeError", "InvalidName", "a b"]
+      )
+      assert.deepStrictEqual(yield* MemoryTransport.snapshot, before)
+    })
+  )
+
+  it.effect("watch of a log that cannot be reached says so", () =>
+    run(
+      layerWith((self) => ({ ...self, watch: () => Effect.fail(unavailable("watch")) })),
+      function* () {
+        const error = yield* Effect.flip(Layer.build(Reclaimer.watch([Subscription.address("s", Texts)])))
+        assert.strictEqual(error.reason._tag, "Unavailable")
+      }
+    )
+  )
+
+  it.effect(
+    "many groups are looked after by one fiber, each when it falls due",
+    given(function* () {
+      const seen = yield* probe()
+      const names = Array.from({ length: 20 }, (_, i) => i + 1)
+      for (const i of names) {
+        const handler = seen.handler(({ attempt }) => (attempt === 1 ? Effect.fail("no") : Effect.void))
+        yield* open(Subscription.make(`s${i}`, Texts, handler, { retry: { base: Duration.seconds(i), jitter: 0 } }))
+      }
+      yield* Topic.publish(Texts, "x")
+      yield* pass("30 seconds")
+      const retries = seen.calls.filter(({ attempt }) => attempt === 2).map(({ at, delivery }) => [delivery.group, at])
+      assert.deepStrictEqual(
+        retries,
+        names.map((i) => [`s${i}-retry`, i * 1000])
+      )
+    })
+  )
+})
