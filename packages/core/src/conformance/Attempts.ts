@@ -2,13 +2,14 @@
  * What counts as an attempt, and how many there are.
  */
 import { assert } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.ts"
 import { deadLetters, Failure, onlyDeadLetter, range, texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
-import { die, fetch, join } from "./Workers.ts"
+import { cuttable, die, fetch, join } from "./Workers.ts"
 
 export const attempts: Category = (kit) => {
   kit.test(
@@ -173,6 +174,32 @@ export const attempts: Category = (kit) => {
       yield* kit.take(seen, 4)
       const attempt = Object.fromEntries(seen.calls.map((call) => [call.data, call.attempt]))
       assert.deepStrictEqual(attempt, { m0: 2, m1: 2, m2: 1, m3: 1 })
+    })
+  )
+
+  kit.test("7. what a worker had prefetched and not started costs no attempt when the worker dies", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      const cut = yield* cuttable
+      const first = yield* probe()
+      const second = yield* probe()
+      const options = { concurrency: 1, prefetch: 5, visibilityTimeout: kit.lease, drainTimeout: 0 }
+      const dying = Subscription.make(
+        "s",
+        topic,
+        first.handler(() => Effect.never),
+        { ...options, consumer: "dies" }
+      )
+      yield* kit.open(dying).pipe(Effect.provideService(Transport, cut.transport))
+      yield* Topic.publishAll(topic, texts(4))
+      yield* kit.next(first)
+      // long enough for its mark to be written, too short for what waits to be released
+      yield* kit.passing(Effect.sleep(Duration.times(kit.lease, 0.2)))
+      yield* cut.cut
+      yield* kit.open(Subscription.make("s", topic, second.handler(), { consumer: "lives" }))
+      yield* kit.take(second, 4)
+      const attempt = Object.fromEntries(second.calls.map((call) => [call.data, call.attempt]))
+      assert.deepStrictEqual(attempt, { m0: 2, m1: 1, m2: 1, m3: 1 })
     })
   )
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { DeadLetters, Subscription, Topic, Transport, type TransportError } from "../index.ts"
 import { assertEachOnce, texts } from "./Collect.ts"
+import { counted } from "./Counting.ts"
 import * as Faults from "./Faults.ts"
 import { type Category, probe } from "./Kit.ts"
 
@@ -114,6 +115,8 @@ export const healing: Category = (kit) => {
         expected
       )
       assert.strictEqual(yield* DeadLetters.count(subscription), 1)
+      assert.isAbove(yield* counted("clutch.deliveries.settled_unknown", topic.topic), 0)
+      assert.strictEqual(yield* counted("clutch.deliveries.leases_lost", topic.topic), 0)
       assert.strictEqual((yield* handle.stats).due, 0)
     })
   )

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { DeadLetters, Delivery, type SettleError, Subscription, Topic } from "../index.ts"
 import { Failure, onlyDeadLetter } from "./Collect.ts"
+import { counted } from "./Counting.ts"
 import { type Category, probe } from "./Kit.ts"
 
 export const manual: Category = (kit) => {
@@ -207,6 +208,7 @@ export const manual: Category = (kit) => {
       yield* kit.idle(subscription)
       yield* kit.pass(5)
       assert.strictEqual(seen.calls.length, 2)
+      assert.strictEqual(yield* counted("clutch.deliveries.leases_lost", topic.topic), 0, "nothing more is settled")
       assert.strictEqual(yield* DeadLetters.count(subscription), 0)
     })
   )

@@ -131,6 +131,29 @@ export const publishSubscribe: Category = (kit) => {
     })
   )
 
+  kit.test("1. data of any schema arrives decoded, also where its encoding is no JSON", () =>
+    Effect.gen(function* () {
+      const schema = Schema.Struct({
+        wait: Schema.Duration,
+        bytes: Schema.Uint8Array,
+        note: Schema.Option(Schema.String),
+        big: Schema.BigInt
+      })
+      const topic = Topic.make(kit.fresh("any"), { schema })
+      const seen = yield* probe<typeof schema.Type>()
+      yield* kit.open(Subscription.make("s", topic, seen.handler()))
+      const data = {
+        wait: Duration.millis(1500),
+        bytes: Uint8Array.of(0, 255, 128),
+        note: Option.some("ü"),
+        big: 12_345_678_901_234_567_890n
+      }
+      yield* Topic.publish(topic, data)
+      const call = yield* kit.next(seen)
+      assert.isTrue(Schema.toEquivalence(schema)(call.data, data), JSON.stringify(call.data.note))
+    })
+  )
+
   kit.test("1. a class of the schema arrives as an instance, and its tag is the message's type", () =>
     Effect.gen(function* () {
       const topic = Topic.make(kit.fresh("orders"), { schema: Schema.Union([Placed, Cancelled]) })

@@ -63,6 +63,23 @@ export const settling: Category = (kit) => {
     })
   )
 
+  kit.test("1. a consumer that leaves gives back what it holds, at once and at no cost of an attempt", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      yield* Topic.publishAll(topic, texts(3))
+      yield* join(kit, topic, "s", { consumer: "leaves", visibility: Duration.hours(1) }).pipe(
+        Effect.flatMap((consumer) => fetch(kit, consumer, 3)),
+        Effect.scoped
+      )
+      const seen = yield* probe()
+      yield* kit.open(Subscription.make("s", topic, seen.handler()))
+      const left = yield* Clock.currentTimeMillis
+      const calls = yield* kit.take(seen, 3)
+      assert.deepStrictEqual([...new Set(calls.map((call) => call.attempt))], [1])
+      assert.isAtMost((yield* Clock.currentTimeMillis) - left, slack)
+    })
+  )
+
   kit.test("1. a settle repeated because its reply was lost changes nothing: it finds nothing to settle", () =>
     Effect.gen(function* () {
       const topic = kit.topic()

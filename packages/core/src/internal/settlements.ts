@@ -43,6 +43,9 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
     const { consumer, health } = options
     let queue: Array<Item> = []
     let failures = 0
+    let refusals = 0
+    /** What the log could not store, and waits for its next try. */
+    let unstored = 0
     const unconfirmed = new Set<Handling>()
     const work = Latch.makeUnsafe(false)
     const empty = Latch.makeUnsafe(true)
@@ -52,37 +55,47 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
       work.openUnsafe()
     }
 
-    const tryLater = (items: ReadonlyArray<Item>, error: TransportError) => {
-      failures += 1
-      const repeated = error.reason._tag === "Unknown"
-      return health
-        .failed("settling", error)
-        .pipe(
-          Effect.andThen(Effect.sleep(Health.backoff(failures, error))),
-          Effect.andThen(Effect.sync(() => enqueue(repeated ? items.map((item) => ({ ...item, repeated })) : items)))
+    const later = (items: ReadonlyArray<Item>, error: TransportError, times: number, enqueued: () => void) =>
+      health.failed("settling", error).pipe(
+        Effect.andThen(Effect.sleep(Health.backoff(times, error))),
+        Effect.andThen(
+          Effect.sync(() => {
+            enqueued()
+            enqueue(items)
+          })
         )
-    }
+      )
+    const again = (item: Item, error: TransportError): Item =>
+      error.reason._tag === "Unknown" ? { ...item, repeated: true } : item
+
+    const works = Effect.suspend(() => {
+      // what could not be stored still waits: the log is not well, whatever else it takes
+      if (unstored > 0) return Effect.void
+      failures = 0
+      refusals = 0
+      return health.worked("settling")
+    })
 
     const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {
-      const unstored: Array<Item> = []
+      const refused: Array<Item> = []
       let problem: TransportError | undefined
       for (const [index, item] of items.entries()) {
         const result = results[index] ?? "unknown"
         if (result instanceof TransportError) {
           problem = result
-          unstored.push(item)
+          refused.push(again(item, result))
         } else {
           unconfirmed.delete(item.handling)
           options.settled(item.handling, item.outcome, result)
         }
       }
       if (unconfirmed.size === 0) empty.openUnsafe()
-      if (problem !== undefined) {
-        // only these wait: acks and releases behind them go on, as they work where the log's memory is full
-        return Effect.asVoid(Effect.forkChild(tryLater(unstored, problem), { startImmediately: true }))
-      }
-      failures = 0
-      return health.worked("settling")
+      if (problem === undefined) return works
+      refusals += 1
+      unstored += refused.length
+      // only these wait: acks and releases behind them go on, as they work where the log's memory is full
+      const waiting = later(refused, problem, refusals, () => (unstored -= refused.length))
+      return Effect.asVoid(Effect.forkChild(waiting, { startImmediately: true }))
     }
 
     const round = Effect.suspend(() => {
@@ -92,7 +105,11 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
       queue = queue.slice(batchSize)
       return Effect.matchEffect(options.around(items, consumer.settle([first, ...others])), {
         onSuccess: (results) => finish(items, results),
-        onFailure: (error) => tryLater(items, error)
+        onFailure: (error) => {
+          failures += 1
+          const repeated = items.map((item) => again(item, error))
+          return later(repeated, error, failures, () => {})
+        }
       })
     })
 

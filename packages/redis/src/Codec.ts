@@ -1,0 +1,313 @@
+/**
+ * How a message becomes the fields of a Redis entry, and what Clutch writes beside them.
+ *
+ * A plain entry has one field, `data`, which is JSON and readable with `XRANGE`. A second one, `ce`, is a JSON object of
+ * the CloudEvents attributes that differ from what is derived. Whatever Clutch moves (to the due set, the retry stream, the
+ * dead letters) keeps the fields it found, byte for byte, and adds `clutch`: where it came from, and why.
+ *
+ * The codec is a value, so that another wire format can take its place; `clutch` and netstrings belong to no codec.
+ *
+ * @since 0.1.0
+ */
+import { Attributes } from "@clutch/core/Message"
+import type { Content, DeadLetterReason, Entry, Outgoing } from "@clutch/core/Transport"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+
+/**
+ * An entry's fields as stored: name, value, name, value, …
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Fields = ReadonlyArray<Buffer>
+
+/**
+ * A wire format.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Codec {
+  readonly name: string
+  /** Name, value, name, value, …: no name twice, no value empty, and never the field `clutch`. */
+  readonly encode: (message: Outgoing) => ReadonlyArray<string>
+  /** A sentence where the fields are none of this format's. Other fields than its own are passed over. */
+  readonly decode: (fields: Fields) => Result.Result<Content, string>
+}
+
+// -----------------------------------------------------------------------------
+// fields
+// -----------------------------------------------------------------------------
+
+/**
+ * The value of the first field of this name.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const field = (fields: Fields, name: string): Buffer | undefined => {
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const found = fields[i]
+    // by length first: names are compared once a field and an entry
+    if (found !== undefined && found.length === name.length && found.toString("latin1") === name) return fields[i + 1]
+  }
+  return undefined
+}
+
+/**
+ * The fields without those of this name.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const without = (fields: Fields, name: string): Fields => {
+  const kept: Array<Buffer> = []
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const found = fields[i]
+    const value = fields[i + 1]
+    if (found !== undefined && value !== undefined && found.toString("latin1") !== name) kept.push(found, value)
+  }
+  return kept
+}
+
+/**
+ * How many bytes the names and values have.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const size = (fields: Fields): number => {
+  let total = 0
+  for (const part of fields) total += part.length
+  return total
+}
+
+const comma = Buffer.from(",")
+
+/**
+ * Fields as one string of bytes: a netstring each (`4:data,12:{"total":42},`), so that any bytes may be in them.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const netstrings = (fields: ReadonlyArray<string | Buffer>): Buffer => {
+  const parts: Array<Buffer> = []
+  for (const part of fields) {
+    const value = typeof part === "string" ? Buffer.from(part) : part
+    parts.push(Buffer.from(`${value.length}:`), value, comma)
+  }
+  return Buffer.concat(parts)
+}
+
+/**
+ * The fields that `netstrings` was given; a sentence where these bytes are not its work.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const parseNetstrings = (encoded: Buffer): Result.Result<Fields, string> => {
+  const fields: Array<Buffer> = []
+  let at = 0
+  while (at < encoded.length) {
+    const colon = encoded.indexOf(0x3a, at)
+    // ten digits are more than a Redis string can be long
+    const digits = colon < 0 || colon - at > 10 ? "" : encoded.toString("latin1", at, colon)
+    if (!/^(0|[1-9]\d*)$/.test(digits)) return Result.fail(`no length at byte ${at}`)
+    const start = colon + 1
+    const end = start + Number(digits)
+    if (end >= encoded.length || encoded[end] !== 0x2c) return Result.fail(`no comma at byte ${end}`)
+    fields.push(encoded.subarray(start, end))
+    at = end + 1
+  }
+  return fields.length > 0 && fields.length % 2 === 0
+    ? Result.succeed(fields)
+    : Result.fail(`${fields.length} strings are no pairs of name and value`)
+}
+
+// -----------------------------------------------------------------------------
+// the native format
+// -----------------------------------------------------------------------------
+
+const decodeAttributes = Schema.decodeUnknownResult(Schema.fromJsonString(Attributes))
+
+/**
+ * Clutch's own format: `data`, and `ce` where an attribute differs from what is derived.
+ *
+ * @category codecs
+ * @since 0.1.0
+ */
+export const native: Codec = {
+  name: "native",
+  encode: ({ attributes, data }) =>
+    attributes === undefined ? ["data", data] : ["data", data, "ce", JSON.stringify(attributes)],
+  decode: (fields) => {
+    const data = field(fields, "data")
+    if (data === undefined) return Result.fail(`the entry has no field "data"`)
+    const ce = field(fields, "ce")
+    if (ce === undefined) return Result.succeed({ data, attributes: undefined })
+    const attributes = decodeAttributes(ce.toString())
+    return Result.isSuccess(attributes)
+      ? Result.succeed({ data, attributes: attributes.success })
+      : Result.fail(`the field "ce" is no JSON object of CloudEvents attributes: ${attributes.failure.message}`)
+  }
+}
+
+/**
+ * What a person is shown of an entry that may not be decodable: the bytes of `data`, else all of its fields as netstrings.
+ *
+ * @category fields
+ * @since 0.1.0
+ */
+export const raw = (fields: Fields): Buffer => field(fields, "data") ?? netstrings(fields)
+
+// -----------------------------------------------------------------------------
+// the field `clutch`
+// -----------------------------------------------------------------------------
+
+/**
+ * What `clutch` says on an entry of the retry stream, and in a member of the due set.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RetryMeta {
+  /** The entry's id in the topic's own stream. */
+  readonly original: string
+  /** Attempts made before this entry was written; 0 after a redrive. */
+  readonly attempt: number
+  /** First delivery to this group, in ms by the server's clock; none on what was redriven without a known one. */
+  readonly first: number | undefined
+  /** When the last attempt failed, in ms by the server's clock. */
+  readonly failed: number | undefined
+  readonly cause: string | undefined
+  /** The dead letter's id, where this was redriven. */
+  readonly redriven: string | undefined
+}
+
+/**
+ * What `clutch` says on a dead letter.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DeadMeta {
+  readonly original: string
+  readonly reason: DeadLetterReason
+  readonly cause: string
+  readonly attempts: number
+  /** The key of the stream it was delivered from. */
+  readonly from: string
+  readonly first: number | undefined
+  readonly failed: number | undefined
+  readonly redriven: string | undefined
+}
+
+const RetryJson = Schema.fromJsonString(
+  Schema.Struct({
+    original: Schema.String,
+    attempt: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
+    first: Schema.optional(Schema.Finite),
+    failed: Schema.optional(Schema.Finite),
+    cause: Schema.optional(Schema.String),
+    redriven: Schema.optional(Schema.String)
+  })
+)
+
+const DeadJson = Schema.fromJsonString(
+  Schema.Struct({
+    original: Schema.String,
+    reason: Schema.Literals(["exhausted", "notRetryable", "poison", "rejected"]),
+    cause: Schema.String,
+    attempts: Schema.Int,
+    from: Schema.optional(Schema.String),
+    first: Schema.optional(Schema.Finite),
+    failed: Schema.optional(Schema.Finite),
+    redriven: Schema.optional(Schema.String)
+  })
+)
+
+const decodeRetry = Schema.decodeUnknownResult(RetryJson)
+const decodeDead = Schema.decodeUnknownResult(DeadJson)
+
+/**
+ * Reads `clutch` of a retry; a sentence where it is missing or none.
+ *
+ * @category clutch
+ * @since 0.1.0
+ */
+export const retryMeta = (fields: Fields): Result.Result<RetryMeta, string> => {
+  const clutch = field(fields, "clutch")
+  if (clutch === undefined) return Result.fail(`the entry has no field "clutch"`)
+  const meta = decodeRetry(clutch.toString())
+  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure.message}`)
+  const { attempt, cause, failed, first, original, redriven } = meta.success
+  return Result.succeed({ original, attempt, first, failed, cause, redriven })
+}
+
+/**
+ * Reads `clutch` of a dead letter; a sentence where it is missing or none.
+ *
+ * @category clutch
+ * @since 0.1.0
+ */
+export const deadMeta = (fields: Fields): Result.Result<DeadMeta, string> => {
+  const clutch = field(fields, "clutch")
+  if (clutch === undefined) return Result.fail(`the dead letter has no field "clutch"`)
+  const meta = decodeDead(clutch.toString())
+  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure.message}`)
+  const { attempts, cause, failed, first, from, original, reason, redriven } = meta.success
+  return Result.succeed({ original, reason, cause, attempts, from: from ?? "", first, failed, redriven })
+}
+
+/**
+ * What a worker says of a failure. The times are the script's to add, from the server's clock: `clutch` is the text of a
+ * JSON object that is still open at its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OpenMeta {
+  readonly clutch: string
+  /** Bytes of the fields that are kept, as netstrings. */
+  readonly fields: Buffer
+}
+
+const open = (object: Readonly<Record<string, string | number | undefined>>): string =>
+  JSON.stringify(object).slice(0, -1)
+
+/** A field `clutch` that Clutch did not write, or can no longer read, is somebody's data: kept under another name. */
+const keep = (fields: Fields, origin: Entry["origin"]): Buffer => {
+  const own = field(fields, "clutch")
+  if (own === undefined) return netstrings(fields)
+  const kept = without(fields, "clutch")
+  const ours = origin === "retry" && Result.isSuccess(retryMeta(fields))
+  return netstrings(ours ? kept : [...kept, Buffer.from("clutch.original"), own])
+}
+
+/**
+ * What `fail` stores of a delivery that is retried. `attempt` counts the attempts made, this one included.
+ *
+ * @category clutch
+ * @since 0.1.0
+ */
+export const openRetry = (
+  origin: Entry["origin"],
+  fields: Fields,
+  { attempt, cause, original, redriven }: Omit<RetryMeta, "first" | "failed">
+): OpenMeta => ({ clutch: open({ original, attempt, redriven, cause }), fields: keep(fields, origin) })
+
+/**
+ * What `fail` stores of a delivery that becomes a dead letter.
+ *
+ * @category clutch
+ * @since 0.1.0
+ */
+export const openDead = (
+  origin: Entry["origin"],
+  fields: Fields,
+  { attempts, cause, from, original, reason, redriven }: Omit<DeadMeta, "first" | "failed">
+): OpenMeta => ({
+  clutch: open({ original, reason, attempts, from, redriven, cause }),
+  fields: keep(fields, origin)
+})

@@ -1,0 +1,89 @@
+/**
+ * Where everything lies on a Redis: the one place that makes keys.
+ *
+ * A log's keys share a hash tag, so they share a slot, and every script works on a cluster. Publisher, subscriber, retries,
+ * dead letters and tools all ask here, so they cannot disagree. Names are not validated here: the core did.
+ *
+ * ```
+ * clutch.{orders}                 the topic's own stream
+ * clutch.{orders}.bell            a stream of one entry: rings when there may be something to do
+ * clutch.{orders}.billing.retry   retries whose time has come, a stream
+ * clutch.{orders}.billing.due     retries whose time has not, a sorted set
+ * clutch.{orders}.billing.dlq     dead letters, a stream
+ * clutch.{orders}.billing.state   what the group remembers beside its streams, a hash
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type { Group, Log } from "@clutch/core/Transport"
+
+/**
+ * The keys of a log.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface LogKeys {
+  /** The topic's own stream. */
+  readonly main: string
+  /** The stream that is read by whoever waits. */
+  readonly bell: string
+}
+
+/**
+ * The keys of a subscription's place on a log, and the names of its two consumer groups.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface GroupKeys extends LogKeys {
+  readonly retry: string
+  readonly due: string
+  readonly deadLetters: string
+  readonly state: string
+  /** The consumer group on `main`: the subscription's name. */
+  readonly mainGroup: string
+  /** The consumer group on `retry`. */
+  readonly retryGroup: string
+}
+
+/**
+ * The consumer that holds what waits for anybody of the group: released deliveries, and those of the dead. No real
+ * consumer can have its name, which begins with a dash.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const released = "-released"
+
+/**
+ * The keys of a log. Partition 0 has the topic alone as its hash tag, the others `topic/partition`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const log = (namespace: string, { topic, partition }: Log): LogKeys => {
+  const main = `${namespace}.{${partition === 0 ? topic : `${topic}/${partition}`}}`
+  return { main, bell: `${main}.bell` }
+}
+
+/**
+ * The keys of a subscription on a log.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const group = (namespace: string, { topic, partition, subscription }: Group): GroupKeys => {
+  const { main, bell } = log(namespace, { topic, partition })
+  const prefix = `${main}.${subscription}`
+  return {
+    main,
+    bell,
+    retry: `${prefix}.retry`,
+    due: `${prefix}.due`,
+    deadLetters: `${prefix}.dlq`,
+    state: `${prefix}.state`,
+    mainGroup: subscription,
+    retryGroup: `${subscription}-retry`
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * One connection: a client of ioredis' shape, watched.
+ *
+ * A command that is written is written once. When the connection is lost, everything that waits for a reply fails as
+ * unknown; what is asked for while there is no connection fails at once as unavailable. Connecting again is endless.
+ */
+import * as TransportErrors from "@clutch/core/Errors"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Arg, Reply, Script } from "../Script.ts"
+import { disconnected, failed, messageOf, replyCode } from "./errors.ts"
+
+/** What a client has to offer: ioredis, iovalkey and their likes do. Replies are Buffers, numbers, null and arrays. */
+export interface Native {
+  /** `"ready"` while commands can be written. */
+  readonly status: string
+  readonly connect: () => Promise<unknown>
+  readonly disconnect: (reconnect?: boolean) => void
+  readonly callBuffer: (command: string, args: Array<Arg>) => Promise<unknown>
+  readonly on: (event: "ready" | "end" | "error", listener: (error?: unknown) => void) => unknown
+}
+
+/** How often a lost connection is tried again: 50 ms at first, 1 second at most. */
+export const retryDelay = (times: number): number => Math.min(50 * 2 ** Math.min(times - 1, 10), 1000)
+
+/** Not written, since there was no connection. */
+class NotConnected extends Error {
+  override readonly name = "NotConnected"
+}
+
+/** Written, or refused by the client: `cause` is what it said. */
+class CommandFailed extends Error {
+  override readonly name = "CommandFailed"
+}
+
+/** What a rejected `submit` says, where the server said it; `undefined` where there was no reply. */
+export const codeOf = (error: unknown): string | undefined =>
+  error instanceof CommandFailed ? replyCode(error.cause) : undefined
+
+export interface Connection {
+  /** Writes one command and answers with its reply; rejects with what the client said. For `attempt`. */
+  readonly submit: (command: string, args: ReadonlyArray<Arg>) => Promise<Reply>
+  /** Runs a script by its hash; loads it where the server does not know it. For `attempt`. */
+  readonly execute: <Input, Result>(script: Script<Input, Result>, input: Input) => Promise<Result>
+  /** What a rejection of `submit` or `execute` means. Throws what is a bug. */
+  readonly explain: (operation: string, error: unknown) => TransportErrors.TransportError
+  /** Commands written from here as promises, with their failures classified. Interruption does not take back a command. */
+  readonly attempt: <A>(operation: string, body: () => Promise<A>) => Effect.Effect<A, TransportErrors.TransportError>
+  readonly command: (command: string, args: ReadonlyArray<Arg>) => Effect.Effect<Reply, TransportErrors.TransportError>
+  readonly run: <Input, Result>(
+    script: Script<Input, Result>,
+    input: Input
+  ) => Effect.Effect<Result, TransportErrors.TransportError>
+  /** Whether a command would be written now. */
+  readonly isReady: () => boolean
+  /** Whether its scope is over, so that it will not be connected again. */
+  readonly isClosed: () => boolean
+  /** How often it was connected. */
+  readonly epoch: () => number
+  /** Why it is not connected, in an error. */
+  readonly unavailable: (operation: string) => TransportErrors.TransportError
+  /** Calls back after each connect, until the function that it returns is called. */
+  readonly onReady: (listener: () => void) => () => void
+  /** Gives the connection up, and connects again. */
+  readonly restart: () => void
+}
+
+export interface ConnectionOptions {
+  readonly make: () => Native
+  /** Milliseconds without any reply, while one is due, after which the connection is given up. */
+  readonly commandTimeout: number
+}
+
+const connection = (
+  native: Native,
+  options: ConnectionOptions
+): Connection & { readonly close: Effect.Effect<void> } => {
+  const listeners = new Set<() => void>()
+  let epoch = 0
+  let attempts = 0
+  let closing = false
+  let lastError: unknown
+  let waiting = 0
+  let lastProgress = 0
+  let watch: NodeJS.Timeout | undefined
+  let again: NodeJS.Timeout | undefined
+  let lastRestart = -Infinity
+  let ended: (() => void) | undefined
+
+  const restart = () => {
+    if (closing || native.status !== "ready") return
+    lastRestart = performance.now()
+    native.disconnect(true)
+  }
+  const check = () => {
+    watch = undefined
+    if (waiting === 0 || closing) return
+    const left = options.commandTimeout - (performance.now() - lastProgress)
+    if (left <= 0) {
+      lastError = new Error(`no reply within ${options.commandTimeout} ms`)
+      restart()
+    } else watch = setTimeout(check, left)
+  }
+  const settled = () => {
+    waiting -= 1
+    lastProgress = performance.now()
+  }
+  const lost = (error: unknown): never => {
+    settled()
+    // a server that became a replica: another one may answer at this address
+    if (replyCode(error) === "READONLY" && performance.now() - lastRestart > 5000) restart()
+    throw new CommandFailed("command failed", { cause: error })
+  }
+  const replied = (reply: unknown): Reply => {
+    settled()
+    // a client that is asked for bytes gives these, and nothing else
+    return reply as Reply
+  }
+
+  native.on("error", (error) => {
+    lastError = error
+  })
+  native.on("ready", () => {
+    epoch += 1
+    attempts = 0
+    lastError = undefined
+    for (const listener of Array.from(listeners)) listener()
+  })
+  native.on("end", () => {
+    if (closing) return ended?.()
+    // a client that gave up, such as one whose sentinels were all down, is told to go on
+    attempts += 1
+    again = setTimeout(() => void native.connect().catch(() => {}), retryDelay(attempts))
+  })
+
+  const submit = (command: string, args: ReadonlyArray<Arg>): Promise<Reply> => {
+    if (native.status !== "ready" || closing) return Promise.reject(new NotConnected())
+    if (waiting === 0) lastProgress = performance.now()
+    waiting += 1
+    watch ??= setTimeout(check, options.commandTimeout)
+    return native.callBuffer(command, args.slice()).then(replied, lost)
+  }
+
+  const execute = <Input, Result>(script: Script<Input, Result>, input: Input): Promise<Result> => {
+    const keys = script.keys(input)
+    const args: Array<Arg> = [script.sha, String(keys.length), ...keys]
+    for (const arg of script.args(input)) args.push(arg)
+    return submit("EVALSHA", args)
+      .catch((error: unknown) => {
+        if (codeOf(error) !== "NOSCRIPT") throw error
+        // written together, so that scripts sent one after the other keep their order
+        const loaded = submit("SCRIPT", ["LOAD", script.lua])
+        const result = submit("EVALSHA", args)
+        // it may fail before anybody looks at it
+        result.catch(() => {})
+        return loaded.then(() => result)
+      })
+      .then((reply) => script.decode(reply, input))
+  }
+
+  const unavailable = (operation: string) => disconnected(operation, lastError)
+
+  const explain = (operation: string, error: unknown): TransportErrors.TransportError => {
+    if (error instanceof NotConnected) return unavailable(operation)
+    if (error instanceof TransportErrors.TransportError) return error
+    if (!(error instanceof CommandFailed)) throw error
+    const known = failed(operation, error.cause)
+    // neither the server's state nor its refusal: a bug here
+    if (known === undefined) throw new Error(`${operation}: ${messageOf(error.cause)}`, { cause: error })
+    return known
+  }
+
+  const attempt = <A>(operation: string, body: () => Promise<A>): Effect.Effect<A, TransportErrors.TransportError> =>
+    Effect.callback((resume) => {
+      body().then(
+        (value) => resume(Effect.succeed(value)),
+        (error: unknown) => resume(Effect.suspend(() => Effect.fail(explain(operation, error))))
+      )
+    })
+
+  return {
+    submit,
+    execute,
+    explain,
+    attempt,
+    command: (command, args) => attempt(command, () => submit(command, args)),
+    run: (script, input) => attempt(script.name, () => execute(script, input)),
+    isReady: () => native.status === "ready" && !closing,
+    isClosed: () => closing,
+    epoch: () => epoch,
+    unavailable,
+    onReady: (listener) => {
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+    restart,
+    close: Effect.callback<void>((resume) => {
+      closing = true
+      listeners.clear()
+      clearTimeout(watch)
+      clearTimeout(again)
+      const status = native.status
+      // a client that waits for its next attempt ends without a word
+      if (status === "end") return resume(Effect.void)
+      const patience = setTimeout(() => ended?.(), 3000)
+      ended = () => {
+        clearTimeout(patience)
+        resume(Effect.void)
+      }
+      native.disconnect()
+      if (status === "reconnecting" || status === "wait") return ended()
+      return Effect.sync(() => clearTimeout(patience))
+    })
+  }
+}
+
+/** Opens a connection for the lifetime of the scope. It need not be there yet: `whenReady` waits. */
+export const open = (options: ConnectionOptions): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const native = options.make()
+        const self = connection(native, options)
+        // a failure is told by "error" and tried again by the client
+        native.connect().catch(() => {})
+        return self
+      }),
+      (self) => self.close
+    ),
+    (self): Connection => self
+  )
+
+/** Waits until the connection stands. A refusal of the server ends the waiting, since only somebody can change it. */
+export const whenReady = (self: Connection, operation: string): Effect.Effect<void, TransportErrors.TransportError> =>
+  Effect.callback((resume) => {
+    if (self.isReady()) return resume(Effect.void)
+    const stop = self.onReady(() => done(Effect.void))
+    const look = setInterval(() => {
+      const error = self.unavailable(operation)
+      if (error.reason._tag === "Refused") done(Effect.fail(error))
+    }, 20)
+    const done = (result: Effect.Effect<void, TransportErrors.TransportError>) => {
+      stop()
+      clearInterval(look)
+      resume(result)
+    }
+    return Effect.sync(() => {
+      stop()
+      clearInterval(look)
+    })
+  })

@@ -1,0 +1,111 @@
+/**
+ * Joining a group, and what a member can do.
+ */
+import { InvalidOption, TransportError } from "@clutch/core/Errors"
+import type { Consumer, Entry, JoinOptions } from "@clutch/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Keys from "../RedisKeys.ts"
+import * as Scripts from "../Scripts.ts"
+import { isGone } from "./errors.ts"
+import { extend } from "./extend.ts"
+import { leave, Member, rollback } from "./member.ts"
+import * as Reader from "./reader.ts"
+import { recover } from "./recover.ts"
+import { settle } from "./settle.ts"
+import type { Shared } from "./shared.ts"
+import { pause } from "./time.ts"
+
+/** Releases what is held from memory: of what was trimmed, the server has nothing to give back. */
+const giveUp = (member: Member): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const release = (entry: Entry) => ({ entry, outcome: { _tag: "Release" }, repeated: false }) as const
+    const [first, ...rest] = [...member.held.main.values(), ...member.held.retry.values()].map(release)
+    return first === undefined ? Effect.void : Effect.ignore(settle(member, [first, ...rest]))
+  })
+
+const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)
+
+/** Until the pending list was compared once since the last connect. */
+const recovering = (member: Member, ownConnection: boolean, times = 0): Effect.Effect<void> =>
+  Effect.catch(recover(member, ownConnection), (error) =>
+    // the next connect begins anew, and a group that is gone has nothing to compare
+    error.reason._tag === "Refused" || isGone(error) || !member.client.isReady()
+      ? Effect.void
+      : Effect.andThen(pause(backoff(times)), recovering(member, ownConnection, times + 1))
+  )
+
+export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOptions) {
+  const { client } = shared
+  const { from } = options
+  if (typeof from === "object" && "id" in from && !/^\d{1,20}(-\d{1,20})?$/.test(from.id)) {
+    const problem = `${JSON.stringify(from)} holds no entry id: give one of the form "1700000000000-0"`
+    return yield* new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
+  }
+  const member = new Member({
+    client,
+    clock: shared.clock,
+    codec: shared.codec,
+    keys: Keys.group(shared.namespace, options.group),
+    consumer: options.consumer ?? shared.nextConsumer(),
+    visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
+    from: options.from
+  })
+  let state: "outside" | "uncertain" | "joined" | "kept" = "outside"
+
+  yield* Effect.addFinalizer(() => {
+    if (state === "outside") return Effect.void
+    return state === "kept" ? Effect.andThen(giveUp(member), leave(member)) : rollback(member)
+  })
+  if (!client.isReady()) return yield* client.unavailable("join")
+  yield* client
+    .attempt("join", () => {
+      state = "uncertain"
+      return member.first()
+    })
+    .pipe(
+      // refused or not possible: the script changed nothing
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          if (error.reason._tag !== "Unknown") state = "outside"
+        })
+      )
+    )
+  state = "joined"
+
+  const own = options.ownConnection ? yield* client.open("consumer", { block: Reader.ownBlock }) : undefined
+  const reader = Reader.make(member, own, shared.scanInterval)
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const scope = yield* Effect.scope
+  const reconnected = () => {
+    reader.ring(false)
+    reader.suspect()
+    Fiber.runIn(fork(recovering(member, own !== undefined)), scope)
+  }
+  const stops = [client.onReady(reconnected)]
+  if (own !== undefined) stops.push(own.onReady(() => void reader.ring(false)))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      reader.close()
+      for (const stop of stops) stop()
+    })
+  )
+  yield* shared.bell.register(member.keys.bell, reader.ring)
+  yield* shared.enlist(member)
+
+  return {
+    name: member.consumer,
+    keep: () => {
+      state = "kept"
+    },
+    fetch: reader.fetch,
+    settle: (settlements) => {
+      // a reader that gave something back finds it before what is new
+      if (settlements.some(({ outcome }) => outcome._tag === "Release")) reader.expect()
+      return settle(member, settlements)
+    },
+    extend: (entries) => extend(member, entries),
+    mark: (origin, id) => client.run(Scripts.mark, { keys: member.keys, consumer: member.consumer, origin, id })
+  } satisfies Consumer
+})

@@ -1,0 +1,111 @@
+/**
+ * Deliveries as this backend holds them: what the runtime sees, and what settling needs.
+ */
+import type { Content, Entry } from "@clutch/core/Transport"
+import * as Result from "effect/Result"
+import * as Codec from "../Codec.ts"
+import type { GroupKeys } from "../RedisKeys.ts"
+import type { Reply } from "../Script.ts"
+
+export interface RedisEntry extends Entry {
+  /** Its delivery count in the pending list when it was read. */
+  readonly count: number
+  /** Which incarnation of the consumer read it. */
+  readonly nonce: string
+  readonly fields: Codec.Fields
+  /** What its field `clutch` says; none on the topic's own stream, or where it cannot be read. */
+  readonly meta: Codec.RetryMeta | undefined
+}
+
+/** What is common to the entries of one read. */
+export interface Read {
+  readonly keys: GroupKeys
+  readonly codec: Codec.Codec
+  readonly nonce: string
+  /** By the server's clock. */
+  readonly now: number
+}
+
+/** The bytes of names and values. An empty or missing list counts nothing. */
+const sizeOf = (fields: Codec.Fields): number => {
+  let total = 0
+  for (const part of fields) total += part.length
+  return total
+}
+
+const fromMain = (read: Read, id: string, count: number, fields: Codec.Fields): RedisEntry => ({
+  origin: "main",
+  stream: read.keys.main,
+  id,
+  originalId: id,
+  attempt: count,
+  reclaims: count - 1,
+  firstDelivered: read.now,
+  redriven: undefined,
+  size: sizeOf(fields),
+  content: read.codec.decode(fields),
+  count,
+  nonce: read.nonce,
+  fields,
+  meta: undefined
+})
+
+const fromRetry = (read: Read, id: string, count: number, fields: Codec.Fields): RedisEntry => {
+  const parsed = Codec.retryMeta(fields)
+  const meta = Result.isSuccess(parsed) ? parsed.success : undefined
+  const content: Result.Result<Content, string> = Result.isSuccess(parsed)
+    ? read.codec.decode(fields)
+    : Result.fail(parsed.failure)
+  return {
+    origin: "retry",
+    stream: read.keys.retry,
+    id,
+    originalId: meta?.original ?? id,
+    attempt: (meta?.attempt ?? 0) + count,
+    reclaims: count - 1,
+    firstDelivered: meta?.first ?? read.now,
+    redriven: meta?.redriven,
+    size: sizeOf(fields),
+    content,
+    count,
+    nonce: read.nonce,
+    fields,
+    meta
+  }
+}
+
+export const make = (
+  read: Read,
+  origin: Entry["origin"],
+  id: string,
+  count: number,
+  fields: Codec.Fields
+): RedisEntry => (origin === "main" ? fromMain(read, id, count, fields) : fromRetry(read, id, count, fields))
+
+/** The entries that XREADGROUP of one stream answered with, one after the other. */
+export const forEachRead = (reply: Reply, f: (id: string, fields: Codec.Fields) => void): void => {
+  if (reply === null) return
+  const stream = Array.isArray(reply) ? reply[0] : undefined
+  // a client that speaks RESP3 would seem to have nothing to read, for ever
+  if (!Array.isArray(stream)) throw new TypeError("the client does not reply as under RESP2: make it with protocol: 2")
+  const rows = stream[1]
+  if (!Array.isArray(rows)) return
+  for (const row of rows) forRow(row, f)
+}
+
+/** One entry, as XRANGE and XREADGROUP have it. Its fields are null where it was trimmed. */
+export const forRow = (row: Reply, f: (id: string, fields: Codec.Fields) => void): void => {
+  if (!Array.isArray(row)) return
+  const id = row[0]
+  const fields = row[1]
+  // asked for bytes, a client gives nothing else
+  if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? (fields as Codec.Fields) : [])
+}
+
+/** The entry that this backend made, which is what it was given back. */
+export const own = (entry: Entry): RedisEntry => {
+  // the interface says that an entry is handed back as it was delivered
+  const mine = entry as RedisEntry
+  if (mine.fields === undefined) throw new TypeError(`entry ${entry.id} was not delivered by this transport`)
+  return mine
+}

@@ -1,0 +1,103 @@
+/**
+ * What a failed command means for whoever asked for it.
+ *
+ * A reply that is an error says by its first word what happened; an error without a reply says only whether the
+ * command had left this process.
+ */
+import { Refused, TransportError, Unavailable, Unknown } from "@clutch/core/Errors"
+
+/** The server, or its role, cannot do it now; nothing was stored. */
+const passing = new Set([
+  "LOADING",
+  "READONLY",
+  "OOM",
+  "MISCONF",
+  "NOREPLICAS",
+  "BUSY",
+  "MASTERDOWN",
+  "CLUSTERDOWN",
+  "TRYAGAIN",
+  "MOVED",
+  "ASK",
+  // a group or a stream that is gone: whoever holds a place on it creates it again
+  "NOGROUP",
+  "UNBLOCKED",
+  "NOSCRIPT"
+])
+
+/** Somebody must change something first. */
+const refusing = new Set(["NOPERM", "WRONGPASS", "NOAUTH", "DENIED", "WRONGTYPE"])
+
+/** What a script's own failing call is reported with, before Redis 7: `ERR Error running script (…): … -OOM command …`. */
+const embedded = new RegExp(`[\\s:-](${[...passing, ...refusing].join("|")})\\s`)
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** The first word of a reply that is an error; `undefined` where there was no reply. */
+export const replyCode = (error: unknown): string | undefined => {
+  if (!(error instanceof Error) || error.name !== "ReplyError") return undefined
+  const message = error.message
+  const code = /^[A-Z]+/.exec(message)?.[0] ?? "ERR"
+  if (code !== "ERR") return code
+  if (message.includes("max number of clients")) return "BUSY"
+  if (/can't run this command|unknown command/i.test(message)) return "NOPERM"
+  if (/no longer exists|requires the key to exist|no such key/.test(message)) return "NOGROUP"
+  return embedded.exec(message)?.[1] ?? code
+}
+
+/** The client keeps a command's arguments, passwords and payloads among them, on its errors: these do not travel on. */
+const stripped = (error: unknown): Error => {
+  const clean = new Error(messageOf(error))
+  if (error instanceof Error) {
+    clean.name = error.name
+    if (error.stack !== undefined) clean.stack = error.stack
+  }
+  return clean
+}
+
+/** The error of an operation whose command failed; none where that is neither the server's state nor its refusal. */
+export const failed = (operation: string, error: unknown): TransportError | undefined => {
+  const cause = stripped(error)
+  const detail = cause.message
+  const code = replyCode(error)
+  if (code === undefined) {
+    // refused by the client before it was written
+    if (detail.startsWith("Stream isn't writeable")) {
+      return new TransportError({ operation, reason: new Unavailable({ detail: "not connected", cause }) })
+    }
+    const lost = `the connection was lost before the reply (${detail})`
+    return new TransportError({ operation, reason: new Unknown({ detail: lost, cause }) })
+  }
+  if (passing.has(code)) return new TransportError({ operation, reason: new Unavailable({ detail, cause }) })
+  if (refusing.has(code)) return new TransportError({ operation, reason: new Refused({ detail, cause }) })
+  return undefined
+}
+
+/** What the server's own words, which a script caught, mean. */
+export const reported = (operation: string, problem: string): TransportError => {
+  const error = new Error(problem.replace(/^-/, ""))
+  error.name = "ReplyError"
+  return (
+    failed(operation, error) ??
+    new TransportError({ operation, reason: new Unavailable({ detail: error.message, cause: error }) })
+  )
+}
+
+/** The error of an operation that was not sent, since there is no connection; `last` tells why there is none. */
+export const disconnected = (operation: string, last: unknown): TransportError => {
+  const cause = last === undefined ? undefined : stripped(last)
+  const detail = cause === undefined ? "not connected" : `not connected (${cause.message})`
+  const code = replyCode(last)
+  return new TransportError({
+    operation,
+    reason:
+      code !== undefined && refusing.has(code) ? new Refused({ detail, cause }) : new Unavailable({ detail, cause })
+  })
+}
+
+/** Whether the group or its stream is gone, and is to be created again. */
+export const isGone = (error: TransportError): boolean => {
+  if (error.reason._tag !== "Unavailable") return false
+  const code = replyCode(error.reason.cause)
+  return code === "NOGROUP" || code === "UNBLOCKED"
+}

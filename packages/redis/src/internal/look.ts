@@ -1,0 +1,161 @@
+/**
+ * Looking at a log without changing it: numbers, ids, and whether anything is left to do.
+ */
+import { NoSubscription, TransportError } from "@clutch/core/Errors"
+import type { Group, Inspection, Log } from "@clutch/core/Transport"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Codec from "../Codec.ts"
+import * as Keys from "../RedisKeys.ts"
+import type { Reply } from "../Script.ts"
+import { codeOf } from "./connection.ts"
+import { forRow } from "./entry.ts"
+import type { Shared } from "./shared.ts"
+
+/** How many entries one step of a search reads. */
+const page = 100
+
+/** Whether entry id `a` comes before `b`, or is it. */
+export const upTo = (a: string, b: string): boolean => {
+  const [aTime = "0", aCount = "0"] = a.split("-")
+  const [bTime = "0", bCount = "0"] = b.split("-")
+  const order = digits(aTime, bTime)
+  return order === 0 ? digits(aCount, bCount) <= 0 : order < 0
+}
+
+/** Numbers of up to twenty digits, more than a number holds exactly. */
+const digits = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
+
+/** Name, value, name, value, … */
+const table = (reply: Reply): ReadonlyMap<string, Reply> => {
+  const found = new Map<string, Reply>()
+  if (Array.isArray(reply)) for (let i = 0; i + 1 < reply.length; i += 2) found.set(String(reply[i]), reply[i + 1])
+  return found
+}
+
+const textOf = (reply: Reply | undefined): string => (reply === undefined || reply === null ? "" : String(reply))
+
+export const make = ({ client, namespace }: Shared) => {
+  const submit = client.submit
+
+  /** A command on a key that may not be there. */
+  const maybe = (command: string, args: ReadonlyArray<string>): Promise<Reply> =>
+    submit(command, args).catch((error: unknown) => {
+      if (codeOf(error) === "NOGROUP") return null
+      throw error
+    })
+
+  const groupOf = async (key: string, name: string): Promise<ReadonlyMap<string, Reply> | undefined> => {
+    const groups = await maybe("XINFO", ["GROUPS", key])
+    return (Array.isArray(groups) ? groups.map(table) : []).find((one) => textOf(one.get("name")) === name)
+  }
+
+  const streamOf = async (key: string) => {
+    const stream = table(await maybe("XINFO", ["STREAM", key]))
+    return { lastId: textOf(stream.get("last-generated-id")) || "0-0", length: Number(stream.get("length") ?? 0) }
+  }
+
+  const inspect = (group: Group): Effect.Effect<Inspection, TransportError> =>
+    client.attempt("inspect", async () => {
+      const keys = Keys.group(namespace, group)
+      const [main, stream, retry, retries, due, deadLetters] = await Promise.all([
+        groupOf(keys.main, keys.mainGroup),
+        streamOf(keys.main),
+        groupOf(keys.retry, keys.retryGroup),
+        submit("XLEN", [keys.retry]),
+        submit("ZCARD", [keys.due]),
+        submit("XLEN", [keys.deadLetters])
+      ])
+      const lag = main?.get("lag")
+      const delivered = textOf(main?.get("last-delivered-id"))
+      const waiting =
+        typeof lag === "number"
+          ? Option.some(lag)
+          : // behind the last id there is nothing, which is no estimate
+            main !== undefined && upTo(stream.lastId, delivered)
+            ? Option.some(0)
+            : Option.none<number>()
+      const pendingRetries = Number(retry?.get("pending") ?? 0)
+      return {
+        waiting,
+        pending: Number(main?.get("pending") ?? 0) + pendingRetries,
+        due: Number(due) + Math.max(0, Number(retries) - pendingRetries),
+        deadLetters: Number(deadLetters)
+      }
+    })
+
+  const lastId = (log: Log): Effect.Effect<string, TransportError> =>
+    client.attempt("lastId", async () => (await streamOf(Keys.log(namespace, log).main)).lastId)
+
+  /** Whether an entry of the retry stream began as one up to `through`. */
+  const retrying = async (key: string, through: string): Promise<boolean> => {
+    let start = "-"
+    for (;;) {
+      const rows = await submit("XRANGE", [key, start, "+", "COUNT", String(page)])
+      let found = false
+      let count = 0
+      for (const row of Array.isArray(rows) ? rows : []) {
+        forRow(row, (id, fields) => {
+          count += 1
+          start = `(${id}`
+          const meta = Codec.retryMeta(fields)
+          // what cannot be read may be anything
+          if (Result.isFailure(meta) || upTo(meta.success.original, through)) found = true
+        })
+      }
+      if (found || count < page) return found
+    }
+  }
+
+  /** Whether a member of the due set, whose time is at most `until`, began as an entry up to `through`. */
+  const scheduled = async (key: string, through: string, until: string): Promise<boolean> => {
+    for (let offset = 0; ; offset += page) {
+      const members = await submit("ZRANGEBYSCORE", [key, "-inf", until, "LIMIT", String(offset), String(page)])
+      const list = Array.isArray(members) ? members : []
+      for (const member of list) {
+        const fields = Buffer.isBuffer(member) ? Codec.parseNetstrings(member) : Result.fail("no bytes")
+        const meta = Result.flatMap(fields, Codec.retryMeta)
+        if (Result.isFailure(meta) || upTo(meta.success.original, through)) return true
+      }
+      if (list.length < page) return false
+    }
+  }
+
+  const outstanding = (
+    group: Group,
+    options: { readonly through: string; readonly due: "wait" | "ignore" }
+  ): Effect.Effect<boolean, TransportError> =>
+    client.attempt("outstanding", async () => {
+      const { due, through } = options
+      const keys = Keys.group(namespace, group)
+      const [found, pending, time] = await Promise.all([
+        groupOf(keys.main, keys.mainGroup),
+        maybe("XPENDING", [keys.main, keys.mainGroup, "-", through, "1"]),
+        submit("TIME", [])
+      ])
+      if (found === undefined) {
+        throw new TransportError({
+          operation: "outstanding",
+          reason: new NoSubscription({ topic: group.topic, subscription: group.subscription })
+        })
+      }
+      if (Array.isArray(pending) && pending.length > 0) return true
+      const delivered = textOf(found.get("last-delivered-id"))
+      if (!upTo(through, delivered)) {
+        const waiting = await submit("XRANGE", [keys.main, `(${delivered}`, through, "COUNT", "1"])
+        if (Array.isArray(waiting) && waiting.length > 0) return true
+      }
+      const seconds = Array.isArray(time) ? Number(String(time[0])) : 0
+      const micros = Array.isArray(time) ? Number(String(time[1])) : 0
+      const until = due === "wait" ? "+inf" : String(seconds * 1000 + Math.floor(micros / 1000))
+      // along the way that a failure goes, and its beginning once more: a retry that fails meanwhile is back there
+      return (
+        (await scheduled(keys.due, through, until)) ||
+        (await retrying(keys.retry, through)) ||
+        (await scheduled(keys.due, through, until))
+      )
+    })
+
+  return { inspect, lastId, outstanding }
+}

@@ -1,0 +1,1573 @@
+// Written by scripts/build-lua.mjs from src/scripts/*.lua: edit those, then run `pnpm lua`.
+
+/** The text of each Lua script, by its name. */
+export const lua = {
+  ack: `-- ack: settles deliveries as done; of the retry stream, deletes them too.
+--
+-- KEYS    1 stream, 2 state
+-- ARGV    1 group, 2 consumer, 3 nonce ("" never stands), 4 origin ("main" or "retry"), 5 repeated ("1" if asked
+--         before), 6.. id (of each), count (of each, behind all ids)
+-- RETURNS {nonce stands, then for each id, unless all were settled the short way: 1 done, 2 another's, 0 not pending}
+-- CALLER  Consumer.settle
+-- ORDER   While the nonce stands, nothing was taken from this consumer since these were read, and XACK needs no
+--         comparison. Else owner and count decide. Reading comes first, and XACK and XDEL need no memory; they check
+--         the stream's type, as HGET does the hash's, before anything has changed.
+
+-- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
+-- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
+-- singly.
+local function standing(stream, group, consumer, ids, counts)
+  local own, found = {}, {}
+  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  for _, row in ipairs(rows) do own[row[1]] = row[4] end
+  for i, id in ipairs(ids) do
+    local count = own[id]
+    if count then
+      found[i] = count == tonumber(counts[i]) and 1 or 2
+    elseif rows.err then
+      found[i] = 0
+    else
+      local row = redis.call("XPENDING", stream, group, id, id, 1)[1]
+      found[i] = not row and 0 or (row[2] == consumer and row[4] == tonumber(counts[i])) and 1 or 2
+    end
+  end
+  return found
+end
+
+local stream, state = KEYS[1], KEYS[2]
+local group, consumer, nonce, origin, repeated = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local n = (#ARGV - 5) / 2
+
+local stands = redis.call("HGET", state, "n:" .. consumer) == nonce
+if stands and repeated == "0" then
+  redis.call("XACK", stream, group, unpack(ARGV, 6, 5 + n))
+  if origin == "retry" then redis.call("XDEL", stream, unpack(ARGV, 6, 5 + n)) end
+  return { 1 }
+end
+
+local ids, counts, mine = {}, {}, {}
+for i = 1, n do
+  ids[i] = ARGV[5 + i]
+  counts[i] = ARGV[5 + n + i]
+end
+local found = standing(stream, group, consumer, ids, counts)
+for i, how in ipairs(found) do
+  if how == 1 then mine[#mine + 1] = ids[i] end
+end
+if #mine > 0 then
+  redis.call("XACK", stream, group, unpack(mine))
+  if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
+end
+return { stands and 1 or 0, unpack(found) }
+`,
+  extend: `-- extend: shows that a consumer lives, extends the leases of what it holds, and records the group's position.
+--
+-- KEYS    1 main, 2 retry, 3 state
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 mains (how many ids are of main),
+--         6.. id (of main, then of retry), count (of each, behind all ids)
+-- RETURNS {nonce stands, ids of main that are not held, ids of retry that are not held}
+-- CALLER  Consumer.extend; an idle consumer, with no ids
+-- ORDER   XCLAIM to oneself only resets the idle time, and nothing else depends on it. It is kept from entries that
+--         were trimmed, as it would drop them from the pending list: those are kept from reclaim by the sign of life.
+--         Works while memory is full.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
+-- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
+-- singly.
+local function standing(stream, group, consumer, ids, counts)
+  local own, found = {}, {}
+  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  for _, row in ipairs(rows) do own[row[1]] = row[4] end
+  for i, id in ipairs(ids) do
+    local count = own[id]
+    if count then
+      found[i] = count == tonumber(counts[i]) and 1 or 2
+    elseif rows.err then
+      found[i] = 0
+    else
+      local row = redis.call("XPENDING", stream, group, id, id, 1)[1]
+      found[i] = not row and 0 or (row[2] == consumer and row[4] == tonumber(counts[i])) and 1 or 2
+    end
+  end
+  return found
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
+local function decrement(number)
+  local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
+  local less = head .. (digit - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+-- The last id before this one.
+local function before(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq ~= "0" then return ms .. "-" .. decrement(seq) end
+  if ms ~= "0" then return decrement(ms) .. "-18446744073709551615" end
+  return id
+end
+-- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
+local function positionOf(stream, group)
+  local pending = redis.pcall("XPENDING", stream, group)
+  if pending.err then return nil end
+  if pending[1] > 0 then return before(pending[2]) end
+  return groupOf(stream, group)["last-delivered-id"]
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, nonce, mains = unpack(ARGV, 1, 5)
+mains = tonumber(mains)
+local wrong = mistyped("hash", state)
+if wrong then return wrong end
+
+local known = redis.call("HMGET", state, "n:" .. consumer, "v:" .. consumer)
+local stands = known[1] == nonce and 1 or 0
+local n = (#ARGV - 5) / 2
+
+local function hold(stream, group, from, to)
+  local ids, counts, lost, there = {}, {}, {}, {}
+  for i = from, to do
+    ids[#ids + 1] = ARGV[5 + i]
+    counts[#counts + 1] = ARGV[5 + n + i]
+  end
+  if #ids == 0 then return lost end
+  local present = presence(stream)
+  for i, how in ipairs(standing(stream, group, consumer, ids, counts)) do
+    if how ~= 1 then
+      lost[#lost + 1] = ids[i]
+    elseif present(ids[i]) then
+      there[#there + 1] = ids[i]
+    end
+  end
+  if #there > 0 then
+    local claim = { "XCLAIM", stream, group, consumer, 0 }
+    for _, id in ipairs(there) do claim[#claim + 1] = id end
+    claim[#claim + 1] = "JUSTID"
+    redis.call(unpack(claim))
+  end
+  return lost
+end
+
+wrong = n > 0 and mistyped("stream", main, "stream", retry)
+if wrong then return wrong end
+local lostMain = hold(main, mainGroup, 1, mains)
+local lostRetry = hold(retry, retryGroup, mains + 1, n)
+
+-- without a timeout of its own it is no member: a sign of life would be all that is left of it
+if known[2] then
+  begin(state)
+  redis.call("HSET", state, "h:" .. consumer, digits(now()))
+end
+if n > 0 then
+  local position = positionOf(main, mainGroup)
+  if position then
+    begin(state)
+    redis.call("HSET", state, "position", position)
+  end
+end
+return { stands, lostMain, lostRetry }
+`,
+  fail: `-- fail: moves failed deliveries to the due set, or to the dead letters.
+--
+-- KEYS    1 stream, 2 due, 3 deadLetters, 4 bell
+-- ARGV    1 group, 2 consumer, 3 origin ("main" or "retry"), then for each delivery
+--         4.. id, count, delay (ms until its retry, "" for a dead letter),
+--         first (its first delivery: how many ms ago with a minus sign, else as the server counted it),
+--         clutch (a JSON object without its closing brace), fields (netstrings)
+-- RETURNS for each: 1 done, or the id it has among the dead letters; 2 another's, 0 not pending
+-- CALLER  Consumer.settle
+-- ORDER   Owner and count are compared, then everything is stored, then the entries are settled. The first write stores
+--         something, so where memory is full it is refused and nothing has changed. What is stored is the caller's
+--         copy: an entry that was trimmed meanwhile is kept all the same. A repeated call finds nothing pending.
+--
+-- A member of the due set is the future entry's fields as netstrings. Its field \`clutch\` names entry and attempt, so no
+-- two are alike, and its score is the server's time at which it is due.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
+-- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
+-- singly.
+local function standing(stream, group, consumer, ids, counts)
+  local own, found = {}, {}
+  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  for _, row in ipairs(rows) do own[row[1]] = row[4] end
+  for i, id in ipairs(ids) do
+    local count = own[id]
+    if count then
+      found[i] = count == tonumber(counts[i]) and 1 or 2
+    elseif rows.err then
+      found[i] = 0
+    else
+      local row = redis.call("XPENDING", stream, group, id, id, 1)[1]
+      found[i] = not row and 0 or (row[2] == consumer and row[4] == tonumber(counts[i])) and 1 or 2
+    end
+  end
+  return found
+end
+
+-- Fields as one string of bytes, a netstring each, and back; nil where the bytes are none, or are no pairs.
+local function netstring(bytes)
+  return #bytes .. ":" .. bytes .. ","
+end
+local function parse(encoded)
+  local fields, at = {}, 1
+  while at <= #encoded do
+    local _, colon, length = string.find(encoded, "^(%d+):", at)
+    if not colon or #length > 10 then return nil end
+    local comma = colon + 1 + tonumber(length)
+    if string.sub(encoded, comma, comma) ~= "," then return nil end
+    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    at = comma + 1
+  end
+  if #fields == 0 or #fields % 2 == 1 then return nil end
+  return fields
+end
+-- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
+local maxFields = 7000
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
+local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, "stream", bell)
+if wrong then return wrong end
+
+local ids, counts, mine = {}, {}, {}
+for i = 4, #ARGV, 6 do
+  ids[#ids + 1] = ARGV[i]
+  counts[#counts + 1] = ARGV[i + 1]
+end
+local found = standing(stream, group, consumer, ids, counts)
+
+local time = now()
+local earliest = tonumber(redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2] or "inf")
+local nearest = earliest
+local failed = ',"failed":' .. digits(time) .. "}"
+local scheduled, letters = {}, {}
+for n, how in ipairs(found) do
+  if how == 1 then
+    local i = 6 * n - 2
+    local delay, first, clutch, fields = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+    if string.byte(first) == 45 then first = digits(time + first) end
+    local times = ',"first":' .. first .. failed
+    -- fields, then clutch as two netstrings; in one expression, since each intermediate string is copied and hashed
+    local whole = fields .. "6:clutch," .. #clutch + #times .. ":" .. clutch .. times .. ","
+    if delay == "" then
+      local parts = parse(whole)
+      -- somebody's entry of thousands of fields becomes one that can be written
+      if not parts or #parts > maxFields then parts = { "fields", fields, "clutch", clutch .. times } end
+      letters[#letters + 1] = { n, parts }
+    else
+      local at = time + delay
+      scheduled[#scheduled + 1] = digits(at)
+      scheduled[#scheduled + 1] = whole
+      if at < nearest then nearest = at end
+    end
+    mine[#mine + 1] = ids[n]
+  end
+end
+
+if #mine > 0 then
+  if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
+  for _, letter in ipairs(letters) do
+    found[letter[1]] = redis.call("XADD", deadLetters, "*", unpack(letter[2]))
+  end
+  redis.call("XACK", stream, group, unpack(mine))
+  if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
+end
+-- whoever sleeps until the earliest retry sleeps too long
+if nearest < earliest then ring(bell) end
+return found
+`,
+  join: `-- join: makes a consumer a member of a group, creating what is absent, and says what it created.
+--
+-- KEYS    1 main, 2 retry, 3 state
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 visibilityTimeout (ms),
+--         6 start (where the main group begins if it is created: "$" or an id, exclusive),
+--         7 mode ("first" for a new consumer, "again" for one that was in the group before)
+-- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
+--         more}
+-- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
+-- STATE   writes v:, n:, h: and, on "first", j: of the consumer (what this join created, for rollback): "nonce flags
+--         start", where flags are 0 or 1 for main key, retry key, main group, retry group, main consumer, retry
+--         consumer, position.
+-- ORDER   Creating the main group can fail for a bad start, and comes first. A repeated call with the same nonce finds
+--         everything there, and keeps what j: says. Works while memory is full: a group that cannot be joined never
+--         shrinks.
+--
+-- A group that is created makes every nonce invalid: what was delivered before is no longer pending for anybody, or is
+-- delivered again under the same ids, and must be compared one by one.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+if wrong then return wrong end
+
+local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
+local made = {
+  1 - redis.call("EXISTS", main),
+  1 - redis.call("EXISTS", retry),
+  mainThere and 0 or 1,
+  retryThere and 0 or 1
+}
+
+local remembered = 0
+local begins = nil
+if not mainThere then
+  local last = made[1] == 1 and "0-0" or record(redis.call("XINFO", "STREAM", main))["last-generated-id"]
+  local position = redis.call("HGET", state, "position")
+  -- above the last id, it belongs to a stream that is no more
+  if position and string.find(position, "^%d+%-%d+$") and not after(position, last) then
+    begins, remembered = position, 1
+  elseif mode == "again" and redis.call("XLEN", main) > 0 then
+    begins = "0-0"
+  else
+    begins = start == "$" and last or start
+  end
+end
+
+begin(state)
+if not mainThere then redis.call("XGROUP", "CREATE", main, mainGroup, begins, "MKSTREAM") end
+-- from its beginning: it holds nothing but unsettled retries
+if not retryThere then redis.call("XGROUP", "CREATE", retry, retryGroup, "0-0", "MKSTREAM") end
+made[5] = redis.call("XGROUP", "CREATECONSUMER", main, mainGroup, consumer)
+made[6] = redis.call("XGROUP", "CREATECONSUMER", retry, retryGroup, consumer)
+made[7] = remembered
+
+if not mainThere or not retryThere then
+  -- as many as the group has consumers; never when nothing was lost
+  for _, field in ipairs(redis.call("HKEYS", state)) do
+    if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
+  end
+end
+-- a mark speaks of what an incarnation holds of one stream: not of the next one, and not of another stream
+if mode == "first" or not mainThere then redis.call("HDEL", state, "m:" .. consumer) end
+if mode == "first" or not retryThere then redis.call("HDEL", state, "r:" .. consumer) end
+if begins then redis.call("HSET", state, "position", begins) end
+redis.call("HSET", state, "v:" .. consumer, timeout, "n:" .. consumer, nonce, "h:" .. consumer, digits(now()))
+
+local created, createdRetry = made[3], made[4]
+if mode == "first" then
+  local flags, from = table.concat(made), begins or "-"
+  local known = redis.call("HGET", state, "j:" .. consumer)
+  local who, before, begun = string.match(known or "", "^(%S+) ([01]+) (%S+)$")
+  if who == nonce then
+    -- the reply to the first call was lost: what that one created is still this join's to undo
+    local both = {}
+    for i = 1, 7 do both[i] = math.max(string.byte(before, i), string.byte(flags, i)) - 48 end
+    flags = table.concat(both)
+    if begun ~= "-" then from = begun end
+    if not begins and begun ~= "-" then begins = begun end
+    created, createdRetry = both[3], both[4]
+  end
+  redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
+end
+
+local repeats, more = 0, 0
+if mode == "again" and not mainThere then
+  if begins == "0-0" then
+    repeats = redis.call("XLEN", main)
+  else
+    -- counting means reading: in small steps, up to 1,000 entries or 4 MiB
+    local from, bytes = "(" .. begins, 0
+    repeat
+      local entries = redis.call("XRANGE", main, from, "+", "COUNT", 16)
+      for _, entry in ipairs(entries) do
+        from = "(" .. entry[1]
+        for _, part in ipairs(entry[2]) do bytes = bytes + #part end
+      end
+      repeats = repeats + #entries
+      more = #entries == 16 and 1 or 0
+    until more == 0 or repeats >= 1000 or bytes >= 4194304
+  end
+end
+return { created, createdRetry, begins or false, repeats, more }
+`,
+  leave: `-- leave: gives back what a consumer holds, at no cost of an attempt, and removes the consumer.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream)
+-- RETURNS {released, trimmed (settled, since nothing of them is left), more is pending: call again, removed}
+-- CALLER  Consumer, when its Scope closes
+-- ORDER   Each entry moves by itself. The consumer is removed last, and only when nothing is pending for it: removing
+--         one removes what it holds. Works while memory is full. A repeated call finds less to do, or nothing.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
+local function decrement(number)
+  local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
+  local less = head .. (digit - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+-- The last id before this one.
+local function before(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq ~= "0" then return ms .. "-" .. decrement(seq) end
+  if ms ~= "0" then return decrement(ms) .. "-18446744073709551615" end
+  return id
+end
+-- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
+local function positionOf(stream, group)
+  local pending = redis.pcall("XPENDING", stream, group)
+  if pending.err then return nil end
+  if pending[1] > 0 then return before(pending[2]) end
+  return groupOf(stream, group)["last-delivered-id"]
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, "stream", bell)
+if wrong then return wrong end
+
+-- the name belongs to another incarnation, and so does what is pending
+local known = redis.call("HGET", state, "n:" .. consumer)
+if known and known ~= nonce then return { 0, 0, 0, 1 } end
+
+local released, trimmed, more = 0, 0, 0
+for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
+  local rows = pendingOf(stream, group, consumer, "-", limit)
+  if #rows > 0 then
+    local present = presence(stream)
+    for _, row in ipairs(rows) do
+      if present(row[1]) then
+        give(stream, group, row[1], row[4] - 1)
+        released = released + 1
+      else
+        redis.call("XACK", stream, group, row[1])
+        trimmed = trimmed + 1
+      end
+    end
+  end
+  if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
+end
+
+if more == 0 then
+  -- Redis 6.2 counts every XGROUP among the commands that need memory
+  begin(state)
+  if groupOf(main, mainGroup) then redis.call("XGROUP", "DELCONSUMER", main, mainGroup, consumer) end
+  if groupOf(retry, retryGroup) then redis.call("XGROUP", "DELCONSUMER", retry, retryGroup, consumer) end
+  -- what was given back may be the lowest unsettled entry: it is pending, so the position stays before it
+  local position = positionOf(main, mainGroup)
+  redis.call("HDEL", state, "v:" .. consumer, "n:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer,
+    "j:" .. consumer)
+  if position then redis.call("HSET", state, "position", position) end
+end
+if released > 0 then ring(bell) end
+return { released, trimmed, more, 1 - more }
+`,
+  mark: `-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
+-- may be.
+--
+-- KEYS    1 state
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear)
+-- RETURNS 1
+-- CALLER  Consumer.mark
+-- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
+--         a mark that could not be moved would let a message that kills its process go uncounted.
+
+local state = KEYS[1]
+local field = (ARGV[2] == "main" and "m:" or "r:") .. ARGV[1]
+redis.call("HDEL", state, field)
+if ARGV[3] ~= "" then redis.call("HSET", state, field, ARGV[3]) end
+return 1
+`,
+  publish: `-- publish: stores a batch of entries in order, trims, and rings.
+--
+-- KEYS    1 main, 2 bell
+-- ARGV    1 maxLength ("" for no limit), 2 maxAge (ms, "" for no limit), 3 names (how many there are),
+--         4.. name (each once), value (one a name and entry, "" leaves the field out)
+-- RETURNS {trimmed, id of each entry …}
+-- CALLER  Transport.publish
+-- ORDER   The first write is an XADD: where memory is full, or the server refuses writes, nothing is stored. Behind it,
+--         none is refused. Both keys are checked first.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local main, bell = KEYS[1], KEYS[2]
+local wrong = mistyped("stream", main, "stream", bell)
+if wrong then return wrong end
+
+local names = tonumber(ARGV[3])
+local reply = { 0 }
+if names == 1 then
+  -- the plain entry, and the hot path: no table for each
+  local name = ARGV[4]
+  for i = 5, #ARGV do reply[#reply + 1] = redis.call("XADD", main, "*", name, ARGV[i]) end
+else
+  for i = 4 + names, #ARGV, names do
+    local fields = {}
+    for n = 0, names - 1 do
+      if ARGV[i + n] ~= "" then
+        fields[#fields + 1] = ARGV[4 + n]
+        fields[#fields + 1] = ARGV[i + n]
+      end
+    end
+    -- an entry must have a field; without one, those before it would be stored and those behind it not
+    if not fields[1] then fields = { ARGV[4], "" } end
+    reply[#reply + 1] = redis.call("XADD", main, "*", unpack(fields))
+  end
+end
+
+-- exact, since an approximate trim keeps up to a node more and counts too few
+if ARGV[1] ~= "" then reply[1] = redis.call("XTRIM", main, "MAXLEN", "=", ARGV[1]) end
+if ARGV[2] ~= "" then
+  reply[1] = reply[1] + redis.call("XTRIM", main, "MINID", "=", digits(math.max(now() - ARGV[2], 0)))
+end
+ring(bell)
+return reply
+`,
+  redrive: `-- redrive: schedules dead letters as retries of the same subscription, with no attempts made, and removes them.
+--
+-- KEYS    1 deadLetters, 2 due, 3 retry, 4 bell
+-- ARGV    1 delay (ms; 0 goes to the retry stream at once), 2.. id (of each dead letter)
+-- RETURNS {redriven, how many of the ids were looked at: up to 4 MiB are moved a call}
+-- CALLER  Transport.deadLetters.redrive
+-- ORDER   Each is stored, then removed. The first write stores something, so where memory is full nothing changes. A
+--         repeated call, or one for the ids behind a crash, finds no dead letter where one was moved.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Fields as one string of bytes, a netstring each, and back; nil where the bytes are none, or are no pairs.
+local function netstring(bytes)
+  return #bytes .. ":" .. bytes .. ","
+end
+local function parse(encoded)
+  local fields, at = {}, 1
+  while at <= #encoded do
+    local _, colon, length = string.find(encoded, "^(%d+):", at)
+    if not colon or #length > 10 then return nil end
+    local comma = colon + 1 + tonumber(length)
+    if string.sub(encoded, comma, comma) ~= "," then return nil end
+    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    at = comma + 1
+  end
+  if #fields == 0 or #fields % 2 == 1 then return nil end
+  return fields
+end
+-- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
+local maxFields = 7000
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, "stream", bell)
+if wrong then return wrong end
+
+local delay = tonumber(ARGV[1])
+local time = now()
+local earliest = tonumber(redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2] or "inf")
+local redriven, processed, bytes = 0, 0, 0
+
+for i = 2, #ARGV do
+  local id = ARGV[i]
+  local entry = redis.call("XRANGE", deadLetters, id, id)[1]
+  if entry then
+    local fields, kept, clutch = entry[2], {}, nil
+    for f = 1, #fields, 2 do
+      if fields[f] == "clutch" then
+        local read, told = pcall(cjson.decode, fields[f + 1])
+        clutch = read and type(told) == "table" and told or nil
+      else
+        kept[#kept + 1] = fields[f]
+        kept[#kept + 1] = fields[f + 1]
+      end
+    end
+    -- of a foreign dead letter nothing is known but its own id
+    local original = clutch and clutch.original
+    if type(original) ~= "string" or not string.find(original, "^%d+%-%d+$") then original = id end
+    local told = '{"original":"' .. original .. '","attempt":0,"redriven":"' .. id .. '"'
+    if clutch and type(clutch.first) == "number" then told = told .. ',"first":' .. digits(clutch.first) end
+    kept[#kept + 1] = "clutch"
+    kept[#kept + 1] = told .. "}"
+    for _, part in ipairs(kept) do bytes = bytes + #part end
+
+    if delay == 0 and #kept <= maxFields then
+      redis.call("XADD", retry, "*", unpack(kept))
+    else
+      for k, part in ipairs(kept) do kept[k] = netstring(part) end
+      redis.call("ZADD", due, digits(time + delay), table.concat(kept))
+    end
+    redis.call("XDEL", deadLetters, id)
+    redriven = redriven + 1
+  end
+  processed = processed + 1
+  if bytes >= 4194304 then break end
+end
+
+if redriven > 0 and (delay == 0 or time + delay < earliest) then ring(bell) end
+return { redriven, processed }
+`,
+  release: `-- release: gives deliveries back to their group at once, at no cost of an attempt.
+--
+-- KEYS    1 stream, 2 bell
+-- ARGV    1 group, 2 consumer, 3.. id (of each), count (of each, behind all ids)
+-- RETURNS for each: 1 done, 2 another's, 0 not pending, 3 its content was trimmed and nothing was done
+-- CALLER  Consumer.settle
+-- ORDER   Owner and count are compared, then each moves by itself. XCLAIM needs no memory. What was trimmed is not
+--         touched: XCLAIM would drop it from the pending list, and the caller holds its only copy. A repeated call
+--         finds it with another owner, or delivered again.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
+-- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
+-- singly.
+local function standing(stream, group, consumer, ids, counts)
+  local own, found = {}, {}
+  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  for _, row in ipairs(rows) do own[row[1]] = row[4] end
+  for i, id in ipairs(ids) do
+    local count = own[id]
+    if count then
+      found[i] = count == tonumber(counts[i]) and 1 or 2
+    elseif rows.err then
+      found[i] = 0
+    else
+      local row = redis.call("XPENDING", stream, group, id, id, 1)[1]
+      found[i] = not row and 0 or (row[2] == consumer and row[4] == tonumber(counts[i])) and 1 or 2
+    end
+  end
+  return found
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local stream, bell = KEYS[1], KEYS[2]
+local group, consumer = ARGV[1], ARGV[2]
+local wrong = mistyped("stream", stream, "stream", bell)
+if wrong then return wrong end
+
+local n = (#ARGV - 2) / 2
+local ids, counts = {}, {}
+for i = 1, n do
+  ids[i] = ARGV[2 + i]
+  counts[i] = ARGV[2 + n + i]
+end
+local found = standing(stream, group, consumer, ids, counts)
+
+local present = presence(stream)
+local released = false
+for i, how in ipairs(found) do
+  if how == 1 then
+    if present(ids[i]) then
+      give(stream, group, ids[i], counts[i] - 1)
+      released = true
+    else
+      found[i] = 3
+    end
+  end
+end
+if released then ring(bell) end
+return found
+`,
+  rollback: `-- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
+--
+-- KEYS    1 main, 2 retry, 3 state
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the join in mode "first")
+-- RETURNS {join found, consumers removed, groups removed, keys removed}
+-- CALLER  Transport.join, when its Scope closes before the join stands
+-- ORDER   The consumer goes first, where it holds nothing; then a group that this join created, where it has no other
+--         consumer, nothing is pending and its position has not moved; then a stream that this join created, where it
+--         has no other group and never had an entry (or ids could go backwards). Works while memory is full. The record
+--         of the join goes with it, so a repeated call finds nothing to undo.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+if wrong then return wrong end
+
+local joined = redis.call("HGET", state, "j:" .. consumer) or ""
+local who, flags, start = string.match(joined, "^(%S+) ([01]+) (%S+)$")
+-- the name may belong to another incarnation by now
+if who ~= nonce then return { 0, 0, 0, 0 } end
+local function made(i) return string.sub(flags, i, i) == "1" end
+
+-- Redis 6.2 counts every XGROUP among the commands that need memory
+begin(state)
+local consumers, groups, keys = 0, 0, 0
+local stays = false
+
+local function undo(stream, group, position, keyMade, groupMade, consumerMade)
+  local others, mine = 0, nil
+  for _, one in ipairs(consumersOf(stream, group)) do
+    if one.name == consumer then mine = one else others = others + 1 end
+  end
+  if mine and consumerMade and mine.pending == 0 then
+    redis.call("XGROUP", "DELCONSUMER", stream, group, consumer)
+    consumers = consumers + 1
+  elseif mine then
+    stays = true
+    others = others + 1
+  end
+  local now = groupOf(stream, group)
+  local destroyed = false
+  if groupMade and now and others == 0 and now.pending == 0 and now["last-delivered-id"] == position then
+    redis.call("XGROUP", "DESTROY", stream, group)
+    groups = groups + 1
+    destroyed = true
+  end
+  if keyMade and redis.call("EXISTS", stream) == 1 then
+    local info = record(redis.call("XINFO", "STREAM", stream))
+    if info.groups == 0 and info["last-generated-id"] == "0-0" then
+      redis.call("DEL", stream)
+      keys = keys + 1
+    end
+  end
+  return destroyed
+end
+
+local mainGone = undo(main, mainGroup, start, made(1), made(3), made(5))
+undo(retry, retryGroup, "0-0", made(2), made(4), made(6))
+
+-- a consumer that was there before, or holds something, is still to be judged by its own timeout
+if not stays then redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer) end
+redis.call("HDEL", state, "n:" .. consumer, "j:" .. consumer)
+-- a position that was remembered before this join stays remembered
+if mainGone and not made(7) then redis.call("HDEL", state, "position") end
+return { 1, consumers, groups, keys }
+`,
+  take: `-- take: delivers what waits for anybody of the group: released by its consumer, or reclaimed from a dead one.
+--
+-- KEYS    1 main, 2 retry, 3 state
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 limit (entries), 5 bytes (roughly; a first entry is taken whatever
+--         its size), 6 alone ("1": one suspect and nothing else), 7 maxAttempts ("" without a limit)
+-- RETURNS {suspects wait that were not taken, more may wait, trimmed (settled, since nothing of them is left), of main
+--         {{id, delivery count, fields} …}, of retry the same}
+-- CALLER  Consumer.fetch
+-- ORDER   Each delivery is one XCLAIM, which counts it and gives its content, and needs no memory. A reply that is lost
+--         leaves entries pending for the consumer, as after XREADGROUP: it finds them in its pending list.
+--
+-- A suspect was held by consumers that died: twice, or once where its next attempt is the last. It is taken alone, so
+-- that a message that kills its process takes no other with it.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, limit, maxBytes, alone, maxAttempts = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+if wrong then return wrong end
+limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)
+
+local suspects, more, trimmed, taken, bytes = 0, 0, 0, 0, 0
+-- bytes that were read to tell suspects from others
+local looked = 0
+
+local function full()
+  return taken >= limit or (taken > 0 and bytes >= maxBytes)
+end
+
+-- attempts made before this entry was written; what cannot be read counts as none, and is dead-lettered by who takes it
+local function base(id)
+  local entry = redis.call("XRANGE", retry, id, id)[1]
+  local fields = entry and entry[2] or {}
+  for _, part in ipairs(fields) do looked = looked + #part end
+  for i = 1, #fields, 2 do
+    if fields[i] == "clutch" then
+      local read, clutch = pcall(cjson.decode, fields[i + 1])
+      return read and type(clutch) == "table" and tonumber(clutch.attempt) or 0
+    end
+  end
+  return 0
+end
+
+local function suspected(stream, id, count)
+  if count >= 2 then return true end
+  if count == 0 or not maxAttempts then return false end
+  return (stream == retry and base(id) or 0) + count + 1 >= maxAttempts
+end
+
+local function from(stream, group)
+  local entries, touched = {}, false
+  -- more than is wanted, so that suspects in front do not hide what lies behind them
+  local rows = pendingOf(stream, group, "-released", "-", limit + 256)
+  if #rows == limit + 256 then more = 1 end
+  for _, row in ipairs(rows) do
+    local id, count = row[1], row[4]
+    if count < 2 and (full() or looked >= 4194304) then
+      more = 1
+    else
+      local suspect = suspected(stream, id, count)
+      if suspect == alone and not full() then
+        local entry = redis.call("XCLAIM", stream, group, consumer, 0, id)[1]
+        touched = true
+        if entry then
+          entries[#entries + 1] = { id, count + 1, entry[2] }
+          taken = taken + 1
+          for _, part in ipairs(entry[2]) do bytes = bytes + #part end
+          if alone then limit = 1 end
+        else
+          -- Redis 7 has dropped it from the pending list by now, Redis 6.2 has not
+          redis.call("XACK", stream, group, id)
+          trimmed = trimmed + 1
+        end
+      elseif suspect then
+        suspects = 1
+      else
+        more = 1
+      end
+    end
+  end
+  if touched and #pendingOf(stream, group, "-released", "-", 1) == 0 then
+    redis.call("XGROUP", "DELCONSUMER", stream, group, "-released")
+  end
+  return entries
+end
+
+local ofMain = from(main, mainGroup)
+local ofRetry = from(retry, retryGroup)
+return { suspects, more, trimmed, ofMain, ofRetry }
+`,
+  tend: `-- tend: moves retries that are due, takes deliveries from dead consumers, and removes dead consumers that hold nothing.
+--
+-- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 scan ("1" to look at the consumers too), 4 cursor ("" to begin a scan, else the
+--         last round's)
+-- RETURNS {moved, reclaimed, trimmed (settled, since nothing of them is left), poison, removed, ms until something is
+--         due or may expire or -1, more can be done now, cursor ("" at the end), an error that stopped the moving or
+--         ""}
+-- CALLER  Transport.tend
+-- BOUNDS  256 retries or 4 MiB moved, 1,000 pending entries looked at, 4 MiB read to see whether entries are there, 100
+--         consumers removed.
+-- ORDER   A retry is stored, then removed from the due set: together they need no memory, so it works while memory is
+--         full. An error stops the moving where it stands, and the rest goes on. A reclaimed delivery is one XCLAIM,
+--         and the nonce of its consumer goes in the same step. A consumer is removed by the script that has seen it
+--         hold nothing.
+--
+-- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries
+-- behind its mark were not started, and lose the attempt that their delivery counted. An entry whose content was
+-- trimmed lives in its consumer's memory: it is left alone while the consumer shows signs of life.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
+local function decrement(number)
+  local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
+  local less = head .. (digit - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+-- The last id before this one.
+local function before(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq ~= "0" then return ms .. "-" .. decrement(seq) end
+  if ms ~= "0" then return decrement(ms) .. "-18446744073709551615" end
+  return id
+end
+-- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
+local function positionOf(stream, group)
+  local pending = redis.pcall("XPENDING", stream, group)
+  if pending.err then return nil end
+  if pending[1] > 0 then return before(pending[2]) end
+  return groupOf(stream, group)["last-delivered-id"]
+end
+
+-- Fields as one string of bytes, a netstring each, and back; nil where the bytes are none, or are no pairs.
+local function netstring(bytes)
+  return #bytes .. ":" .. bytes .. ","
+end
+local function parse(encoded)
+  local fields, at = {}, 1
+  while at <= #encoded do
+    local _, colon, length = string.find(encoded, "^(%d+):", at)
+    if not colon or #length > 10 then return nil end
+    local comma = colon + 1 + tonumber(length)
+    if string.sub(encoded, comma, comma) ~= "," then return nil end
+    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    at = comma + 1
+  end
+  if #fields == 0 or #fields % 2 == 1 then return nil end
+  return fields
+end
+-- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
+local maxFields = 7000
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local main, retry, due, deadLetters, state, bell = unpack(KEYS)
+local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
+  "stream", bell)
+if wrong then return wrong end
+
+local time = now()
+local moved, reclaimed, trimmed, poison, removed = 0, 0, 0, 0, 0
+local more, problem = 0, ""
+local wait = math.huge
+
+-- 1. retries that are due
+
+local function move(member)
+  local fields = parse(member)
+  if fields and #fields <= maxFields then
+    local added = redis.pcall("XADD", retry, "*", unpack(fields))
+    if added.err then return added.err end
+    moved = moved + 1
+  else
+    -- nothing that a handler could be given: kept as it is, out of the way of those behind it
+    local added = redis.pcall("XADD", deadLetters, "*", "data", member, "clutch",
+      '{"original":"0-0","reason":"poison","cause":"a member of the due set cannot be read","attempts":0,"failed":'
+        .. digits(time) .. "}")
+    if added.err then return added.err end
+    poison = poison + 1
+  end
+  redis.call("ZREM", due, member)
+end
+
+local bytes = 0
+local function moveDue()
+  while true do
+    -- few at a time: their size is known only when they are read
+    local members = redis.call("ZRANGEBYSCORE", due, "-inf", digits(time), "LIMIT", 0, 8)
+    if #members == 0 then return end
+    for _, member in ipairs(members) do
+      if moved + poison >= 256 or bytes >= 4194304 then
+        more = 1
+        return
+      end
+      if moved + poison == 0 then begin(state) end
+      bytes = bytes + #member
+      problem = move(member) or ""
+      if problem ~= "" then return end
+    end
+  end
+end
+moveDue()
+
+local first = redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2]
+-- what could not be moved is due already, and nothing is won by coming back at once
+if first and problem == "" then wait = math.max(tonumber(first) - time, 0) end
+
+-- 2. what dead consumers hold, and 3. dead consumers
+
+local told = {}
+local names = {}
+local function timeout(name) return tonumber(told["v:" .. name] or "") or 30000 end
+local function silence(name)
+  local seen = tonumber(told["h:" .. name] or "")
+  return seen and time - seen or math.huge
+end
+local function forget(name)
+  redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name)
+end
+
+local budget = 1000
+local function reclaim(origin, stream, group, name, from)
+  local limit, mark = timeout(name), told[(origin == "main" and "m:" or "r:") .. name]
+  local present, taken = nil, false
+  while true do
+    local rows = pendingOf(stream, group, name, from, 100)
+    for _, row in ipairs(rows) do
+      local id, idle, count = row[1], row[3], row[4]
+      if budget == 0 or looked >= 4194304 then return from end
+      budget = budget - 1
+      from = "(" .. id
+      if idle < limit then
+        wait = math.min(wait, limit - idle)
+      else
+        present = present or presence(stream)
+        local there = present(id)
+        if there or silence(name) >= limit then
+          if not taken then redis.call("HDEL", state, "n:" .. name) end
+          taken = true
+        end
+        if there then
+          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          reclaimed = reclaimed + 1
+        elseif silence(name) >= limit then
+          redis.call("XACK", stream, group, id)
+          trimmed = trimmed + 1
+        else
+          wait = math.min(wait, limit - silence(name))
+        end
+      end
+    end
+    if #rows < 100 then return nil end
+  end
+end
+
+local function removeDead()
+  for name, one in pairs(names) do
+    local limit = math.max(10 * timeout(name), 300000)
+    -- no sign of life, and no command of its own either: a consumer of another program has no heartbeat
+    if removed < 100 and one.pending == 0 and one.idle > limit and silence(name) > limit and name ~= "-released" then
+      if one.main then redis.call("XGROUP", "DELCONSUMER", main, mainGroup, name) end
+      if one.retry then redis.call("XGROUP", "DELCONSUMER", retry, retryGroup, name) end
+      forget(name)
+      if one.main or one.retry then removed = removed + 1 end
+    end
+  end
+end
+
+local function scanConsumers()
+  local all = redis.call("HGETALL", state)
+  for i = 1, #all, 2 do
+    told[all[i]] = all[i + 1]
+    -- what is remembered of consumers that are in no group any more
+    local name = string.match(all[i], "^[vnhmrj]:(.*)$")
+    if name then names[name] = { pending = 0, idle = math.huge } end
+  end
+  local queue = {}
+  for order, origin in ipairs({ "main", "retry" }) do
+    local stream, group = KEYS[order], ARGV[order]
+    for _, one in ipairs(consumersOf(stream, group)) do
+      local known = names[one.name] or { pending = 0, idle = math.huge }
+      names[one.name] = known
+      known[origin] = true
+      known.pending = known.pending + one.pending
+      known.idle = math.min(known.idle, one.idle)
+      if one.pending > 0 and one.name ~= "-released" then
+        queue[#queue + 1] = { order = order, origin = origin, stream = stream, group = group, name = one.name }
+      end
+    end
+  end
+  table.sort(queue, function(a, b)
+    if a.order ~= b.order then return a.order < b.order end
+    return a.name < b.name
+  end)
+
+  local order, from, name = string.match(cursor, "^(%d) (%S+) (.*)$")
+  order = tonumber(order)
+  if not order then
+    -- Redis 6.2 counts every XGROUP among the commands that need memory
+    begin(state)
+    removeDead()
+  end
+  for _, one in ipairs(queue) do
+    local passed = order and (one.order < order or (one.order == order and one.name < name))
+    if not passed then
+      local here = order == one.order and name == one.name
+      local left = reclaim(one.origin, one.stream, one.group, one.name, here and from or "-")
+      if left then
+        more = 1
+        return one.order .. " " .. left .. " " .. one.name
+      end
+    end
+  end
+  local position = positionOf(main, mainGroup)
+  if position and position ~= told.position then
+    begin(state)
+    redis.call("HSET", state, "position", position)
+  end
+  return ""
+end
+cursor = scan == "1" and scanConsumers() or ""
+
+if moved + reclaimed > 0 then ring(bell) end
+local due_ = wait == math.huge and -1 or math.ceil(wait)
+return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem }
+`
+} as const

@@ -1,0 +1,177 @@
+/**
+ * A consumer's place in its group: what it is called, what it holds, and how the place is taken, healed and left.
+ */
+import type { TransportError } from "@clutch/core/Errors"
+import type { Entry, StartPosition } from "@clutch/core/Transport"
+import * as Effect from "effect/Effect"
+import { randomUUID } from "node:crypto"
+import type { Codec } from "../Codec.ts"
+import type { RedisClient } from "../RedisClient.ts"
+import type { GroupKeys } from "../RedisKeys.ts"
+import * as Scripts from "../Scripts.ts"
+import * as Entries from "./entry.ts"
+import type { RedisEntry } from "./entry.ts"
+import { pause } from "./time.ts"
+import type { ServerClock } from "./time.ts"
+
+export class Member {
+  /** The incarnation that joined, which is what a rollback undoes. */
+  readonly firstNonce: string = randomUUID()
+  /** The present incarnation: who takes entries from this consumer ends it. */
+  nonce: string = this.firstNonce
+  /** By a clock of this process: when the server last saw a sign of life. */
+  seen: number = -Infinity
+  /** What was delivered and is not settled, by id. */
+  readonly held: Readonly<Record<Entry["origin"], Map<string, RedisEntry>>> = { main: new Map(), retry: new Map() }
+
+  readonly client: RedisClient["Service"]
+  readonly clock: ServerClock
+  readonly codec: Codec
+  readonly keys: GroupKeys
+  readonly consumer: string
+  /** Milliseconds. */
+  readonly visibilityTimeout: number
+  readonly from: StartPosition
+  private rejoining: Promise<Scripts.Joined> | undefined
+
+  constructor(
+    options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from">
+  ) {
+    this.client = options.client
+    this.clock = options.clock
+    this.codec = options.codec
+    this.keys = options.keys
+    this.consumer = options.consumer
+    this.visibilityTimeout = options.visibilityTimeout
+    this.from = options.from
+  }
+
+  /** For the entries of one read, to be made before it is issued: they belong to the incarnation of that moment. */
+  reading(): (origin: Entry["origin"], id: string, count: number, fields: Entries.RedisEntry["fields"]) => RedisEntry {
+    const nonce = this.nonce
+    let read: Entries.Read | undefined
+    return (origin, id, count, fields) => {
+      read ??= { keys: this.keys, codec: this.codec, nonce, now: this.clock.now() }
+      const entry = Entries.make(read, origin, id, count, fields)
+      this.held[origin].set(id, entry)
+      return entry
+    }
+  }
+
+  /** Takes the place for the first time. */
+  first(): Promise<Scripts.Joined> {
+    return this.client
+      .execute(Scripts.join, { ...this.place(), mode: "first", nonce: this.firstNonce })
+      .then((joined) => {
+        this.seen = performance.now()
+        return joined
+      })
+  }
+
+  /** Takes the place again, where its groups are gone or its incarnation has ended. Several callers share one call. */
+  again(): { readonly joined: Promise<Scripts.Joined>; readonly mine: boolean } {
+    if (this.rejoining !== undefined) return { joined: this.rejoining, mine: false }
+    const nonce = randomUUID()
+    const joined = this.client
+      .execute(Scripts.join, { ...this.place(), mode: "again", nonce })
+      .then((joined) => {
+        this.nonce = nonce
+        this.seen = performance.now()
+        return joined
+      })
+      .finally(() => {
+        this.rejoining = undefined
+      })
+    this.rejoining = joined
+    return { joined, mine: true }
+  }
+
+  /** For the scripts. */
+  get member(): Scripts.Member {
+    return { keys: this.keys, consumer: this.consumer, nonce: this.nonce }
+  }
+
+  private place() {
+    return {
+      keys: this.keys,
+      consumer: this.consumer,
+      visibilityTimeout: this.visibilityTimeout,
+      from: this.from
+    }
+  }
+}
+
+/** Creates again what is gone, and says once how much may repeat. */
+export const heal = (member: Member): Effect.Effect<void, TransportError> =>
+  Effect.suspend(() => {
+    const { joined, mine } = member.again()
+    return member.client
+      .attempt("join", () => joined)
+      .pipe(
+        Effect.flatMap(({ created, repeats, start }) => {
+          if (!mine || !(created.main || created.retry)) return Effect.void
+          const what = created.main && created.retry ? "both groups" : created.main ? "the group" : "the retry group"
+          const again = repeats.count === 0 ? "none" : `${repeats.count}${repeats.more ? " or more" : ""}`
+          return Effect.logWarning(
+            `${what} of "${member.keys.mainGroup}" on ${member.keys.main} had disappeared, now created again` +
+              (created.main ? ` from ${start ?? "where it was"}: ${again} of the messages may repeat` : "")
+          )
+        })
+      )
+  })
+
+/** The incarnation has ended: a new one, so that settling is cheap again. It need not succeed now. */
+export const renew = (member: Member): void => {
+  member.again().joined.catch(() => {})
+}
+
+/** Nothing is dropped without a word. */
+export const tellTrimmed = (member: Member, count: number): Effect.Effect<void> =>
+  count === 0
+    ? Effect.void
+    : Effect.logWarning(
+        `${count} messages of "${member.keys.mainGroup}" on ${member.keys.main} were trimmed before they were handled`
+      )
+
+/** How long closing waits for a server that does not answer, in milliseconds. */
+const patience = 3000
+
+/** A step of leaving: tried again for a while where the connection fails, else given up with a word. */
+export const insist = <A>(
+  member: Member,
+  operation: string,
+  step: Effect.Effect<A, TransportError>
+): Effect.Effect<A | undefined> =>
+  Effect.suspend(() => {
+    const end = performance.now() + patience
+    const go: Effect.Effect<A | undefined> = Effect.catch(step, (error) => {
+      const hopeless = error.reason._tag !== "Unavailable" && error.reason._tag !== "Unknown"
+      if (!hopeless && !member.client.isClosed() && performance.now() < end) return Effect.andThen(pause(50), go)
+      return Effect.as(
+        Effect.logWarning(
+          `${operation} of consumer ${member.consumer} on ${member.keys.main} was given up (${error.message}): ` +
+            `what it held is taken over when its visibility timeout ends`
+        ),
+        undefined
+      )
+    })
+    return go
+  })
+
+/** Undoes joining. */
+export const rollback = (member: Member): Effect.Effect<void> =>
+  Effect.asVoid(
+    insist(member, "rollback", member.client.run(Scripts.rollback, { ...member.member, nonce: member.firstNonce }))
+  )
+
+/** Gives everything back, and goes. */
+export const leave = (member: Member): Effect.Effect<void> => {
+  const step: Effect.Effect<void, TransportError> = Effect.flatMap(
+    Effect.suspend(() => member.client.run(Scripts.leave, member.member)),
+    ({ more, trimmed }) => {
+      const told = tellTrimmed(member, trimmed)
+      return more ? Effect.andThen(told, step) : told
+    }
+  )
+  return Effect.asVoid(insist(member, "leave", step))
+}

@@ -1,0 +1,368 @@
+/**
+ * Fetching: what waits for anybody first, then retries, then new entries; and waiting where there is nothing.
+ *
+ * A read that was issued is finished, whoever was interrupted: what it brings is handed to the next fetch, or given back.
+ */
+import type { TransportError } from "@clutch/core/Errors"
+import type { Entry, Fetched, FetchLimit } from "@clutch/core/Transport"
+import * as Effect from "effect/Effect"
+import type { Connection } from "../RedisClient.ts"
+import type { Reply } from "../Script.ts"
+import * as Scripts from "../Scripts.ts"
+import * as Entries from "./entry.ts"
+import type { RedisEntry } from "./entry.ts"
+import { isGone } from "./errors.ts"
+import { heal } from "./member.ts"
+import type { Member } from "./member.ts"
+import { recoverFrom, tell } from "./recover.ts"
+import type { Recovered } from "./recover.ts"
+import type { Ring } from "./bell.ts"
+import { giveBack } from "./settle.ts"
+import { spread } from "./time.ts"
+import * as Unblock from "./unblock.ts"
+
+/** Under load, what was released and what is retried is looked for this often, in milliseconds. */
+const checkEvery = 10
+
+/** The largest number of entries that one read asks for. */
+const maxCount = 10_000
+
+export interface Reader {
+  readonly fetch: (limit: FetchLimit) => Effect.Effect<Fetched, TransportError>
+  /** Something may have come. Says whether a fetch was waiting for it. */
+  readonly ring: Ring
+  /** Released and retried entries are to be looked for next, before new ones. */
+  readonly expect: () => void
+  /** The pending list is to be compared with what is held, before the next read of a connection of its own. */
+  readonly suspect: () => void
+  /** Ends reads that block. */
+  readonly close: () => void
+}
+
+interface Batch {
+  readonly entries: ReadonlyArray<RedisEntry>
+  readonly suspects: boolean
+  readonly alone: boolean
+}
+
+/**
+ * How many entries make so many bytes, as far as the entries of the past tell. It begins with few, since nothing is known
+ * then, and an entry may have a megabyte.
+ */
+class Sizes {
+  private mean = 0
+  private window = 32
+
+  count(limit: number, bytes: number): number {
+    const fitting = this.mean === 0 ? this.window : Math.floor(bytes / this.mean)
+    return Math.max(1, Math.min(limit, fitting, this.window, maxCount))
+  }
+
+  learn(asked: number, entries: number, bytes: number): void {
+    if (entries === 0) return
+    const mean = bytes / entries
+    // larger ones are believed at once, smaller ones by and by
+    this.mean = mean > this.mean ? mean : this.mean * 0.8 + mean * 0.2
+    if (entries === asked && asked >= this.window) this.window = Math.min(this.window * 4, maxCount)
+  }
+}
+
+export const make = (
+  member: Member,
+  own: Connection | undefined,
+  /** Milliseconds until new entries are looked for though nothing rang; four times as long, until all is looked at. */
+  scanInterval: () => number
+): Reader => {
+  const { client, consumer, keys } = member
+  const mainSizes = new Sizes()
+  const retrySizes = new Sizes()
+  let rung = true
+  let expected = true
+  let lastCheck = -Infinity
+  let suspects = false
+  let waiter: (() => void) | undefined
+  let active = false
+  let reading: Promise<void> | undefined
+  let ready: Batch | undefined
+  // of a connection of its own
+  let ownBlocked = false
+  let ownEpoch = -1
+  let ownId: string | undefined
+  let unsure = false
+  /** What is to be logged, and happened where that could not be done. */
+  let untold: Recovered = { released: 0, trimmed: 0 }
+  const unblock = Unblock.make(client, () => (ownBlocked && (rung || unsure) ? ownId : undefined))
+
+  // ---------------------------------------------------------------------------
+  // single reads
+  // ---------------------------------------------------------------------------
+
+  const collect =
+    (origin: Entry["origin"], sizes: Sizes, asked: number, make: ReturnType<Member["reading"]>) =>
+    (reply: Reply): Array<RedisEntry> => {
+      const entries: Array<RedisEntry> = []
+      let bytes = 0
+      Entries.forEachRead(reply, (id, fields) => {
+        const entry = make(origin, id, 1, fields)
+        bytes += entry.size
+        entries.push(entry)
+      })
+      sizes.learn(asked, entries.length, bytes)
+      // more may wait behind these, and nothing will ring for it again
+      if (origin === "retry" && entries.length === asked) expected = true
+      // reading is a sign of life
+      member.seen = performance.now()
+      return entries
+    }
+
+  const read = (origin: Entry["origin"], count: number, bytes: number): Promise<Array<RedisEntry>> => {
+    const sizes = origin === "main" ? mainSizes : retrySizes
+    const asked = sizes.count(count, bytes)
+    const group = origin === "main" ? keys.mainGroup : keys.retryGroup
+    return client
+      .submit("XREADGROUP", ["GROUP", group, consumer, "COUNT", String(asked), "STREAMS", keys[origin], ">"])
+      .then(collect(origin, sizes, asked, member.reading()))
+  }
+
+  const take = async (count: number, limit: FetchLimit): Promise<Array<RedisEntry>> => {
+    const make = member.reading()
+    const taken = await client.execute(Scripts.take, {
+      keys,
+      consumer,
+      count: Math.min(count, Scripts.maxIds),
+      bytes: limit.bytes,
+      alone: limit.alone,
+      maxAttempts: limit.maxAttempts
+    })
+    suspects = taken.suspects
+    if (taken.more) expected = true
+    untold = { ...untold, trimmed: untold.trimmed + taken.trimmed }
+    return taken.entries.map((one) => make(one.origin, one.id, one.count, one.fields))
+  }
+
+  /** New entries by a connection of its own, which blocks until there are some or somebody rings. */
+  const block = async (connection: Connection, limit: FetchLimit): Promise<Array<RedisEntry>> => {
+    if (connection.epoch() !== ownEpoch) {
+      const epoch = connection.epoch()
+      ownId = await connection.submit("CLIENT", ["ID"]).then(String, () => undefined)
+      ownEpoch = epoch
+      unsure = true
+    }
+    if (unsure) {
+      untold = await recoverFrom(member, "main", connection)
+      unsure = false
+    }
+    const asked = mainSizes.count(limit.count, limit.bytes)
+    const make = member.reading()
+    const args = ["GROUP", keys.mainGroup, consumer, "COUNT", String(asked)]
+    ownBlocked = true
+    if (rung) unblock.poke()
+    return connection
+      .submit("XREADGROUP", [...args, "BLOCK", String(ownBlock), "STREAMS", keys.main, ">"])
+      .finally(() => {
+        ownBlocked = false
+      })
+      .then(collect("main", mainSizes, asked, make))
+  }
+
+  // ---------------------------------------------------------------------------
+  // one round
+  // ---------------------------------------------------------------------------
+
+  const bytesOf = (entries: ReadonlyArray<RedisEntry>) => entries.reduce((sum, one) => sum + one.size, 0)
+
+  /** One after the other, as far as the limit goes. */
+  const inOrder = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
+    const entries = await take(limit.count, limit)
+    for (const origin of main ? (["retry", "main"] as const) : (["retry"] as const)) {
+      const count = limit.count - entries.length
+      const bytes = limit.bytes - bytesOf(entries)
+      if (count <= 0 || (bytes <= 0 && entries.length > 0)) return entries
+      try {
+        const more = await read(origin, count, bytes)
+        for (const one of more) entries.push(one)
+      } catch (error) {
+        // what was taken is delivered; the next round meets the error again
+        if (entries.length === 0) throw error
+        expected = true
+        return entries
+      }
+    }
+    return entries
+  }
+
+  /** All at once, as one of them alone has something nearly always after a wake. What is too much is given back. */
+  const together = async (limit: FetchLimit): Promise<Array<RedisEntry>> => {
+    const results = await Promise.allSettled([
+      take(limit.count, limit),
+      read("retry", limit.count, limit.bytes),
+      read("main", limit.count, limit.bytes)
+    ])
+    const entries: Array<RedisEntry> = []
+    for (const result of results) {
+      if (result.status === "fulfilled") for (const one of result.value) entries.push(one)
+    }
+    const failure = results.find((result) => result.status === "rejected")
+    if (failure !== undefined) {
+      if (entries.length === 0) throw failure.reason
+      expected = true
+    }
+    const surplus = entries.splice(limit.count)
+    if (surplus.length > 0) giveBack(member, surplus)
+    return entries
+  }
+
+  /** Whether new entries come by a connection of its own; while that is away, they come as without it. */
+  const blocks = () => own !== undefined && own.isReady()
+
+  const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
+    if (limit.alone) return take(1, limit)
+    const blocking = blocks()
+    const now = performance.now()
+    const since = now - lastCheck
+    const due = woken || expected || (rung && since >= checkEvery) || since >= 4 * scanInterval()
+    let empty = false
+    if (!blocking && !due) {
+      const entries = await read("main", limit.count, limit.bytes)
+      if (entries.length > 0) return entries
+      // nothing rang since all was looked at: nothing waits
+      if (!rung && !expected) return entries
+      empty = true
+    }
+    if (!blocking || due) {
+      // before the reads: a ring that comes while they run is another one
+      rung = false
+      const hurry = !blocking && !expected && (woken || empty)
+      expected = false
+      lastCheck = now
+      const entries = await (hurry ? together(limit) : inOrder(limit, !blocking))
+      if (!blocking || entries.length > 0 || suspects) return entries
+    }
+    return own === undefined ? [] : block(own, limit)
+  }
+
+  // ---------------------------------------------------------------------------
+  // fetching
+  // ---------------------------------------------------------------------------
+
+  const begin = (limit: FetchLimit, woken: boolean): Promise<void> => {
+    const current = round(limit, woken)
+      .then((entries) => {
+        if (entries.length > 0 || limit.alone || suspects) ready = { entries, suspects, alone: limit.alone }
+      })
+      .catch((error: unknown) => {
+        // what was to be looked at was not
+        expected = true
+        throw error
+      })
+      .finally(() => {
+        reading = undefined
+        // whoever asked was interrupted, and nobody else asks
+        if (!active) abandon()
+      })
+    reading = current
+    return current
+  }
+
+  const abandon = () => {
+    if (ready === undefined) return
+    const { entries } = ready
+    ready = undefined
+    giveBack(member, entries)
+  }
+
+  const wait = Effect.callback<void>((resume) => {
+    if (rung || blocks()) return resume(Effect.void)
+    const timer = setTimeout(() => done(), spread(scanInterval()))
+    const done = () => {
+      clearTimeout(timer)
+      waiter = undefined
+      resume(Effect.void)
+    }
+    waiter = done
+    return Effect.sync(() => {
+      clearTimeout(timer)
+      waiter = undefined
+    })
+  })
+
+  const speak = Effect.suspend(() => {
+    const told = untold
+    untold = { released: 0, trimmed: 0 }
+    return tell(member, told)
+  })
+
+  /** Until a batch is ready. */
+  const prepare = (limit: FetchLimit, woken: boolean, healed: number): Effect.Effect<void, TransportError> =>
+    Effect.suspend(() => {
+      // a delivery that must run alone was read for a fetch that was interrupted, or the other way round
+      if (ready !== undefined && ready.alone !== limit.alone) abandon()
+      if (ready !== undefined) return Effect.void
+      return client
+        .attempt("fetch", () => reading ?? begin(limit, woken))
+        .pipe(
+          Effect.matchEffect({
+            onFailure: (error) =>
+              isGone(error) && healed < 3
+                ? Effect.andThen(heal(member), prepare(limit, woken, healed + 1))
+                : Effect.fail(error),
+            onSuccess: () => {
+              const next = ready === undefined ? Effect.flatMap(wait, () => prepare(limit, rung, 0)) : Effect.void
+              return untold.released + untold.trimmed === 0 ? next : Effect.andThen(speak, next)
+            }
+          })
+        )
+    })
+
+  const claim = (limit: FetchLimit) =>
+    Effect.sync((): Fetched => {
+      active = false
+      const batch = ready
+      ready = undefined
+      if (batch === undefined) return { entries: [], suspects }
+      if (batch.entries.length <= limit.count) return batch
+      giveBack(member, batch.entries.slice(limit.count))
+      return { entries: batch.entries.slice(0, limit.count), suspects: batch.suspects }
+    })
+
+  const stop = Effect.sync(() => {
+    active = false
+    if (reading === undefined) abandon()
+    else if (ownBlocked) {
+      rung = true
+      unblock.poke()
+    }
+  })
+
+  return {
+    fetch: (limit) =>
+      Effect.suspend(() => {
+        active = true
+        // interruptible whatever the caller is: nothing is lost by it
+        return Effect.flatMap(
+          Effect.onExit(Effect.interruptible(prepare(limit, rung && lastCheck === -Infinity, 0)), (exit) =>
+            exit._tag === "Failure" ? stop : Effect.void
+          ),
+          () => claim(limit)
+        )
+      }),
+    ring: () => {
+      rung = true
+      if (ownBlocked) unblock.poke()
+      if (waiter === undefined) return false
+      waiter()
+      return true
+    },
+    expect: () => {
+      expected = true
+    },
+    suspect: () => {
+      unsure = true
+      if (ownBlocked) unblock.poke()
+    },
+    close: unblock.close
+  }
+}
+
+/** How long a connection of its own blocks, in milliseconds. */
+export const ownBlock = 5000

@@ -1,0 +1,74 @@
+/**
+ * What all that runs on one transport shares: connections, the bell, and a budget of looking around.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { randomUUID } from "node:crypto"
+import { hostname } from "node:os"
+import type { Codec } from "../Codec.ts"
+import type { RedisClient } from "../RedisClient.ts"
+import * as Bell from "./bell.ts"
+import { signOfLife } from "./extend.ts"
+import type { Member } from "./member.ts"
+import { pause, serverClock } from "./time.ts"
+import type { ServerClock } from "./time.ts"
+
+export interface Shared {
+  readonly client: RedisClient["Service"]
+  readonly clock: ServerClock
+  readonly codec: Codec
+  readonly namespace: string
+  readonly bell: Bell.Bell
+  /** A name that no other consumer has, of this or another process. */
+  readonly nextConsumer: () => string
+  /** Counts a member, for the budget, and shows the server that it lives, until the scope closes. */
+  readonly enlist: (member: Member) => Effect.Effect<void, never, Scope.Scope>
+  /** Milliseconds between two looks at what nothing rang for. It grows with the members, who share the budget. */
+  readonly scanInterval: () => number
+}
+
+/** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
+const silence = 200_000
+
+export const make = Effect.fnUntraced(function* (options: {
+  readonly client: RedisClient["Service"]
+  readonly codec: Codec
+  readonly namespace: string
+}) {
+  const { client } = options
+  const members = new Set<Member>()
+  // what a host name may hold, a consumer name may not
+  const host = hostname()
+    .replaceAll(/[^A-Za-z0-9-]/g, "-")
+    .replace(/^-+/, "")
+    .slice(0, 64)
+  const prefix = `${host || "host"}-${process.pid}-${randomUUID().slice(0, 8)}`
+  let consumers = 0
+  const bell = yield* Bell.make(client)
+
+  /** One member at a time, so that many do not speak at once. */
+  const look = Effect.suspend(() => {
+    let stalest: Member | undefined
+    for (const member of members) if (stalest === undefined || member.seen < stalest.seen) stalest = member
+    const due = stalest !== undefined && performance.now() - stalest.seen > silence && client.isReady()
+    return due && stalest !== undefined ? Effect.ignore(signOfLife(stalest)) : Effect.void
+  })
+  yield* Effect.suspend(() => pause(Math.min(10_000, 50_000 / (members.size + 1)))).pipe(
+    Effect.andThen(look),
+    Effect.forever,
+    Effect.forkScoped
+  )
+
+  return {
+    ...options,
+    clock: yield* serverClock(client),
+    bell,
+    nextConsumer: () => `${prefix}-${++consumers}`,
+    enlist: (member) =>
+      Effect.acquireRelease(
+        Effect.sync(() => void members.add(member)),
+        () => Effect.sync(() => void members.delete(member))
+      ),
+    scanInterval: () => Math.max(5000, 500 * members.size)
+  } satisfies Shared
+})

@@ -1,0 +1,134 @@
+/**
+ * Tending, and being told when it may be worth it.
+ *
+ * Moving what is due is cheap and done at each call. Looking at all consumers is not: it is done when a lease may end. Where
+ * nothing is pending, no lease will; but then something may be taken at any time after a ring. So a scan follows soon after
+ * a ring, and others after longer and longer gaps, until the next ring.
+ */
+import type { TransportError } from "@clutch/core/Errors"
+import type { Group, Log, Tended } from "@clutch/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Keys from "../RedisKeys.ts"
+import * as Scripts from "../Scripts.ts"
+import { reported } from "./errors.ts"
+import type { Shared } from "./shared.ts"
+import { spread } from "./time.ts"
+
+/** Milliseconds between two scans of a group at least; after a ring; and where none rings, as all groups share the cost. */
+const least = 250
+const afterRing = 1000
+const atMost = (groups: number): number => spread(Math.max(15_000, 2000 * groups))
+
+/** A log in use rings often; its watchers are told this often at most, in milliseconds. */
+const quiet = 20
+
+interface Progress {
+  cursor: string | undefined
+  /** When the last ring was taken into account. */
+  rung: number
+  /** Until the scan after the next one. */
+  gap: number
+  nextScan: number
+}
+
+export interface Tending {
+  readonly tend: (group: Group) => Effect.Effect<Tended, TransportError>
+  readonly watch: (log: Log, changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
+}
+
+export const make = (shared: Shared): Tending => {
+  const { bell, client, namespace } = shared
+  const progress = new Map<string, Progress>()
+  const rungAt = new Map<string, { readonly at: number; readonly heardAt: number }>()
+  let watchers = 0
+
+  const progressOf = (keys: Keys.GroupKeys): Progress => {
+    let found = progress.get(keys.state)
+    if (found === undefined)
+      progress.set(keys.state, (found = { cursor: undefined, rung: -Infinity, gap: Infinity, nextScan: 0 }))
+    return found
+  }
+
+  const tend = (group: Group): Effect.Effect<Tended, TransportError> =>
+    Effect.suspend(() => {
+      const keys = Keys.group(namespace, group)
+      const state = progressOf(keys)
+      const begun = performance.now()
+      const rung = rungAt.get(keys.main)
+      if (rung !== undefined && rung.at > state.rung) {
+        // what was rung before the listening began is not heard: one scan sees what came of it
+        if (rung.heardAt > state.rung) state.gap = afterRing
+        state.rung = rung.at
+        state.nextScan = Math.min(state.nextScan, rung.at + afterRing)
+      }
+      const scan = state.cursor !== undefined || begun >= state.nextScan
+      return Effect.flatMap(client.run(Scripts.tend, { keys, scan, cursor: state.cursor }), (result) => {
+        const now = performance.now()
+        if (scan) {
+          state.cursor = result.cursor
+          state.gap = Math.min(state.gap * 3, atMost(watchers))
+          state.nextScan = now + Math.max(least, Math.min(result.next ?? Infinity, state.gap))
+        }
+        const { moved, problem, reclaimed, removed } = result
+        if (problem !== undefined && moved + reclaimed + removed === 0) {
+          return Effect.fail(reported("tend", problem))
+        }
+        const wait = result.more ? 0 : Math.max(0, Math.min(result.next ?? Infinity, state.nextScan - now))
+        const lost = result.trimmed + result.poison
+        const tended = {
+          moved,
+          reclaimed,
+          removed,
+          poison: result.poison,
+          next: Option.some(Duration.millis(problem === undefined ? Math.ceil(wait) : afterRing))
+        }
+        return lost === 0
+          ? Effect.succeed(tended)
+          : Effect.as(
+              Effect.logWarning(
+                `of "${keys.mainGroup}" on ${keys.main}, ${result.trimmed} deliveries of dead consumers had been trimmed, ` +
+                  `and ${result.poison} unreadable retries became dead letters`
+              ),
+              tended
+            )
+      })
+    })
+
+  const watch = (log: Log, changed: () => void): Effect.Effect<void, never, Scope.Scope> => {
+    const { bell: key, main } = Keys.log(namespace, log)
+    let timer: NodeJS.Timeout | undefined
+    let last = -Infinity
+    const tell = () => {
+      timer = undefined
+      last = performance.now()
+      changed()
+    }
+    const ring = (heard: boolean): boolean => {
+      const now = performance.now()
+      rungAt.set(main, { at: now, heardAt: heard ? now : (rungAt.get(main)?.heardAt ?? -Infinity) })
+      if (timer === undefined) {
+        if (now - last >= quiet) tell()
+        else timer = setTimeout(tell, quiet - (now - last))
+      }
+      return false
+    }
+    return Effect.andThen(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          watchers += 1
+        }),
+        () =>
+          Effect.sync(() => {
+            watchers -= 1
+            clearTimeout(timer)
+          })
+      ),
+      bell.register(key, ring)
+    )
+  }
+
+  return { tend, watch }
+}

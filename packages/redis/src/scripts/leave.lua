@@ -1,0 +1,58 @@
+-- leave: gives back what a consumer holds, at no cost of an attempt, and removes the consumer.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream)
+-- RETURNS {released, trimmed (settled, since nothing of them is left), more is pending: call again, removed}
+-- CALLER  Consumer, when its Scope closes
+-- ORDER   Each entry moves by itself. The consumer is removed last, and only when nothing is pending for it: removing
+--         one removes what it holds. Works while memory is full. A repeated call finds less to do, or nothing.
+
+--@include mistyped
+--@include begin
+--@include ids
+--@include groups
+--@include pending
+--@include present
+--@include give
+--@include position
+--@include ring
+local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, "stream", bell)
+if wrong then return wrong end
+
+-- the name belongs to another incarnation, and so does what is pending
+local known = redis.call("HGET", state, "n:" .. consumer)
+if known and known ~= nonce then return { 0, 0, 0, 1 } end
+
+local released, trimmed, more = 0, 0, 0
+for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
+  local rows = pendingOf(stream, group, consumer, "-", limit)
+  if #rows > 0 then
+    local present = presence(stream)
+    for _, row in ipairs(rows) do
+      if present(row[1]) then
+        give(stream, group, row[1], row[4] - 1)
+        released = released + 1
+      else
+        redis.call("XACK", stream, group, row[1])
+        trimmed = trimmed + 1
+      end
+    end
+  end
+  if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
+end
+
+if more == 0 then
+  -- Redis 6.2 counts every XGROUP among the commands that need memory
+  begin(state)
+  if groupOf(main, mainGroup) then redis.call("XGROUP", "DELCONSUMER", main, mainGroup, consumer) end
+  if groupOf(retry, retryGroup) then redis.call("XGROUP", "DELCONSUMER", retry, retryGroup, consumer) end
+  -- what was given back may be the lowest unsettled entry: it is pending, so the position stays before it
+  local position = positionOf(main, mainGroup)
+  redis.call("HDEL", state, "v:" .. consumer, "n:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer,
+    "j:" .. consumer)
+  if position then redis.call("HSET", state, "position", position) end
+end
+if released > 0 then ring(bell) end
+return { released, trimmed, more, 1 - more }

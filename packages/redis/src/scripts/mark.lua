@@ -1,0 +1,15 @@
+-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
+-- may be.
+--
+-- KEYS    1 state
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear)
+-- RETURNS 1
+-- CALLER  Consumer.mark
+-- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
+--         a mark that could not be moved would let a message that kills its process go uncounted.
+
+local state = KEYS[1]
+local field = (ARGV[2] == "main" and "m:" or "r:") .. ARGV[1]
+redis.call("HDEL", state, field)
+if ARGV[3] ~= "" then redis.call("HSET", state, field, ARGV[3]) end
+return 1

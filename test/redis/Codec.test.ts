@@ -1,0 +1,102 @@
+import * as Codec from "@clutch/redis/Codec"
+import * as Result from "effect/Result"
+import { assert, describe, test } from "vitest"
+
+const fields = (...parts: ReadonlyArray<string | Buffer>): Codec.Fields =>
+  parts.map((part) => (typeof part === "string" ? Buffer.from(part) : part))
+
+describe("Codec.native", () => {
+  test("a plain message is one field, readable as it is", () => {
+    assert.deepStrictEqual(Codec.native.encode({ data: '{"n":1}', attributes: undefined }), ["data", '{"n":1}'])
+  })
+
+  test("attributes that cannot be derived are a second one, and come back", () => {
+    const attributes = { id: "ü", headers: { a: "\u0000" } }
+    const encoded = Codec.native.encode({ data: "1", attributes })
+    assert.deepStrictEqual(encoded.slice(0, 3), ["data", "1", "ce"])
+    const content = Result.getOrThrow(Codec.native.decode(fields(...encoded)))
+    assert.deepStrictEqual(content.attributes, attributes)
+    assert.strictEqual(String(content.data), "1")
+  })
+
+  test("fields of others are passed over, in any order", () => {
+    const content = Codec.native.decode(fields("clutch", "{}", "data!", "no", "data", "7"))
+    assert.strictEqual(String(Result.getOrThrow(content).data), "7")
+  })
+
+  test.each([
+    [[], "data"],
+    [["date", "1"], "data"],
+    [["data", "1", "ce", "{"], "ce"],
+    [["data", "1", "ce", "[]"], "ce"],
+    [["data", "1", "ce", '{"id":7}'], "ce"]
+  ] as const)("what it cannot read is a sentence that names the field: %j", (parts, name) => {
+    const content = Codec.native.decode(fields(...parts))
+    assert.isTrue(Result.isFailure(content) && content.failure.includes(`"${name}"`))
+  })
+})
+
+describe("Codec.netstrings", () => {
+  const bytes = Buffer.from([0, 255, 44, 58, 10, 13])
+
+  test.each([[["data", "1"]], [["data", ""]], [["", bytes]], [["ü", "snow ☃", bytes, bytes]]])(
+    "%j comes back",
+    (parts) => {
+      const parsed = Result.getOrThrow(Codec.parseNetstrings(Codec.netstrings(parts)))
+      assert.isTrue(Buffer.concat(parsed).equals(Buffer.concat(fields(...parts))))
+      assert.strictEqual(parsed.length, parts.length)
+    }
+  )
+
+  test.each(["", "x", "1:a", "1:a,", "1:a;1:b,", "01:a,1:b,", "99999999999:a,1:b,", "-1:a,1:b,", "5:a,1:b,"])(
+    "%j is none",
+    (text) => {
+      assert.isTrue(Result.isFailure(Codec.parseNetstrings(Buffer.from(text))))
+    }
+  )
+})
+
+describe("Codec: the field clutch", () => {
+  const meta = { original: "1-0", attempt: 2, cause: 'said "no"\n', redriven: undefined }
+  const closed = (open: Codec.OpenMeta) => [
+    ...Result.getOrThrow(Codec.parseNetstrings(open.fields)),
+    Buffer.from("clutch"),
+    Buffer.from(`${open.clutch},"first":1,"failed":2}`)
+  ]
+
+  test("what a script closes with times can be read", () => {
+    const read = Codec.retryMeta(closed(Codec.openRetry("main", fields("data", "1"), meta)))
+    assert.deepStrictEqual(Result.getOrThrow(read), { ...meta, first: 1, failed: 2 })
+    const dead = { original: "1-0", reason: "poison", cause: "", attempts: 1, from: "k", redriven: "9-0" } as const
+    const readDead = Codec.deadMeta(closed(Codec.openDead("retry", fields("data", "1"), dead)))
+    assert.deepStrictEqual(Result.getOrThrow(readDead), { ...dead, first: 1, failed: 2 })
+  })
+
+  test("our own clutch is replaced; a corrupt one, and a publisher's, is kept under another name", () => {
+    const ours = fields("data", "1", "clutch", '{"original":"1-0","attempt":1}')
+    const kept = (origin: "main" | "retry", from: Codec.Fields) => {
+      const value = Codec.field(closed(Codec.openRetry(origin, from, meta)), "clutch.original")
+      return value === undefined ? undefined : String(value)
+    }
+    assert.isUndefined(kept("retry", ours))
+    assert.strictEqual(kept("main", ours), '{"original":"1-0","attempt":1}')
+    assert.strictEqual(kept("retry", fields("data", "1", "clutch", "{")), "{")
+  })
+
+  test.each([
+    "",
+    "{",
+    "[]",
+    "{}",
+    '{"original":"1-0"}',
+    '{"original":"1-0","attempt":-1}',
+    '{"original":"1-0","attempt":"1"}'
+  ])("%j is no clutch of a retry", (text) => {
+    assert.isTrue(Result.isFailure(Codec.retryMeta(fields("clutch", text))))
+  })
+
+  test("raw is the data's bytes, else everything", () => {
+    assert.strictEqual(String(Codec.raw(fields("ce", "x", "data", "1"))), "1")
+    assert.strictEqual(String(Codec.raw(fields("a", "b"))), "1:a,1:b,")
+  })
+})

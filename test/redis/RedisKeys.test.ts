@@ -1,0 +1,22 @@
+import * as RedisKeys from "@clutch/redis/RedisKeys"
+import { assert, test } from "vitest"
+
+test("keys of a topic share its name as hash tag", () => {
+  assert.deepStrictEqual(RedisKeys.group("clutch", { topic: "orders", partition: 0, subscription: "billing" }), {
+    main: "clutch.{orders}",
+    bell: "clutch.{orders}.bell",
+    retry: "clutch.{orders}.billing.retry",
+    due: "clutch.{orders}.billing.due",
+    deadLetters: "clutch.{orders}.billing.dlq",
+    state: "clutch.{orders}.billing.state",
+    mainGroup: "billing",
+    retryGroup: "billing-retry"
+  })
+})
+
+test("partitions behind the first have a tag of their own", () => {
+  assert.deepStrictEqual(RedisKeys.log("shop", { topic: "orders", partition: 3 }), {
+    main: "shop.{orders/3}",
+    bell: "shop.{orders/3}.bell"
+  })
+})

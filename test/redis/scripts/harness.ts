@@ -1,0 +1,221 @@
+/** A private server, and scripts run on it as a client would: what the tests of the scripts share. */
+import type { Arg, Reply, Script } from "@clutch/redis/Script"
+import * as RedisKeys from "@clutch/redis/RedisKeys"
+import * as Scripts from "@clutch/redis/Scripts"
+import * as Codec from "@clutch/redis/Codec"
+import { Redis } from "ioredis"
+import { afterAll, beforeAll, beforeEach } from "vitest"
+import { startRedis, type RedisServer } from "../../support/redis.ts"
+
+export const keys = RedisKeys.group("clutch", { topic: "orders", partition: 0, subscription: "billing" })
+
+let server: RedisServer
+/** The connection of the running test file. */
+export let redis: Redis
+
+/** Starts a server for the calling file, and empties it before each test. It is ours alone, so it may be flushed. */
+export const useServer = (): void => {
+  beforeAll(async () => {
+    server = await startRedis()
+    redis = new Redis(server.port, { maxRetriesPerRequest: 1 })
+    redis.on("error", () => {})
+  })
+  beforeEach(async () => {
+    await redis.config("SET", "maxmemory", "0")
+    await redis.config("SET", "maxmemory-policy", "noeviction")
+    await redis.flushall()
+  })
+  afterAll(async () => {
+    redis.disconnect()
+    await server.stop()
+  })
+}
+
+export const run = async <Input, Result>(script: Script<Input, Result>, input: Input): Promise<Result> => {
+  const keys = script.keys(input)
+  const args: ReadonlyArray<Arg> = script.args(input)
+  // ioredis says `unknown`; a script's reply has these shapes only
+  const reply = (await redis.callBuffer("EVAL", script.lua, keys.length, ...keys, ...args)) as Reply
+  return script.decode(reply, input)
+}
+
+/** Runs the script, and gives the server's error; fails where there is none. */
+export const refused = async <Input, Result>(script: Script<Input, Result>, input: Input): Promise<string> => {
+  const result = await run(script, input).then(
+    (value) => value,
+    (error: unknown) => (error instanceof Error ? error : new Error(String(error)))
+  )
+  if (result instanceof Error) return result.message
+  throw new Error(`${script.name} was not refused: ${JSON.stringify(result)}`)
+}
+
+/** Everything that the server holds, but for what time alone changes (idle times): to show that nothing has changed. */
+export const everything = async (): Promise<ReadonlyArray<string>> => {
+  const lines: Array<string> = []
+  for (const key of (await redis.keys("*")).toSorted()) {
+    const type = await redis.type(key)
+    lines.push(`${key} ${type} ${(await redis.dumpBuffer(key))?.length}`)
+    if (type === "string") lines.push(`  ${await redis.get(key)}`)
+    if (type === "hash")
+      lines.push(
+        `  ${JSON.stringify(Object.entries(await redis.hgetall(key)).toSorted(([a], [b]) => (a < b ? -1 : 1)))}`
+      )
+    if (type === "zset") lines.push(`  ${(await scored(key)).map(String).join(" ")}`)
+    if (type === "stream") {
+      lines.push(`  ${JSON.stringify(await redis.xrange(key, "-", "+"))}`)
+      for (const group of await groups(key)) {
+        lines.push(`  ${JSON.stringify(group)} ${JSON.stringify(await pending(key, String(group["name"])))}`)
+        lines.push(
+          `  ${JSON.stringify((await consumers(key, String(group["name"]))).map((_) => [_["name"], _["pending"]]))}`
+        )
+      }
+    }
+  }
+  return lines
+}
+
+/** Members of a sorted set, each followed by its score. */
+export const scored = async (key: string): Promise<ReadonlyArray<Buffer>> => {
+  // pairs or a flat list, by the protocol's version, and `unknown` to ioredis
+  const reply = (await redis.callBuffer("ZRANGE", key, 0, -1, "WITHSCORES")) as ReadonlyArray<Reply>
+  return reply.flat().map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))))
+}
+
+type Info = Readonly<Record<string, string | number | null>>
+
+const records = (rows: unknown): ReadonlyArray<Info> =>
+  // XINFO answers flat lists of names and values
+  (rows as ReadonlyArray<ReadonlyArray<string | number | null>>).map((row) =>
+    Object.fromEntries(row.flatMap((name, i) => (i % 2 === 0 ? [[String(name), row[i + 1] ?? null]] : [])))
+  )
+
+export const groups = async (stream: string): Promise<ReadonlyArray<Info>> =>
+  (await redis.exists(stream)) === 0 ? [] : records(await redis.xinfo("GROUPS", stream))
+
+export const consumers = async (stream: string, group: string): Promise<ReadonlyArray<Info>> =>
+  records(await redis.xinfo("CONSUMERS", stream, group))
+
+/** `[id, consumer, count]` of each pending entry. */
+export const pending = async (
+  stream: string,
+  group: string
+): Promise<ReadonlyArray<readonly [id: string, consumer: string, count: number]>> => {
+  const rows = (await redis.xpending(stream, group, "-", "+", 10_000)) as ReadonlyArray<
+    [string, string, number, number]
+  >
+  return rows.map(([id, consumer, , count]) => [id, consumer, count] as const)
+}
+
+export const rings = async (): Promise<string> => {
+  const [last] = await redis.xrevrange(keys.bell, "+", "-", "COUNT", 1)
+  return last?.[0] ?? "none"
+}
+
+/** Whether the bell was rung while `effect` ran. */
+export const rung = async (effect: () => Promise<unknown>): Promise<boolean> => {
+  const before = await rings()
+  await effect()
+  return (await rings()) !== before
+}
+
+export const member = (consumer: string, nonce = `nonce-of-${consumer}`): Scripts.Member => ({ keys, consumer, nonce })
+
+export const join = (consumer: string, options: Partial<Scripts.Join> = {}): Promise<Scripts.Joined> =>
+  run(Scripts.join, { ...member(consumer), visibilityTimeout: 30_000, from: "beginning", mode: "first", ...options })
+
+/** Entries `1-0`, `2-0`, … on the main stream. */
+export const add = async (n: number, stream: string = keys.main): Promise<ReadonlyArray<string>> => {
+  const ids: Array<string> = []
+  for (let i = 1; i <= n; i++) ids.push((await redis.xadd(stream, `${i}-0`, "data", `{"n":${i}}`)) ?? "")
+  return ids
+}
+
+/** Entries on the retry stream, written before their attempt `attempt + 1`. */
+export const addRetry = async (attempt: number, ...ids: ReadonlyArray<string>): Promise<void> => {
+  for (const id of ids) {
+    await redis.xadd(keys.retry, id, "data", "{}", "clutch", JSON.stringify({ original: `1${id}`, attempt, first: 5 }))
+  }
+}
+
+/** Reads as a consumer does; the ids. */
+export const read = async (consumer: string, count = 100, origin: "main" | "retry" = "main") => {
+  const group = origin === "main" ? keys.mainGroup : keys.retryGroup
+  const reply = (await redis.xreadgroup(
+    "GROUP",
+    group,
+    consumer,
+    "COUNT",
+    count,
+    "STREAMS",
+    keys[origin],
+    ">"
+  )) as ReadonlyArray<[string, ReadonlyArray<[string, ReadonlyArray<string>]>]> | null
+  return reply?.[0]?.[1].map(([id]) => id) ?? []
+}
+
+/** Makes entries look as if nobody had touched them for this long. */
+export const idle = async (origin: "main" | "retry", consumer: string, ms: number, ...ids: ReadonlyArray<string>) => {
+  const group = origin === "main" ? keys.mainGroup : keys.retryGroup
+  for (const id of ids) await redis.xclaim(keys[origin], group, consumer, 0, id, "IDLE", ms, "JUSTID")
+}
+
+export const held = (ids: ReadonlyArray<string>, count = 1): Scripts.Settle["held"] => {
+  const [first, ...rest] = ids.map((id) => ({ id, count }))
+  if (first === undefined) throw new Error("no ids")
+  return [first, ...rest]
+}
+
+const data = (text: string): Codec.Fields => [Buffer.from("data"), Buffer.from(text)]
+
+export const retry = (id: string, delay: number, options: Partial<Scripts.Failure> = {}): Scripts.Failure => ({
+  id,
+  count: 1,
+  to: { retry: delay },
+  first: { ago: 100 },
+  meta: Codec.openRetry("main", data(`{"of":"${id}"}`), { original: id, attempt: 1, cause: "no", redriven: undefined }),
+  ...options
+})
+
+export const dead = (id: string, options: Partial<Scripts.Failure> = {}): Scripts.Failure => ({
+  id,
+  count: 1,
+  to: "deadLetters",
+  first: { at: 1234 },
+  meta: Codec.openDead("main", data(`{"of":"${id}"}`), {
+    original: id,
+    reason: "exhausted",
+    cause: 'said "no"',
+    attempts: 6,
+    from: keys.main,
+    redriven: undefined
+  }),
+  ...options
+})
+
+/** Lets the server refuse whatever needs memory. */
+export const fillMemory = async (): Promise<void> => {
+  await redis.set("ballast", Buffer.alloc(100_000))
+  await redis.config("SET", "maxmemory", "1")
+  await redis.set("more", "x").then(
+    () => Promise.reject(new Error("memory is not full")),
+    () => {}
+  )
+}
+
+/** Fields of each entry of a stream. */
+export const entries = async (
+  stream: string
+): Promise<ReadonlyArray<readonly [string, Readonly<Record<string, string>>]>> =>
+  (await redis.xrange(stream, "-", "+")).map(([id, fields]) => [
+    id,
+    Object.fromEntries(fields.flatMap((name, i) => (i % 2 === 0 ? [[name, fields[i + 1] ?? ""]] : [])))
+  ])
+
+export const now = async (): Promise<number> => {
+  const [seconds, micros] = await redis.time()
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+}
+
+/** The state hash's fields that begin so. */
+export const state = async (prefix = ""): Promise<Readonly<Record<string, string>>> =>
+  Object.fromEntries(Object.entries(await redis.hgetall(keys.state)).filter(([name]) => name.startsWith(prefix)))

@@ -1,0 +1,112 @@
+/**
+ * What the tests of the Redis transport share: a transport over a server of one's own or the shared one, and a group.
+ */
+import type { TransportError } from "@clutch/core/Errors"
+import type { Consumer, Entry, FetchLimit, Group, JoinOptions } from "@clutch/core/Transport"
+import { Transport } from "@clutch/core/Transport"
+import { RedisClient, RedisTransport } from "@clutch/redis"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import { Redis } from "ioredis"
+import { randomUUID } from "node:crypto"
+
+/** A namespace that nobody else has. */
+export const freshNamespace = (): string => `test-${randomUUID().slice(0, 12)}`
+
+/** A client for looking, that is closed with the scope. */
+export const looker = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const redis = new Redis(url, { lazyConnect: true, connectionName: "looker" })
+      redis.on("error", () => {})
+      await redis.connect()
+      return redis
+    }),
+    (redis) => Effect.sync(() => redis.disconnect())
+  )
+
+/** A transport of its own for the lifetime of the scope. */
+export const transport = (
+  options: RedisTransport.Options
+): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
+  Effect.map(
+    Layer.build(RedisTransport.layerClient(options).pipe(Layer.provide(Layer.fresh(RedisClient.layer(options))))),
+    Context.get(Transport)
+  )
+
+export const group = (topic = "orders", subscription = "billing"): Group => ({ topic, partition: 0, subscription })
+
+export const joining = (options: Partial<JoinOptions> = {}): JoinOptions => ({
+  group: group(),
+  consumer: undefined,
+  visibilityTimeout: Duration.seconds(30),
+  from: "beginning",
+  ownConnection: false,
+  ...options
+})
+
+/** Joins, and stays. */
+export const join = (
+  self: Transport["Service"],
+  options: Partial<JoinOptions> = {}
+): Effect.Effect<Consumer, TransportError, Scope.Scope> =>
+  Effect.map(self.join(joining(options)), (consumer) => {
+    consumer.keep()
+    return consumer
+  })
+
+export type Admin = Redis
+
+export const millis = Duration.millis
+
+export const limit = (options: Partial<FetchLimit> = {}): FetchLimit => ({
+  count: 100,
+  bytes: 16 * 1024 * 1024,
+  alone: false,
+  maxAttempts: 6,
+  ...options
+})
+
+export const noRetention = { maxLength: undefined, maxAge: undefined }
+
+export const publish = (self: Transport["Service"], ...data: readonly [string, ...ReadonlyArray<string>]) =>
+  self.publish(group(), [outgoing(data[0]), ...data.slice(1).map(outgoing)], noRetention)
+
+const outgoing = (text: string) => ({ data: JSON.stringify(text), attributes: undefined })
+
+/** The text that an entry carries. */
+export const text = (entry: Entry): string => {
+  if (Result.isFailure(entry.content)) throw new Error(entry.content.failure)
+  return String(JSON.parse(Buffer.from(entry.content.success.data).toString()))
+}
+
+/** A fiber's value, or a failure where it takes ten seconds. */
+export const joined = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
+  Effect.timeoutOrElse(Fiber.join(fiber), { duration: 10_000, orElse: () => Effect.die(new Error("nothing happened")) })
+
+/** Until it is so. */
+export const until = (what: string, check: () => boolean | Promise<boolean>): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    const end = performance.now() + 10_000
+    while (!(await check())) {
+      if (performance.now() > end) throw new Error(`never true: ${what}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  })
+
+/** Removes what tests wrote under a namespace. */
+export const clean = (url: string, namespace: string): Effect.Effect<void> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const redis = yield* looker(url)
+      yield* Effect.promise(async () => {
+        const keys = await redis.keys(`${namespace}.*`)
+        if (keys.length > 0) await redis.del(...keys)
+      })
+    })
+  )
