@@ -5,6 +5,7 @@ import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -118,6 +119,22 @@ describe("Reclaimer", () => {
     })
   )
 
+  it.effect("a subscription that closed is looked after no more, though its retries wait", () => {
+    const { layer, tends } = counting()
+    return run(layer, function* () {
+      const retry = { base: "10 minutes", jitter: 0 } as const
+      const worker = yield* open(Subscription.make("s", Texts, () => Effect.fail("no"), { retry }))
+      yield* Topic.publish(Texts, "x")
+      yield* Subscription.awaitIdle(Subscription.address("s", Texts), { due: "ignore" })
+      yield* worker.close
+      yield* settled
+      const before = tends.length
+      yield* pass("1 hour")
+      assert.strictEqual(tends.length, before)
+      assert.strictEqual((yield* MemoryTransport.snapshot).watchers, 0)
+    })
+  })
+
   it.effect("a log that cannot be tended is tried again with backoff, and logged once each way", () => {
     const { layer, tends } = counting((n) => n > 2 && n < 60)
     return run(layer, function* () {
@@ -230,5 +247,18 @@ describe("Reclaimer", () => {
         names.map((i) => [`s${i}-retry`, i * 1000])
       )
     })
+  )
+
+  it.effect("a log that dies while it is tended is logged as fatal: no loop dies silently", () =>
+    run(
+      layerWith((self) => ({ ...self, tend: () => Effect.die(new Error("a bug of the backend")) })),
+      function* () {
+        yield* open(Subscription.make("s", Texts, () => Effect.void))
+        yield* pass("1 minute")
+        const fatal = (yield* Lines).filter(({ level }) => level === "Fatal")
+        assert.isAtLeast(fatal.length, 1)
+        assert.include(fatal.map(({ text, cause }) => `${text} ${Cause.pretty(cause)}`).join(), "a bug of the backend")
+      }
+    )
   )
 })

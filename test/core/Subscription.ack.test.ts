@@ -43,6 +43,22 @@ const ends: ReadonlyArray<readonly [string, () => Effect.Effect<void, string>]> 
         return yield* Fiber.join(fiber)
       })
   ],
+  [
+    "fails with what cannot be printed",
+    () =>
+      Effect.die({
+        get message() {
+          throw new Error("unprintable")
+        },
+        toString: () => {
+          throw new Error("unprintable")
+        },
+        toJSON: () => {
+          throw new Error("unprintable")
+        }
+      })
+  ],
+  ["fails with an object of no prototype", () => Effect.die(Object.create(null))],
   ["is no Effect at all", () => undefined as unknown as Effect.Effect<void>] // what a caller from JavaScript could return
 ]
 

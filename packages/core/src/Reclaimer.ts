@@ -96,7 +96,7 @@ export class Reclaimer extends Context.Service<
           Effect.catchDefect((defect) =>
             Effect.andThen(
               again(ward, afterDefect),
-              Effect.logError("reclaiming died of a defect, and goes on", defect)
+              Effect.logFatal("reclaiming died of a defect, and goes on", defect)
             )
           ),
           Effect.annotateLogs({ topic: ward.group.topic, subscription: ward.group.subscription })
@@ -123,7 +123,12 @@ export class Reclaimer extends Context.Service<
                 wards.add(ward)
                 return ward
               }),
-              (ward) => Effect.sync(() => wards.delete(ward))
+              (ward) =>
+                Effect.sync(() => {
+                  wards.delete(ward)
+                  // nothing sleeps until a time that is nobody's any more
+                  changed.openUnsafe()
+                })
             )
             const look = () => {
               ward.next = 0

@@ -1,4 +1,5 @@
 /** The fetch loop: what it does when the log fails, and what it takes alone. */
+import * as DeadLetters from "@clutch/core/DeadLetters"
 import { Refused, TransportError } from "@clutch/core/Errors"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
@@ -7,6 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import {
   given,
@@ -191,7 +193,10 @@ describe("fetching", () => {
         yield* open(subscription)
         yield* passing("1 second")(Subscription.awaitIdle(subscription))
         assert.deepStrictEqual(seen.calls, [])
-        assert.strictEqual((yield* Subscription.stats(subscription)).deadLetters, 1)
+        const [letter] = yield* Stream.runCollect(DeadLetters.list(subscription))
+        // the attempt that was not made is not counted
+        assert.deepStrictEqual([letter?.reason, letter?.attempts], ["exhausted", 2])
+        assert.include(letter?.cause, "died 2 times")
         const [line] = (yield* Lines).filter(({ level }) => level === "Error")
         assert.include(line?.text, "exhausted")
       })

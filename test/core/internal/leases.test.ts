@@ -121,6 +121,35 @@ describe("leases", () => {
     }
   )
 
+  it.effect(
+    "a subscription that holds nothing wakes for no heartbeat",
+    given(function* () {
+      let sleeps = 0
+      const clock = yield* Clock.Clock
+      const counting: Clock.Clock = {
+        currentTimeMillis: clock.currentTimeMillis,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        currentTimeNanos: clock.currentTimeNanos,
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+        monotonicTimeNanos: clock.monotonicTimeNanos,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        sleep: (duration) => {
+          sleeps++
+          return clock.sleep(duration)
+        }
+      }
+      const subscription = Subscription.make("s", Texts, () => Effect.void)
+      yield* Effect.provideService(open(subscription), Clock.Clock, counting)
+      yield* Topic.publish(Texts, "x")
+      yield* Subscription.awaitIdle(subscription)
+      // the beat that was begun while it was held is the last
+      yield* pass("1 minute")
+      const before = sleeps
+      yield* pass("1 hour")
+      assert.strictEqual(sleeps, before)
+    })
+  )
+
   it.effect("heartbeats that fail are one log line, and the lease is kept if they work again in time", () => {
     let down = false
     const layer = layerWith(

@@ -5,6 +5,7 @@ import * as Topic from "@clutch/core/Topic"
 import type { Consumer } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import { layerWith, open, pass, probe, run, settled, Texts, unavailable, withConsumers } from "../support.ts"
 import { compareIds } from "../../../packages/core/src/internal/ids.ts"
@@ -53,7 +54,8 @@ describe("marks", () => {
   it.effect(
     "7. what has waited for a while is marked; a handler behind the mark starts only after the mark was moved",
     () => {
-      const { layer, marks, says } = marking()
+      // a mark that takes a while, so that what does not wait for it is seen
+      const { layer, marks, says } = marking((_, mark) => Effect.andThen(Effect.sleep("100 millis"), mark))
       return run(layer, function* () {
         const gates = yield* Effect.forEach(texts(6), () => Latch.make())
         const seen = yield* probe()
@@ -154,6 +156,18 @@ describe("marks", () => {
       yield* gate.open
       yield* Subscription.awaitIdle(subscription)
       assert.strictEqual(seen.calls.length, 6)
+    })
+  })
+
+  it.effect("a log that dies while marking fails the handle's join: no loop dies silently", () => {
+    const { layer } = marking(() => Effect.die(new Error("a bug of the backend")))
+    return run(layer, function* () {
+      const { handle } = yield* open(Subscription.make("s", Texts, () => Effect.never, { prefetch: 10 }))
+      yield* Topic.publishAll(Texts, texts(3))
+      const joined = yield* Effect.forkChild(Effect.flip(handle.join))
+      yield* pass("1 second")
+      assert.isDefined(joined.pollUnsafe(), "join goes on as if nothing had happened")
+      assert.include((yield* Fiber.join(joined)).message, "a bug of the backend")
     })
   })
 })

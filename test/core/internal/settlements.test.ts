@@ -1,4 +1,5 @@
 /** Settling through outages, lost replies and logs that are full. */
+import type { Message } from "@clutch/core/Message"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import { Refused, TransportError } from "@clutch/core/Errors"
@@ -177,6 +178,37 @@ describe("settlements", () => {
         const [letter] = yield* Stream.runCollect(DeadLetters.list(subscription))
         assert.strictEqual(letter?.attempts, 2)
         assert.strictEqual((yield* handle.stats).state, "running")
+      })
+    }
+  )
+
+  it.effect(
+    "with other settlements going through all the while, what cannot be stored still backs off, and is one log line",
+    () => {
+      const { calls, layer } = settling(({ settlements }, settle) =>
+        Effect.map(
+          settlements.some(({ outcome }) => outcome._tag === "Retry") ? Effect.succeed([]) : settle,
+          (answers) => (answers.length > 0 ? answers : settlements.map(() => unavailable("settle")))
+        )
+      )
+      return run(layer, function* () {
+        const handler = ({ data }: Message<string>) => (data === "bad" ? Effect.fail("no") : Effect.void)
+        const { handle } = yield* open(Subscription.make("s", Texts, handler, { prefetch: 10 }))
+        yield* Topic.publish(Texts, "bad")
+        yield* settled
+        for (let i = 0; i < 240; i++) {
+          yield* Topic.publish(Texts, "good")
+          yield* pass("250 millis")
+        }
+        // a minute: the first few seconds are quick, then it is tried once a second
+        const tries = calls.filter((call) => outcomes(call).includes("Retry")).length
+        assert.isAtMost(tries, 70)
+        assert.strictEqual((yield* handle.stats).state, "unhealthy")
+        const lines = (yield* Lines).filter(({ text }) => text.startsWith("settling"))
+        assert.deepStrictEqual(
+          lines.map(({ level }) => level),
+          ["Warn"]
+        )
       })
     }
   )

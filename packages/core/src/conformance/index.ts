@@ -2,6 +2,10 @@
  * The suite that a backend must pass, as a function: memory, Redis, and whatever log comes next run the same lines.
  *
  * ```ts
+ * import { MemoryTransport } from "@clutch/core"
+ * import { Conformance } from "@clutch/core/conformance"
+ * import { TestClock } from "effect/testing"
+ *
  * Conformance.suite("memory", { layer: MemoryTransport.layer, time: "virtual", pass: TestClock.adjust, tick: "1 second" })
  * ```
  *

@@ -294,7 +294,15 @@ export const start = (
     }
     const verdict = verdicts.make({ policy, observer, context, settle, log })
     const hook = hooks.make({ policy, source: definition.source, group, transport, context, log })
-    const handler = handlers.make({ definition, policy, group, system: transport.system, context, ended })
+    const handler = handlers.make({
+      definition,
+      policy,
+      group,
+      system: transport.system,
+      context,
+      ended,
+      died: crashed
+    })
     const annotated = Effect.annotateLogs(annotations)
     const book = yield* settlements
       .make({
@@ -313,7 +321,7 @@ export const start = (
       })
       .pipe(annotated)
     const mark = yield* marks
-      .make({ consumer, health, queue: waiting, step: slots, onMoved: () => dispatch() })
+      .make({ consumer, health, queue: waiting, step: slots, onMoved: () => dispatch(), died: crashed })
       .pipe(annotated)
     const lease = yield* leases
       .make({

@@ -18,9 +18,18 @@ export class HandlerTimeout extends Error {
 
 const maxCause = 8192
 
+const printed = (cause: Cause.Cause<unknown>): string => {
+  try {
+    return Cause.pretty(cause)
+  } catch {
+    // an error may have getters that throw: it is a failure like any other
+    return "the failure cannot be printed"
+  }
+}
+
 /** A cause in words, as it is kept with a message. Bounded: a stack is for people, and is stored with every retry. */
 export const describe = (cause: Cause.Cause<unknown>): string => {
-  const text = Cause.pretty(cause)
+  const text = printed(cause)
   return text.length > maxCause ? `${text.slice(0, maxCause)}…` : text
 }
 

@@ -29,6 +29,8 @@ export interface Options {
   readonly context: Context.Context<never>
   /** A handler ended: `failure` is what it failed of; none where it succeeded, or was interrupted by closing. */
   readonly ended: (handlings: NonEmptyReadonlyArray<Handling>, how: Ended, seconds: number) => void
+  /** What `ended` did died of a defect. */
+  readonly died: (cause: unknown) => void
 }
 
 export type Ended =
@@ -72,8 +74,14 @@ export const make = (options: Options): Handlers => {
     // what the handler requires is in the context that was captured where the subscription was started
     const effect = effectOf(handlings) as Effect.Effect<void, unknown>
     const fiber = Effect.runForkWith(contextOf(handlings))(effect)
-    const end = (exit: Exit.Exit<void, unknown>) =>
-      options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
+    const end = (exit: Exit.Exit<void, unknown>) => {
+      try {
+        options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
+      } catch (defect) {
+        // thrown in an observer of a fiber it would be heard by nobody
+        options.died(defect)
+      }
+    }
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) return end(exit)
     running.set(fiber, handlings)

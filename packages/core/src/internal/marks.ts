@@ -48,6 +48,8 @@ export interface Options {
   /** How many will start soon: a mark is moved so far at a time. */
   readonly step: number
   readonly onMoved: () => void
+  /** A loop died of a defect. */
+  readonly died: (cause: unknown) => void
 }
 
 const later = (a: string | undefined, b: string | undefined): string | undefined =>
@@ -116,7 +118,9 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       })
     })
 
-    yield* Effect.forkScoped(
+    const forked = (loop: Effect.Effect<void>) =>
+      Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
+    yield* forked(
       Effect.whileLoop({
         while: () => true,
         body: () => Effect.andThen(toWrite.await, write),
@@ -132,7 +136,7 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       return false
     }
 
-    yield* Effect.forkScoped(
+    yield* forked(
       Effect.whileLoop({
         while: () => true,
         body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),

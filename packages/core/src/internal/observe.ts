@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
@@ -129,9 +130,12 @@ export const processSpan = <A, E, R>(
 }
 
 const errorType = (error: unknown): string => {
-  if (typeof error === "object" && error !== null && "_tag" in error && typeof error._tag === "string")
-    return error._tag
-  return error instanceof Error ? error.name : "_OTHER"
+  try {
+    if (Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)) return error._tag
+    return error instanceof Error ? error.name : "_OTHER"
+  } catch {
+    return "_OTHER" // an error may have getters that throw
+  }
 }
 
 /** `settle` around a batch of settlements. */
