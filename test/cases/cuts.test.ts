@@ -1,0 +1,227 @@
+/**
+ * A network that loses one reply of each kind of command, under a life that uses all of them: nothing is lost, nothing is
+ * doubled but what `Unknown` says.
+ */
+import { DeadLetters, Delivery, MemoryTransport, type PublishError, Subscription, Topic, Transport } from "@clutch/core"
+import { RedisKeys } from "@clutch/redis"
+import * as Scripts from "@clutch/redis/Scripts"
+import { assert, describe } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  admin,
+  as,
+  eachOnce,
+  fresh,
+  privateServer,
+  proxyTo,
+  range,
+  recorder,
+  shared,
+  test,
+  texts,
+  unlike,
+  until,
+  worker
+} from "./kit.ts"
+
+interface Kind {
+  readonly name: string
+  readonly match: (command: string) => boolean
+}
+
+const script = (name: string): Kind => {
+  const sha = Scripts.all.find((one) => one.name === name)?.sha ?? "no such script"
+  return {
+    name: `the script ${name}`,
+    match: (command) => command.toUpperCase().startsWith("EVALSHA") && command.includes(sha)
+  }
+}
+
+/** How often each message of the life below is handled when nothing goes wrong. */
+const life: Readonly<Record<string, number>> = {
+  ...Object.fromEntries(range(12).map((i) => [`plain ${i}`, 1])),
+  "fails once": 2,
+  "fails twice": 3,
+  "given back once": 2,
+  rejected: 1,
+  slow: 1
+}
+const data = Object.keys(life)
+
+const kinds: ReadonlyArray<Kind> = [
+  ...Scripts.all.map(({ name }) => script(name)),
+  { name: "XREADGROUP of the topic", match: (command) => /^XREADGROUP/i.test(command) && !command.includes(".retry") },
+  { name: "XREADGROUP of the retries", match: (command) => /^XREADGROUP/i.test(command) && command.includes(".retry") },
+  { name: "XREAD of the bells", match: (command) => /^XREAD /i.test(command) },
+  { name: "XREVRANGE of a bell", match: (command) => /^XREVRANGE/i.test(command) },
+  { name: "XPENDING of a recovery", match: (command) => /^XPENDING/i.test(command) },
+  { name: "SCRIPT LOAD", match: (command) => /^SCRIPT LOAD/i.test(command) },
+  { name: "TIME", match: (command) => /^TIME/i.test(command) }
+]
+
+/** In an outage of milliseconds. */
+const again = Schedule.upTo(Schedule.spaced("20 millis"), { times: 200 })
+
+describe("one reply is lost", () => {
+  for (const kind of kinds) {
+    for (const own of kind.name.startsWith("XREADGROUP") ? [false, true] : [false]) {
+      test(`1. of ${kind.name}${own ? " on a connection of its own" : ""}: nothing lost, nothing doubled`, () =>
+        Effect.gen(function* () {
+          const server = yield* privateServer()
+          const redis = yield* admin(server.url)
+          const proxy = yield* proxyTo(server.url)
+          const namespace = fresh("cuts")
+          // so that the reply that is lost is the script's own, and not that the server does not know it yet
+          if (kind.name !== "SCRIPT LOAD")
+            yield* Effect.promise(() => Promise.all(Scripts.all.map(({ lua }) => redis.script("LOAD", lua))))
+          const topic = texts()
+          const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
+          const run = as(yield* worker({ url: proxy.url, namespace }))
+          // who publishes is not who is cut, but for the script that publishes
+          const publisher = as(
+            yield* worker({ url: kind.name === "the script publish" ? proxy.url : server.url, namespace })
+          )
+          const seen = recorder()
+          const given = new Set<string>()
+          const subscription = Subscription.make(
+            "billing",
+            topic,
+            seen.handler(({ attempt, data }) =>
+              Effect.gen(function* () {
+                const delivery = yield* Delivery
+                if (data === "fails once" && attempt === 1) return yield* Effect.fail("once")
+                if (data === "fails twice" && attempt <= 2) return yield* Effect.fail("twice")
+                if (data === "given back once" && !given.has(data)) {
+                  given.add(data)
+                  return yield* Effect.orDie(delivery.release)
+                }
+                if (data === "rejected") return yield* Effect.orDie(delivery.deadLetter("no"))
+                // long enough that leases are extended and what waits behind is marked
+                yield* Effect.sleep(data === "slow" ? 800 : data === "plain 0" || data === "plain 1" ? 150 : 1)
+              })
+            ),
+            {
+              concurrency: 2,
+              prefetch: 8,
+              visibilityTimeout: 1000,
+              retry: { base: 30, jitter: 0 },
+              from: "beginning",
+              ownConnection: own
+            }
+          )
+          let cut: string | undefined
+          const arm = () =>
+            void proxy.cutReply(kind.match).then((command) => {
+              cut = command.slice(0, 60)
+            })
+          const scope = yield* Scope.make()
+          if (kind.name === "the script rollback") {
+            // what makes it roll back is a join that loses its reply
+            void proxy.cutReply(script("join").match).then(arm)
+          } else if (kind.name === "XPENDING of a recovery" || kind.name === "TIME") {
+            void proxy.cutReply(script("ack").match).then(arm)
+          } else if (kind.name !== "the script redrive" && kind.name !== "the script leave") arm()
+          const subscribing = Subscription.subscribe(subscription).pipe(run, Scope.provide(scope))
+          yield* Effect.retry(subscribing, again)
+          const unknown: Array<PublishError> = []
+          for (const one of data) {
+            yield* publisher(Topic.publish(topic, one)).pipe(
+              Effect.catchIf(
+                ({ reason }) => reason._tag === "Unknown",
+                (error) => Effect.sync(() => void unknown.push(error))
+              )
+            )
+          }
+          const handled = () => data.every((one) => seen.of(one).length >= (life[one] ?? 0))
+          yield* until(
+            () =>
+              `all is handled; cut: ${cut}, missing ${data.filter((one) => seen.of(one).length < (life[one] ?? 0)).join()}`,
+            handled
+          )
+          yield* until("the rejected one is kept", async () => (await redis.xlen(keys.deadLetters)) === 1)
+          yield* Subscription.awaitIdle(subscription).pipe(publisher)
+          if (kind.name === "the script redrive") arm()
+          // by its id a redrive is idempotent, so whoever got no answer asks again
+          const ids = (yield* publisher(Stream.runCollect(DeadLetters.list(subscription)))).map(({ id }) => id)
+          yield* Effect.retry(run(DeadLetters.redrive(subscription, { ids })), again)
+          yield* until(
+            "the redriven one is rejected again",
+            async () => seen.of("rejected").length === 2 && (await redis.xlen(keys.deadLetters)) === 1
+          )
+          yield* Subscription.awaitIdle(subscription).pipe(publisher)
+          if (kind.name === "the script leave") arm()
+          yield* Scope.close(scope, Exit.void)
+          assert.isDefined(cut, "no reply was cut")
+          const counts = Object.fromEntries(data.map((one) => [one, seen.of(one).length]))
+          assert.deepStrictEqual(counts, { ...life, rejected: 2 })
+          // what was lost with a connection costs no attempt
+          for (const call of seen.calls.filter(({ data }) => data.startsWith("plain")))
+            assert.strictEqual(call.attempt, 1, call.data)
+          assert.isAtMost(unknown.length, kind.name === "the script publish" ? 1 : 0)
+          const { deadLetters, due, pending } = yield* publisher(Subscription.stats(subscription))
+          assert.deepStrictEqual({ deadLetters, due, pending }, { deadLetters: 1, due: 0, pending: 0 })
+          const stored = yield* Effect.promise(() => redis.xrange(keys.main, "-", "+"))
+          assert.deepStrictEqual(
+            unlike(
+              stored.map(([, fields]) => String(JSON.parse(fields[1] ?? ""))),
+              data
+            ),
+            eachOnce,
+            "stored"
+          )
+        }))
+    }
+  }
+})
+
+describe("a release repeated because its reply was lost", () => {
+  for (const [system, layer] of [
+    ["memory", undefined],
+    ["redis", "shared"]
+  ] as const) {
+    test(`1. changes nothing, also where the same consumer has taken the delivery again meanwhile (${system})`, () =>
+      Effect.gen(function* () {
+        const context =
+          layer === undefined
+            ? yield* Layer.build(Layer.fresh(MemoryTransport.layer))
+            : yield* Effect.flatMap(shared, ({ namespace, url }) => worker({ url, namespace }))
+        const transport = Context.get(context, Transport)
+        const topic = texts()
+        yield* as(context)(Topic.publish(topic, "x"))
+        const consumer = yield* transport.join({
+          group: { topic: topic.topic, partition: 0, subscription: "billing" },
+          consumer: "one",
+          visibilityTimeout: Duration.seconds(30),
+          from: "beginning",
+          ownConnection: false
+        })
+        consumer.keep()
+        const fetch = Effect.uninterruptible(consumer.fetch({ count: 1, bytes: 1 << 20, alone: false, maxAttempts: 6 }))
+        const {
+          entries: [first]
+        } = yield* fetch
+        if (first === undefined) return assert.fail("nothing was delivered")
+        const release = { entry: first, outcome: { _tag: "Release" } } as const
+        assert.deepStrictEqual(yield* consumer.settle([{ ...release, repeated: false }]), ["done"])
+        const {
+          entries: [second]
+        } = yield* fetch
+        if (second === undefined) return assert.fail("nothing was delivered again")
+        assert.strictEqual(second.attempt, 1)
+        const [repeated] = yield* consumer.settle([{ ...release, repeated: true }])
+        assert.notStrictEqual(repeated, "done")
+        // the delivery that runs now is still this consumer's
+        assert.deepStrictEqual(yield* consumer.extend([second]), [])
+        assert.deepStrictEqual(yield* consumer.settle([{ entry: second, outcome: { _tag: "Ack" }, repeated: false }]), [
+          "done"
+        ])
+      }))
+  }
+})
