@@ -58,6 +58,23 @@ const ends: ReadonlyArray<readonly [string, () => Effect.Effect<void, string>]> 
         }
       })
   ],
+  [
+    "fails with what cannot even be looked at",
+    () =>
+      Effect.fail(
+        new Proxy(
+          {},
+          {
+            get: () => {
+              throw new Error("get")
+            },
+            getPrototypeOf: () => {
+              throw new Error("getPrototypeOf")
+            }
+          }
+        ) as unknown as string // the table asks for text, and anything can be thrown
+      )
+  ],
   ["fails with an object of no prototype", () => Effect.die(Object.create(null))],
   ["is no Effect at all", () => undefined as unknown as Effect.Effect<void>] // what a caller from JavaScript could return
 ]

@@ -86,7 +86,8 @@ describe("Tracing", () => {
           "messaging.operation.name": "send",
           "messaging.operation.type": "send",
           "messaging.destination.name": "texts",
-          "messaging.message.id": id
+          "messaging.message.id": id,
+          "messaging.message.body.size": 3
         })
         const { "messaging.message.body.size": size, ...others } = attributesOf(process)
         assert.isAbove(Number(size), 0)
@@ -154,9 +155,12 @@ describe("Tracing", () => {
       })
   )
 
+  class OutOfStock extends TypeError {
+    readonly _tag = "OutOfStock"
+  }
   const failures: ReadonlyArray<readonly [string, Effect.Effect<never, unknown>, string]> = [
     ["a tagged error", Effect.fail({ _tag: "Declined" }), "Declined"],
-    ["an Error", Effect.fail(new TypeError("no")), "TypeError"],
+    ["a tagged Error", Effect.fail(new OutOfStock("no")), "OutOfStock"],
     ["a text", Effect.fail("no"), "_OTHER"],
     ["a defect", Effect.die(new RangeError("bug")), "RangeError"]
   ]

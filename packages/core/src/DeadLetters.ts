@@ -16,6 +16,7 @@ import type { Address } from "./Address.ts"
 import { InvalidOption, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
 import * as durations from "./internal/durations.ts"
+import { isEntryId } from "./internal/ids.ts"
 import { type DeadLetter, letter } from "./internal/letter.ts"
 import { tagsOf } from "./internal/observe.ts"
 import * as Metrics from "./Metrics.ts"
@@ -57,7 +58,7 @@ export const get = <A>(
 ): Effect.Effect<Option.Option<DeadLetter<A>>, TransportError, Transport> =>
   Effect.flatMap(located(self), ({ group, transport }) =>
     Effect.map(
-      transport.deadLetters.get(group, id),
+      isEntryId(id) ? transport.deadLetters.get(group, id) : Effect.succeedNone,
       Option.map((entry) => letter(self.source, transport.namespace, entry))
     )
   )
@@ -120,10 +121,11 @@ export const discard = <A>(
 ): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
     const { group, transport } = yield* located(self)
+    const metric = Metric.withAttributes(Metrics.discarded, tagsOf(group, transport.system))
+    // counted page by page: where a later page fails, the earlier ones are gone all the same
     const discarded = yield* each(self, selection === "all" ? {} : selection, (ids) =>
-      transport.deadLetters.discard(group, ids)
+      Effect.tap(transport.deadLetters.discard(group, ids), (count) => Metric.update(metric, count))
     )
-    yield* Metric.update(Metric.withAttributes(Metrics.discarded, tagsOf(group, transport.system)), discarded)
     yield* Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
       Effect.annotateLogs({ topic: self.source.topic, subscription: self.name })
     )
@@ -149,7 +151,7 @@ const each = <A>(
   Effect.gen(function* () {
     const at = yield* located(self)
     const { where } = selection
-    const wanted = selection.ids === undefined ? undefined : new Set(selection.ids)
+    const wanted = selection.ids === undefined ? undefined : new Set([...selection.ids].filter(isEntryId))
     if (wanted !== undefined && where === undefined) return yield* move([...wanted], at)
     let moved = 0
     let after: string | undefined

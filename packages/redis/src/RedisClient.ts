@@ -17,9 +17,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Cluster, Redis } from "ioredis"
 import type { ConnectionOptions as TlsOptions } from "node:tls"
+import * as ClientOptions from "./internal/clientOptions.ts"
 import * as Connections from "./internal/connection.ts"
 
 /**
@@ -162,6 +164,7 @@ export class RedisClient extends Context.Service<
 }
 
 const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native, options: FactoryOptions = {}) {
+  yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
   const connectTimeout = Duration.fromInputUnsafe(options.connectTimeout ?? "10 seconds")
   const commandTimeout = Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds")
   const open = (role: Role, given?: { readonly block?: Duration.Input | undefined }) =>
@@ -187,48 +190,38 @@ const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native
   return RedisClient.of({ ...shared, open })
 })
 
-const make = (options: Options): Effect.Effect<RedisClient["Service"], TransportError, Scope.Scope> =>
-  Effect.suspend(() =>
-    URL.canParse(reveal(options.url))
-      ? fromFactory(ioredis(options), options)
-      : Effect.fail(
-          new TransportError({
-            operation: "connect",
-            // the text itself may hold a password
-            reason: new InvalidOption({
-              option: "url",
-              problem: "it is none: redis://user:password@host:6379 has all parts"
-            })
-          })
-        )
-  )
+const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))
+  const client = yield* fromFactory(ioredis(options, target), options)
+  if (target.db > 0) {
+    // a client whose SELECT fails goes on with database 0
+    yield* Effect.tryPromise({
+      try: () => client.submit("SELECT", [String(target.db)]),
+      catch: () => refused(new InvalidOption({ option: "url", problem: `the server has no database ${target.db}` }))
+    })
+  }
+  return client
+})
 
 const reveal = (secret: string | Redacted.Redacted): string =>
   Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
 
-/** Where it is and who asks, of a URL. */
-const parsed = (url: string) => {
-  const { hostname, password, pathname, port, protocol, username } = new URL(url)
-  const db = Number(pathname.slice(1))
-  return {
-    host: hostname.startsWith("[") ? hostname.slice(1, -1) : hostname,
-    port: port === "" ? 6379 : Number(port),
-    ...(Number.isInteger(db) && db > 0 ? { db } : {}),
-    ...(username === "" ? {} : { username: decodeURIComponent(username) }),
-    ...(password === "" ? {} : { password: decodeURIComponent(password) }),
-    ...(protocol === "rediss:" ? { tls: {} } : {})
-  }
-}
-
 /** The one place where options become connections. */
-const ioredis = (options: Options): ((role: Role) => Native) => {
+const ioredis = (options: Options, target: ClientOptions.Target): ((role: Role) => Native) => {
   const millis = (input: Duration.Input) => Duration.toMillis(Duration.fromInputUnsafe(input))
   const name = options.connectionName ?? "clutch"
+  const username = options.username ?? target.username
+  const password = options.password ?? target.password
+  const tls = typeof options.tls === "object" ? options.tls : (options.tls ?? target.tls) ? {} : undefined
   const common = (role: Role) => ({
-    ...parsed(reveal(options.url)),
-    ...(options.tls === undefined || options.tls === false ? {} : { tls: options.tls === true ? {} : options.tls }),
-    ...(options.username === undefined ? {} : { username: options.username }),
-    ...(options.password === undefined ? {} : { password: reveal(options.password) }),
+    host: target.host,
+    port: target.port,
+    db: target.db,
+    ...(tls === undefined ? {} : { tls }),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password: reveal(password) }),
     ...(options.sentinel === undefined
       ? {}
       : {

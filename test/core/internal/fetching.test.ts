@@ -7,6 +7,8 @@ import { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
@@ -75,6 +77,23 @@ describe("fetching", () => {
             ["Info", "s"]
           ]
         )
+      })
+    })
+
+    it.effect("its health is told also where the log cannot be asked for numbers", () => {
+      const down = Effect.fail(unavailable("fetch"))
+      const { breakWith, layer } = recordingFetches()
+      const mute = Layer.effect(
+        Transport,
+        Effect.map(Transport, (transport) => Transport.of({ ...transport, inspect: () => down }))
+      )
+      return run(Layer.provideMerge(mute, layer), function* () {
+        breakWith(down)
+        const { handle } = yield* open(Subscription.make("s", Texts, () => Effect.void))
+        yield* pass("10 seconds")
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(handle.stats)))
+        const { problem, state } = yield* handle.health
+        assert.deepStrictEqual([state, Option.getOrNull(problem)], ["unhealthy", "fetch: the log is down"])
       })
     })
 

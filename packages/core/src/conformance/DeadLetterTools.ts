@@ -287,6 +287,26 @@ export const deadLetterTools: Category = (kit) => {
     })
   )
 
+  kit.test("4. a redriven message says which dead letter it was, through its retries too", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      const seen = yield* probe()
+      const handler = seen.handler(() => Effect.fail("no"))
+      const retry = { maxRetries: 1, base: kit.ticks(1), jitter: 0 }
+      const subscription = Subscription.make("s", topic, handler, { retry })
+      yield* kit.open(subscription)
+      yield* Topic.publish(topic, "x")
+      yield* kit.idle(subscription)
+      const { id } = yield* onlyDeadLetter(subscription)
+      yield* DeadLetters.redrive(subscription)
+      yield* kit.idle(subscription)
+      assert.deepStrictEqual(
+        seen.calls.map(({ redriven }) => redriven),
+        [undefined, undefined, id, id]
+      )
+    })
+  )
+
   kit.test("4. a redriven message that fails again is one dead letter again, of the same original", () =>
     Effect.gen(function* () {
       const topic = kit.topic()

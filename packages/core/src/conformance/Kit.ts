@@ -74,6 +74,7 @@ export interface Call<A = string> {
   readonly group: string
   readonly consumer: string
   readonly firstDelivered: number
+  readonly redriven: string | undefined
   /** Milliseconds, by the test's clock. */
   readonly at: number
 }
@@ -180,6 +181,7 @@ export const probe = <A = string>(): Effect.Effect<Probe<A>> =>
             group: delivery.group,
             consumer: delivery.consumer,
             firstDelivered: delivery.firstDelivered.epochMilliseconds,
+            redriven: delivery.redriven,
             at: yield* Clock.currentTimeMillis
           }
           calls.push(call)

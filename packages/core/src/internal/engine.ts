@@ -104,7 +104,8 @@ export const start = (
     const background = yield* FiberSet.makeRuntime()
     const run = (effect: Effect.Effect<void>) => background(Effect.annotateLogs(effect, annotations))
     const log = (handling: Handling, line: Effect.Effect<void>) => {
-      run(Effect.annotateLogs(line, { messageId: handling.entry.id, attempt: handling.attempt }))
+      const { attempt, messageId, originalId } = handling
+      run(Effect.annotateLogs(line, { messageId, originalId, attempt }))
     }
     const crashed = (cause: unknown) => {
       dead = true
@@ -199,6 +200,8 @@ export const start = (
         else if (reading._tag === "Threw") verdict.failed(handling, Cause.die(reading.thrown))
         else waiting.push(handling)
       }
+      // before handlers run: one may block, and its lease begins now
+      changed()
       dispatch()
     }
 
@@ -411,6 +414,8 @@ export const start = (
       // a handler may settle while it ends: without an end to that, it and the log would wait for each other
       yield* lastly(Effect.andThen(handler.await, book.empty))
       if (handler.running() > 0) {
+        // given up, it would run beside its redelivery
+        yield* Effect.logWarning(`closing waits for ${handler.running()} handlers that cannot be interrupted`)
         yield* handler.await
         yield* lastly(book.empty)
       }

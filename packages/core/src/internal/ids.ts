@@ -12,3 +12,11 @@ const split = (id: string): readonly [string, string] => {
   const dash = id.indexOf("-")
   return [id.slice(0, dash), id.slice(dash + 1)]
 }
+
+const largest = 2n ** 64n - 1n
+
+/** Whether a text is an entry id: two numbers of 64 bits. Others are nobody's id. */
+export const isEntryId = (text: unknown): text is string => {
+  if (typeof text !== "string" || !/^\d{1,20}-\d{1,20}$/.test(text)) return false
+  return split(text).every((part) => BigInt(part) <= largest)
+}

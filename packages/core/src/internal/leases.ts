@@ -40,7 +40,9 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
     const visibility = Duration.toMillis(policy.visibilityTimeout)
     const maxLease = Duration.toMillis(policy.maxLease)
     const interval = visibility / beats
+    const clock = yield* Clock.Clock
     const holding = Latch.makeUnsafe(false)
+    let since = 0
 
     const extend = (now: number) =>
       Effect.suspend(() => {
@@ -58,12 +60,14 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
       })
 
     const beat = Effect.gen(function* () {
-      const before = yield* Clock.currentTimeMillis
       yield* Effect.sleep(interval)
-      const now = yield* Clock.currentTimeMillis
-      if (now - before - interval > visibility / 2) yield* options.blocked(now - before - interval)
+      const now = clock.currentTimeMillisUnsafe()
+      // counted from when it was asked for: a handler may block before this fiber has begun to sleep
+      const late = now - since - interval
+      if (late > visibility / 2) yield* options.blocked(late)
       yield* extend(now)
       yield* options.beat(now)
+      since = clock.currentTimeMillisUnsafe()
     })
 
     const loop = Effect.whileLoop({
@@ -74,8 +78,8 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
     yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
     return {
       holding: (some) => {
-        if (some) holding.openUnsafe()
-        else holding.closeUnsafe()
+        if (!some) holding.closeUnsafe()
+        else if (holding.openUnsafe()) since = clock.currentTimeMillisUnsafe()
       }
     }
   })

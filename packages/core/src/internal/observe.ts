@@ -120,14 +120,13 @@ export const processSpan = <A, E, R>(
     ...(linked ? { root: true, links: links(handlings) } : {})
   }
   return Effect.useSpan(`process ${at.group.topic}`, options, (span) =>
-    handler.pipe(
-      Effect.withParentSpan(span),
-      Effect.tapCause((cause) => {
-        return Effect.sync(() => span.attribute("error.type", errorType(Cause.squash(cause))))
-      })
-    )
+    recordingError(span, Effect.withParentSpan(handler, span))
   )
 }
+
+/** OpenTelemetry's `error.type`: what kind of error ended the span. */
+const recordingError = <A, E, R>(span: Tracer.Span, self: Effect.Effect<A, E, R>) =>
+  Effect.tapCause(self, (cause) => Effect.sync(() => span.attribute("error.type", errorType(Cause.squash(cause)))))
 
 const errorType = (error: unknown): string => {
   try {
@@ -156,5 +155,5 @@ export const settleSpan = <A, E, R>(
         "messaging.operation.type": "settle"
       }
     },
-    () => call
+    (span) => recordingError(span, call)
   )

@@ -11,6 +11,7 @@ import * as Names from "../Names.ts"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type { StartPosition } from "../Transport.ts"
 import * as durations from "./durations.ts"
+import { isEntryId } from "./ids.ts"
 
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 
@@ -103,7 +104,7 @@ const kind = <A>(option: string, type: "boolean" | "function", value: A): Result
 const startPosition = (from: StartPosition): Result.Result<StartPosition, Problem> => {
   if (from === "new" || from === "beginning") return Result.succeed(from)
   if (Predicate.hasProperty(from, "id")) {
-    return Predicate.isString(from.id) && /^\d{1,20}-\d{1,20}$/.test(from.id)
+    return isEntryId(from.id)
       ? Result.succeed(from)
       : refuse("from", `${shown(from.id)} is no entry id: give one like "1700000000000-0"`)
   }

@@ -9,7 +9,7 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
-import { Encode, InvalidOption, PublishError, type TransportError, Unavailable } from "../Errors.ts"
+import { Encode, InvalidOption, PublishError, TransportError, Unavailable, Unknown } from "../Errors.ts"
 import { type Attributes, fromEntry, type Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Names from "../Names.ts"
@@ -48,8 +48,12 @@ export const publish = <A>(
     const plan = check(topic, data.length, options)
     if (Result.isFailure(plan)) return Effect.fail(fail(plan.failure))
 
-    const send = (traceparent: string | undefined) => {
+    const send = (traceparent: string | undefined, span?: Tracer.Span) => {
       const messages = outgoing(topic, data, options, traceparent, Context.get(context, Tracing.TraceState))
+      if (span !== undefined && Result.isSuccess(messages) && data.length === 1) {
+        const bytes = messages.success.reduce((sum, one) => sum + new TextEncoder().encode(one.data).length, 0)
+        span.attribute("messaging.message.body.size", bytes)
+      }
       return Result.isFailure(messages)
         ? Effect.fail(fail(messages.failure))
         : sendAll(topic, data, messages.success, plan.success, fail)
@@ -71,7 +75,7 @@ export const publish = <A>(
         }
       },
       (span) =>
-        send(Tracing.traceparent(span)).pipe(
+        send(Tracing.traceparent(span), span).pipe(
           Effect.tap(([first]) =>
             Effect.sync(() => {
               if (data.length === 1) span.attribute("messaging.message.id", first.id)
@@ -224,25 +228,42 @@ const sendAll = <A>(
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0
 
-/** Repeats what was certainly not done, for as long as the publisher agreed to wait. */
+/** A reply is awaited at least so long, also by who does not wait in an outage: a busy log is none. */
+const leastForReply = 1000
+
+/**
+ * Repeats what was certainly not done, for as long as the publisher agreed to wait; what was sent and not answered in
+ * that time is not known, and not repeated.
+ */
 const patiently = <A>(self: Effect.Effect<A, TransportError>, patience: number): Effect.Effect<A, TransportError> =>
-  patience === 0
-    ? self
-    : Effect.flatMap(Clock.currentTimeMillis, (begun) => {
-        const again: Effect.Effect<A, TransportError> = Effect.catch(self, (error) =>
-          error.reason._tag !== "Unavailable"
-            ? Effect.fail(error)
-            : Effect.flatMap(Clock.currentTimeMillis, (now) =>
-                now - begun >= patience
-                  ? Effect.fail(error)
-                  : Effect.andThen(
-                      Effect.sleep(Duration.min(pauseBetweenTries, Duration.millis(patience - (now - begun)))),
-                      again
-                    )
+  Effect.flatMap(Clock.currentTimeMillis, (begun) => {
+    const again = (left: number): Effect.Effect<A, TransportError> => {
+      const forReply = Duration.millis(Math.max(left, leastForReply))
+      return self.pipe(
+        Effect.timeoutOrElse({ duration: forReply, orElse: () => Effect.fail(unanswered(forReply)) }),
+        Effect.catchIf(
+          (error) => error.reason._tag === "Unavailable",
+          (error) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) => {
+              const rest = patience - (now - begun)
+              if (rest <= 0) return Effect.fail(error)
+              const pause = Duration.min(pauseBetweenTries, Duration.millis(rest))
+              return Effect.andThen(
+                Effect.sleep(pause),
+                Effect.suspend(() => again(rest - Duration.toMillis(pause)))
               )
+            })
         )
-        return again
-      })
+      )
+    }
+    return again(patience)
+  })
+
+const unanswered = (after: Duration.Duration) =>
+  new TransportError({
+    operation: "publish",
+    reason: new Unknown({ detail: `the log did not answer within ${Duration.format(after)}` })
+  })
 
 const reasonOf = ({ reason }: TransportError): PublishError["reason"] =>
   // publishing needs no subscription: a backend that says so is out of order, and nothing was stored

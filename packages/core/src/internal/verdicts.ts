@@ -50,13 +50,15 @@ export const make = ({ context, log, observer, policy, settle }: Options): Verdi
     settle(handling, kept ? letter : { _tag: "Ack" })
   }
 
+  const backoff = (attempt: number) => RetryPolicy.delay(policy.retry, attempt, random.nextDoubleUnsafe())
+
   const decide = (handling: Handling, cause: Cause.Cause<unknown>): Outcome => {
     try {
       return failure.decide(policy, cause, handling.attempt, random.nextDoubleUnsafe())
     } catch (thrown) {
-      // a predicate that throws says nothing about the failure: the policy without it decides
-      const both = Cause.combine(cause, Cause.die(thrown))
-      return failure.decide({ ...policy, retryWhile: undefined }, both, handling.attempt, random.nextDoubleUnsafe())
+      // a predicate that throws, or an error that cannot even be looked at, says nothing: it is a failure like any other
+      const text = `${failure.describe(cause)}\n${failure.describe(Cause.die(thrown))}`
+      return failure.retryOrExhausted(policy, handling.attempt, backoff(handling.attempt), text)
     }
   }
 
@@ -87,7 +89,7 @@ export const make = ({ context, log, observer, policy, settle }: Options): Verdi
     chosen: (handling, outcome) =>
       outcome._tag === "DeadLetter" ? bury(handling, outcome) : settle(handling, outcome),
     retry: ({ attempt }, after, cause) => {
-      const delay = after ?? RetryPolicy.delay(policy.retry, attempt, random.nextDoubleUnsafe())
+      const delay = after ?? backoff(attempt)
       const why = cause === undefined ? "the handler asked for a retry" : failure.describe(cause)
       return failure.retryOrExhausted(policy, attempt, delay, why)
     }

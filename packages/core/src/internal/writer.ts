@@ -34,6 +34,9 @@ export interface PublishOptions {
   readonly subject?: string | undefined
   /** Texts of the application's own. Default: none. */
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** How long to wait in an outage before failing with reason `Unavailable`. Default 10 seconds; 0 fails at once. */
+  /**
+   * How long to wait in an outage before failing with reason `Unavailable`. Default 10 seconds; 0 fails at once. As long,
+   * and at least a second, the log's answer is awaited; then the reason is `Unknown`.
+   */
   readonly timeout?: Duration.Input | undefined
 }

@@ -53,7 +53,27 @@ export const make = ({ client, namespace }: Shared) => {
 
   const streamOf = async (key: string) => {
     const stream = table(await maybe("XINFO", ["STREAM", key]))
-    return { lastId: textOf(stream.get("last-generated-id")) || "0-0", length: Number(stream.get("length") ?? 0) }
+    const first = stream.get("first-entry")
+    return {
+      lastId: textOf(stream.get("last-generated-id")) || "0-0",
+      firstId: Array.isArray(first) ? textOf(first[0]) : undefined,
+      length: Number(stream.get("length") ?? 0),
+      /** Entries ever added, where the server counts them (Redis 7). */
+      added: stream.get("entries-added")
+    }
+  }
+
+  /** How many entries a group has not read: what ids show, and the server's `lag` only where nothing was ever dropped. */
+  const unread = (
+    { added, firstId, lastId, length }: Awaited<ReturnType<typeof streamOf>>,
+    group: ReadonlyMap<string, Reply>
+  ): Option.Option<number> => {
+    const lag = group.get("lag")
+    const delivered = textOf(group.get("last-delivered-id"))
+    if (length === 0 || upTo(lastId, delivered)) return Option.some(0)
+    if (firstId !== undefined && !upTo(firstId, delivered)) return Option.some(length)
+    // trimmed or deleted unread, entries stay in the lag for ever
+    return added === length && typeof lag === "number" ? Option.some(lag) : Option.none()
   }
 
   const inspect = (group: Group): Effect.Effect<Inspection, TransportError> =>
@@ -67,15 +87,7 @@ export const make = ({ client, namespace }: Shared) => {
         submit("ZCARD", [keys.due]),
         submit("XLEN", [keys.deadLetters])
       ])
-      const lag = main?.get("lag")
-      const delivered = textOf(main?.get("last-delivered-id"))
-      const waiting =
-        typeof lag === "number"
-          ? Option.some(lag)
-          : // behind the last id there is nothing, which is no estimate
-            main !== undefined && upTo(stream.lastId, delivered)
-            ? Option.some(0)
-            : Option.none<number>()
+      const waiting = main === undefined ? Option.none<number>() : unread(stream, main)
       const pendingRetries = Number(retry?.get("pending") ?? 0)
       return {
         waiting,

@@ -177,7 +177,11 @@ export const make = (
     for (const origin of main ? (["retry", "main"] as const) : (["retry"] as const)) {
       const count = limit.count - entries.length
       const bytes = limit.bytes - bytesOf(entries)
-      if (count <= 0 || (bytes <= 0 && entries.length > 0)) return entries
+      if (count <= 0 || (bytes <= 0 && entries.length > 0)) {
+        // what was not looked at is looked at next: nothing rings for it again
+        expected = true
+        return entries
+      }
       try {
         const more = await read(origin, count, bytes)
         for (const one of more) entries.push(one)

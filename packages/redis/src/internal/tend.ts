@@ -69,7 +69,9 @@ export const make = (shared: Shared): Tending => {
         const now = performance.now()
         if (scan) {
           state.cursor = result.cursor
-          state.gap = Math.min(state.gap * 3, atMost(watchers))
+          // nothing is held, and whoever takes something new is rung for: until then there is no hurry
+          const nothingHeld = result.next === undefined && !result.more
+          state.gap = nothingHeld ? atMost(watchers) : Math.min(state.gap * 3, atMost(watchers))
           state.nextScan = now + Math.max(least, Math.min(result.next ?? Infinity, state.gap))
         }
         const { moved, problem, reclaimed, removed } = result

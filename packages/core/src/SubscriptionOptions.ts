@@ -1,0 +1,155 @@
+/**
+ * The options of a subscription, one interface for each kind of policy.
+ *
+ * Users meet these as `Subscription.Options`, `Subscription.Retry` and so on.
+ *
+ * @since 0.1.0
+ */
+import type * as DateTime from "effect/DateTime"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as DeadLetters from "./DeadLetters.ts"
+import type { DoNotRetry, RetryAfter } from "./Errors.ts"
+
+declare const illegal: unique symbol
+/**
+ * Not a value that anyone can make: its parameter is the sentence that the compiler prints.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Illegal<Why extends string> {
+  readonly [illegal]: Why
+}
+
+/**
+ * Which failures are tried again, how often and how soon. A delay is `base × factor^(attempt − 1)`, jitter added upward,
+ * capped last.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Retry<in E> {
+  /** Tries after the first: a whole number, or `"unlimited"`. Default 5. `0` dead-letters the first failure. */
+  readonly maxRetries?: number | "unlimited" | undefined
+  /** Delay before the second try. Default 1 second. */
+  readonly base?: Duration.Input | undefined
+  /** What the delay is multiplied by for each further try, at least 1. Default 2. */
+  readonly factor?: number | undefined
+  /** No delay is longer, jitter included. Default 15 minutes. */
+  readonly maxDelay?: Duration.Input | undefined
+  /** Up to this share of the delay is added at random, from 0 to 1. Default 0.2. */
+  readonly jitter?: number | undefined
+  /**
+   * Which of the handler's own errors are worth another try; the others are dead-lettered at once, as `notRetryable`.
+   * It is not asked about defects, about `timeout`, nor about `RetryAfter` and `DoNotRetry`. Default: all.
+   */
+  readonly while?: ((error: E) => boolean) | undefined
+}
+
+/**
+ * Options of every subscription.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Common {
+  /** Handlers at once; for `batch`, batches at once. Default 1. */
+  readonly concurrency?: number | undefined
+  /**
+   * Deliveries taken and not settled, at most. Default: about one second of work, as measured, and at most 16 MiB. What
+   * is taken waits here and not at another worker.
+   */
+  readonly prefetch?: number | undefined
+  /**
+   * How long a delivery belongs to its consumer without a heartbeat: a dead worker's messages are delayed by so long.
+   * Default 30 seconds, at least 10 ms; below 1 second a pause of the process may cost it its leases.
+   */
+  readonly visibilityTimeout?: Duration.Input | undefined
+  /** How long a handler may run; then it is interrupted, and has failed. Default: without limit. */
+  readonly timeout?: Duration.Input | undefined
+  /** How long closing waits for handlers before it releases what is unfinished. Default 20 seconds; 0 releases at once. */
+  readonly drainTimeout?: Duration.Input | undefined
+  /** Ends the extension of any one delivery's lease, as of a handler that hangs. Default 1 hour. */
+  readonly maxLease?: Duration.Input | undefined
+  /**
+   * Where the subscription begins when it is new on its topic: `"new"` (default), `"beginning"`, after an entry id, or at
+   * a time (inclusive). One that exists goes on where it was.
+   */
+  readonly from?: "new" | "beginning" | { readonly id: string } | { readonly time: DateTime.Utc } | undefined
+  /** The consumer's name in the group. Default: a name unique per Transport. Give one only if no other worker uses it. */
+  readonly consumer?: string | undefined
+  /** A blocking connection of its own, where the log has connections: the lowest latency. Default false. */
+  readonly ownConnection?: boolean | undefined
+}
+
+/**
+ * Called with a dead letter once it is stored. Its failure is logged, and undoes nothing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OnDead<A, R> =
+  | ((letter: DeadLetters.DeadLetter<NoInfer<A>>) => Effect.Effect<unknown, unknown, R>)
+  | undefined
+
+/**
+ * When a delivery is acked.
+ *
+ * `"onSuccess"` (default): when the handler succeeds; a failure is retried, then dead-lettered. `"onExit"`: however the
+ * handler ends. `"onReceive"`: before the handler runs, so at most once. `"manual"`: the handler settles through
+ * `Delivery`; ending without settling is the failure `Unsettled`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
+
+/** Failures are retried, then dead-lettered. @category models @since 0.1.0 */
+export interface Retrying<A, E, R> extends Common {
+  /** Default `"onSuccess"`. */
+  readonly ack?: "onSuccess" | "manual" | undefined
+  readonly retry?: Retry<NoInfer<Exclude<E, RetryAfter | DoNotRetry>>> | undefined
+  readonly deadLetters?: true | undefined
+  readonly onDeadLetter?: OnDead<A, R>
+}
+
+/** Failures are retried, then acked, with an error in the log and a count. @category models @since 0.1.0 */
+export interface Dropping<E> extends Common {
+  readonly ack?: "onSuccess" | "manual" | undefined
+  readonly retry?: Retry<NoInfer<Exclude<E, RetryAfter | DoNotRetry>>> | undefined
+  readonly deadLetters: false
+  readonly onDeadLetter?:
+    | Illegal<"deadLetters: false leaves nothing to call onDeadLetter for: remove one of the two">
+    | undefined
+}
+
+/** Failures are acked too. @category models @since 0.1.0 */
+export interface Emptying extends Common {
+  readonly ack: "onExit" | "onReceive"
+  /** Whether undecodable messages are kept. Default true. */
+  readonly deadLetters?: boolean | undefined
+  readonly retry?:
+    | Illegal<'ack "onExit" and "onReceive" ack failures too, so nothing is left to retry: remove retry, or use ack "onSuccess"'>
+    | undefined
+  readonly onDeadLetter?:
+    | Illegal<'ack "onExit" and "onReceive" never dead-letter a failure: remove onDeadLetter, or use ack "onSuccess"'>
+    | undefined
+}
+
+/** An ack policy that comes from configuration. @category models @since 0.1.0 */
+export interface Plain extends Common {
+  readonly ack?: Ack | undefined
+  readonly deadLetters?: boolean | undefined
+  readonly retry?: undefined
+  readonly onDeadLetter?: undefined
+}
+
+/**
+ * The options of `make` and `batch`. Policies that contradict each other do not type-check, and the compiler says why;
+ * from untyped callers they are refused when the subscription starts.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Options<A, E, R> = Retrying<A, E, R> | Dropping<E> | Emptying | Plain

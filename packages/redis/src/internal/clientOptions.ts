@@ -1,0 +1,72 @@
+/**
+ * The client's options, checked before a connection is made of them: what is off is named, and nothing connects to a
+ * server that was not meant.
+ */
+import { InvalidOption } from "@clutch/core/Errors"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+
+interface Timeouts {
+  readonly connectTimeout?: Duration.Input | undefined
+  readonly commandTimeout?: Duration.Input | undefined
+  readonly keepAlive?: Duration.Input | undefined
+}
+
+/** Where a URL points, and who asks. */
+export interface Target {
+  readonly host: string
+  readonly port: number
+  readonly db: number
+  readonly username: string | undefined
+  readonly password: string | undefined
+  readonly tls: boolean
+}
+
+const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))
+
+const example = "redis://user:password@host:6379/0 has all parts, and rediss:// is for TLS"
+
+/** Problems never hold the text itself, as that may hold a password. */
+export const target = (url: string): Result.Result<Target, InvalidOption> => {
+  if (!URL.canParse(url)) return refuse("url", `it is none: ${example}`)
+  const { hostname, password, pathname, port, protocol, username } = new URL(url)
+  if (protocol !== "redis:" && protocol !== "rediss:") {
+    return refuse("url", `it does not begin with redis:// or rediss://: ${example}`)
+  }
+  if (hostname === "") return refuse("url", `it names no host: ${example}`)
+  const credentials = decoded(username, password)
+  if (credentials === undefined) return refuse("url", `its user or password has a % that encodes nothing: ${example}`)
+  if (!/^\/?\d*$/.test(pathname)) return refuse("url", `its path is no number of a database: ${example}`)
+  return Result.succeed({
+    host: hostname.startsWith("[") ? hostname.slice(1, -1) : hostname,
+    port: port === "" ? 6379 : Number(port),
+    db: Number(pathname.slice(1)),
+    ...credentials,
+    tls: protocol === "rediss:"
+  })
+}
+
+const decoded = (username: string, password: string) => {
+  try {
+    return {
+      username: username === "" ? undefined : decodeURIComponent(username),
+      password: password === "" ? undefined : decodeURIComponent(password)
+    }
+  } catch {
+    return undefined
+  }
+}
+
+/** Finite and above 0: a socket with a negative or an endless timeout is an exception of Node's, or never gives up. */
+export const timeouts = (options: Timeouts): Result.Result<void, InvalidOption> => {
+  for (const option of ["connectTimeout", "commandTimeout", "keepAlive"] as const) {
+    const input = options[option]
+    if (input === undefined) continue
+    const value = Duration.fromInput(input)
+    if (Option.isNone(value) || !Duration.isFinite(value.value) || !Duration.isPositive(value.value)) {
+      return refuse(option, "give a finite duration above 0")
+    }
+  }
+  return Result.void
+}

@@ -1,0 +1,159 @@
+/**
+ * The scripts by which a consumer joins its group, undoes that, and leaves.
+ *
+ * @since 0.1.0
+ */
+import type { StartPosition } from "@clutch/core/Transport"
+import * as DateTime from "effect/DateTime"
+import { lua } from "../internal/lua.ts"
+import * as Script from "../Script.ts"
+import { maxIds, type Member, millis } from "./shared.ts"
+
+/**
+ * @category membership
+ * @since 0.1.0
+ */
+export interface Join extends Member {
+  /** Milliseconds. */
+  readonly visibilityTimeout: number
+  /** Where the main group begins, if it is created and no position is remembered. */
+  readonly from: StartPosition
+  /**
+   * `first`: a new consumer. `again`: this consumer was in the group before (a reconnect, a lost nonce, NOGROUP): its marks
+   * stand as long as its groups do, and a group created without a remembered position begins at the beginning.
+   */
+  readonly mode: "first" | "again"
+}
+
+/**
+ * @category membership
+ * @since 0.1.0
+ */
+export interface Joined {
+  /** Which groups were created. */
+  readonly created: { readonly main: boolean; readonly retry: boolean }
+  /** Where the main group begins (exclusive); `undefined` if it was there. */
+  readonly start: string | undefined
+  /**
+   * Mode `again` and the main group created: how many entries lie behind its start, so may repeat. A lower bound where
+   * `more` is true.
+   */
+  readonly repeats: { readonly count: number; readonly more: boolean }
+}
+
+const start = (from: StartPosition): string => {
+  if (from === "new") return "$"
+  if (from === "beginning") return "0-0"
+  if ("id" in from) return from.id
+  const time = DateTime.toEpochMillis(from.time)
+  // a group's position is exclusive, and a start time is not: the last id possible before it
+  return time <= 0 ? "0-0" : `${time - 1}-18446744073709551615`
+}
+
+/**
+ * Joins a group, creating what is absent.
+ *
+ * @category membership
+ * @since 0.1.0
+ */
+export const join: Script.Script<Join, Joined> = Script.make({
+  name: "join",
+  lua: lua.join,
+  keyNames: ["main", "retry", "state"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state],
+  args: ({ consumer, from, keys, mode, nonce, visibilityTimeout }) => [
+    keys.mainGroup,
+    keys.retryGroup,
+    consumer,
+    nonce,
+    millis(visibilityTimeout),
+    start(from),
+    mode
+  ],
+  decode: (reply) => {
+    const [main, retry, begin, count, more] = Script.list(reply)
+    return {
+      created: { main: Script.bool(main), retry: Script.bool(retry) },
+      start: begin === null ? undefined : Script.text(begin),
+      repeats: { count: Script.number(count), more: Script.bool(more) }
+    }
+  }
+})
+
+/**
+ * What was undone.
+ *
+ * @category membership
+ * @since 0.1.0
+ */
+export interface RolledBack {
+  /** Whether the join of this nonce was found. */
+  readonly found: boolean
+  readonly consumers: number
+  readonly groups: number
+  readonly keys: number
+}
+
+/**
+ * Undoes what the `join` of this nonce created, as far as nobody else has begun to use it. Safe to repeat, and after a
+ * `join` whose reply was lost. Only for the nonce of a `first` join.
+ *
+ * @category membership
+ * @since 0.1.0
+ */
+export const rollback: Script.Script<Member, RolledBack> = Script.make({
+  name: "rollback",
+  lua: lua.rollback,
+  keyNames: ["main", "retry", "state"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state],
+  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce],
+  decode: (reply) => {
+    const [found, consumers, groups, keys] = Script.list(reply)
+    return {
+      found: Script.bool(found),
+      consumers: Script.number(consumers),
+      groups: Script.number(groups),
+      keys: Script.number(keys)
+    }
+  }
+})
+
+/**
+ * @category membership
+ * @since 0.1.0
+ */
+export interface Left {
+  readonly released: number
+  /** Pending entries whose content was trimmed: settled, as nothing of them is left. */
+  readonly trimmed: number
+  /** More is pending than one call releases: call again. */
+  readonly more: boolean
+  /** The consumer is no longer in the group, or its name belongs to another incarnation by now. */
+  readonly removed: boolean
+}
+
+/**
+ * Releases what the consumer holds, and removes it.
+ *
+ * @category membership
+ * @since 0.1.0
+ */
+export const leave: Script.Script<Member, Left> = Script.make({
+  name: "leave",
+  lua: lua.leave,
+  keyNames: ["main", "retry", "state", "bell"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.bell],
+  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, `${maxIds}`],
+  decode: (reply) => {
+    const [released, trimmed, more, removed] = Script.list(reply)
+    return {
+      released: Script.number(released),
+      trimmed: Script.number(trimmed),
+      more: Script.bool(more),
+      removed: Script.bool(removed)
+    }
+  }
+})

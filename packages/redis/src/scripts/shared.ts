@@ -1,0 +1,49 @@
+/**
+ * What the scripts share: who calls, what is held, and how arguments are written.
+ *
+ * @since 0.1.0
+ */
+import type { Entry } from "@clutch/core/Transport"
+import type { GroupKeys } from "../RedisKeys.ts"
+
+/**
+ * How many ids one call of a script may name: Lua's `unpack` ends at 7,990 values.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxIds = 1000
+
+/**
+ * One incarnation of a consumer. The nonce is unique to it, such as a random UUID.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Member {
+  readonly keys: GroupKeys
+  readonly consumer: string
+  readonly nonce: string
+}
+
+/**
+ * A delivery as the pending list knows it: entry id, and the delivery count it had when it was read (1 after XREADGROUP,
+ * `taken.count` after `take`).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Held {
+  readonly id: string
+  readonly count: number
+}
+
+export const streamOf = (keys: GroupKeys, origin: Entry["origin"]): string => keys[origin]
+export const groupOf = (keys: GroupKeys, origin: Entry["origin"]): string =>
+  origin === "main" ? keys.mainGroup : keys.retryGroup
+
+/** Whole, not negative, and no more than Lua prints without an exponent: beyond the year 5000 it makes no difference. */
+export const millis = (value: number): string => `${Math.min(Math.max(Math.ceil(value), 0), 1e14)}`
+
+export const ids = (held: ReadonlyArray<Held>): ReadonlyArray<string> => held.map((_) => _.id)
+export const counts = (held: ReadonlyArray<Held>): ReadonlyArray<string> => held.map((_) => `${_.count}`)
