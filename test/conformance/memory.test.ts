@@ -16,5 +16,5 @@ Conformance.suite("memory", {
       { content: Result.succeed({ data: raw, attributes: undefined }), raw }
     ),
   keys: (topic) =>
-    Effect.map(MemoryTransport.snapshot, ({ keys }) => keys.filter((key) => key.split(/[.{}]/).includes(topic)))
+    Effect.map(MemoryTransport.snapshot, ({ keys }) => keys.filter((key) => key.split(":").includes(topic)))
 })

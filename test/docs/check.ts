@@ -1,5 +1,5 @@
 /**
- * `pnpm check:docs`: type-checks the code of README.md, docs/*.md and docstrings, all in one run of the compiler.
+ * `pnpm check:docs`: type-checks the code of every README.md, docs/*.md and docstrings, all in one run of the compiler.
  */
 import { globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -20,7 +20,7 @@ export const checkDocs = (): Report => {
   const read = (file: string) => readFileSync(join(root, file), "utf8")
   const files = (pattern: string) => globSync(pattern, { cwd: root }).toSorted()
   const snippets = [
-    ...files("{README.md,docs/**/*.md}").flatMap((file) => fromMarkdown(file, read(file))),
+    ...files("{README.md,packages/*/README.md,docs/**/*.md}").flatMap((file) => fromMarkdown(file, read(file))),
     ...files("packages/*/src/**/*.ts").flatMap((file) => fromDocstrings(file, read(file)))
   ]
   rmSync(folder, { recursive: true, force: true })

@@ -228,7 +228,7 @@ describe("RedisClient", () => {
 
   it.live("what the server says: Unavailable where it may pass, Refused where somebody must act, else a defect", () =>
     Effect.gen(function* () {
-      const redis = yield* server(["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"])
+      const redis = yield* server(["--maxmemory", "1kb", "--maxmemory-policy", "noeviction"])
       const admin = yield* S.looker(redis.url)
       const one = yield* client({ url: redis.url })
       assert.strictEqual(yield* reason(one.command("SET", ["k", "x".repeat(100)])), "Unavailable", "OOM")

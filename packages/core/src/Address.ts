@@ -12,6 +12,8 @@ import type { Source } from "./Source.ts"
  * @since 0.1.0
  */
 export interface Address<out A = unknown> {
+  /** The subscription's name. */
   readonly name: string
+  /** The topic it reads, or one narrowed from it. */
   readonly source: Source<A>
 }

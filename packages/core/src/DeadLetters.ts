@@ -79,7 +79,15 @@ export const count = (self: Address): Effect.Effect<number, TransportError, Tran
  * @since 0.1.0
  */
 export interface Selection<A> {
+  /**
+   * Ids among the dead letters (`DeadLetter.id`), not those of messages. What is not found is passed over; an empty
+   * list means none. Default: any id.
+   */
   readonly ids?: Iterable<string> | undefined
+  /**
+   * Asked of each letter, or of those in `ids`, oldest first; undecodable ones are among them. Default: any letter. With
+   * it the dead letters are read page by page; `ids` alone are not read.
+   */
   readonly where?: ((letter: DeadLetter<A>) => boolean) | undefined
 }
 

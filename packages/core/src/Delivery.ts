@@ -47,11 +47,13 @@ export interface Settle {
  * @since 0.1.0
  */
 export interface DeliveryInfo {
+  /** The topic's name. */
   readonly topic: string
   /** The log it was read from, as stored: the topic's own, or the subscription's retry log. */
   readonly stream: string
   /** The consumer group that read it. */
   readonly group: string
+  /** This worker's name in the consumer group. */
   readonly consumer: string
   /** Entry id in `stream`. */
   readonly messageId: string
@@ -83,5 +85,6 @@ export class Delivery extends Context.Service<Delivery, DeliveryInfo & Settle>()
  * @since 0.1.0
  */
 export interface Delivered<out A> extends DeliveryInfo, Settle {
+  /** The message that is delivered. */
   readonly message: Message<A>
 }

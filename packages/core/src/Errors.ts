@@ -273,7 +273,9 @@ export class Unsettled extends Schema.TaggedError<Unsettled>()("Unsettled", {}) 
  * @since 0.1.0
  */
 export class RetryAfter extends Data.TaggedError("RetryAfter")<{
+  /** From the failure to the next try. No finite duration from 0 means the policy's own backoff. */
   readonly delay: Duration.Input
+  /** What went wrong; kept in words with the message. */
   readonly cause?: unknown
 }> {
   override get message() {
@@ -289,7 +291,9 @@ export class RetryAfter extends Data.TaggedError("RetryAfter")<{
  * @since 0.1.0
  */
 export class DoNotRetry extends Data.TaggedError("DoNotRetry")<{
+  /** Why, in words: the first line of the dead letter's cause. */
   readonly reason: string
+  /** What went wrong; kept in words with the message. */
   readonly cause?: unknown
 }> {
   override get message() {

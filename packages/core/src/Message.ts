@@ -26,7 +26,9 @@ export interface Message<out A> {
   readonly type: string
   /** When it was stored, by the log's clock. */
   readonly time: DateTime.Utc
+  /** What was published: decoded by the topic's schema, but plain JSON where `Topic.filterMessage` looks at it. */
   readonly data: A
+  /** CloudEvents `subject`: what the event is about, in words of the publisher. `undefined` unless one was given. */
   readonly subject?: string | undefined
   /** Texts of the application's own, beside the data. */
   readonly headers: Readonly<Record<string, string>>
@@ -34,6 +36,9 @@ export interface Message<out A> {
   readonly partitionkey?: string | undefined
   /** W3C Trace Context of the publisher; CloudEvents' distributed tracing extension. */
   readonly traceparent?: string | undefined
+  /**
+   * W3C Trace Context's vendor data, beside `traceparent`. Passed on as it came, also to what the handler publishes.
+   */
   readonly tracestate?: string | undefined
 }
 
@@ -56,6 +61,8 @@ export const Attributes = Schema.Struct({
 })
 
 /**
+ * The attributes of a stored message that differ from what is derived: each is absent where nothing differs.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -15,49 +15,156 @@ const boundaries = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.
 const histogram = (name: string, description: string) =>
   Metric.histogram(name, { description, boundaries, attributes: { unit: "s" } })
 
-/** Messages confirmed as stored. @category metrics @since 0.1.0 */
+/**
+ * Messages confirmed as stored.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const sent = /* @__PURE__ */ counter("messaging.client.sent.messages", "Messages confirmed as stored")
-/** Deliveries taken by a consumer, whatever became of them. @category metrics @since 0.1.0 */
+
+/**
+ * Deliveries taken by a consumer, whatever became of them.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const consumed = /* @__PURE__ */ counter("messaging.client.consumed.messages", "Deliveries taken by a consumer")
-/** How long a handler ran, in seconds. @category metrics @since 0.1.0 */
+
+/**
+ * How long a handler ran, in seconds.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const processDuration = /* @__PURE__ */ histogram("messaging.process.duration", "How long a handler ran")
-/** From publishing to the ack, retries included, in seconds by the consumer's clock. @category metrics @since 0.1.0 */
+
+/**
+ * From publishing to the ack, retries included, in seconds by the consumer's clock.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const sojourn = /* @__PURE__ */ histogram("clutch.message.sojourn", "Time from publishing a message to its ack")
-/** Handlers running now. @category metrics @since 0.1.0 */
+
+/**
+ * Handlers running now.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_flight", {
   description: "Handlers running now"
 })
-/** Failures scheduled for another attempt. @category metrics @since 0.1.0 */
+
+/**
+ * Failures scheduled for another attempt.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const retries = /* @__PURE__ */ counter("clutch.deliveries.retried", "Failures scheduled for another attempt")
-/** Messages dead-lettered, tagged with `reason`. @category metrics @since 0.1.0 */
+
+/**
+ * Messages dead-lettered, tagged with `reason`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const deadLetters = /* @__PURE__ */ counter("clutch.deliveries.dead_lettered", "Messages dead-lettered")
-/** Exhausted or undecodable messages acked because the subscription keeps no dead letters. @category metrics @since 0.1.0 */
+
+/**
+ * Exhausted or undecodable messages acked because the subscription keeps no dead letters.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const dropped = /* @__PURE__ */ counter(
   "clutch.deliveries.dropped",
   "Failed messages acked without a dead letter"
 )
-/** Deliveries taken from consumers that died. @category metrics @since 0.1.0 */
+
+/**
+ * Deliveries taken from consumers that died.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const reclaimed = /* @__PURE__ */ counter("clutch.deliveries.reclaimed", "Deliveries taken from dead consumers")
-/** Settlements refused because another consumer owned the delivery. @category metrics @since 0.1.0 */
+
+/**
+ * Settlements refused because another consumer owned the delivery.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const leasesLost = /* @__PURE__ */ counter("clutch.deliveries.leases_lost", "Settlements refused, lease lost")
-/** Settlements of deliveries that were settled before. @category metrics @since 0.1.0 */
+
+/**
+ * Settlements of deliveries that were settled before.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const settledTwice = /* @__PURE__ */ counter("clutch.deliveries.settled_twice", "Second settlements, refused")
-/** Settlements repeated after a lost reply that found nothing to settle. @category metrics @since 0.1.0 */
+
+/**
+ * Settlements repeated after a lost reply that found nothing to settle.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const settledUnknown = /* @__PURE__ */ counter(
   "clutch.deliveries.settled_unknown",
   "Repeated settlements that found nothing to settle"
 )
-/** Messages that could not be decoded. @category metrics @since 0.1.0 */
+
+/**
+ * Messages that could not be decoded.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const poison = /* @__PURE__ */ counter("clutch.deliveries.poison", "Messages that could not be decoded")
-/** Messages left out by a source's filters. @category metrics @since 0.1.0 */
+
+/**
+ * Messages left out by a source's filters.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const filtered = /* @__PURE__ */ counter("clutch.deliveries.filtered", "Messages left out by filters")
-/** Messages dropped by a topic's retention. @category metrics @since 0.1.0 */
+
+/**
+ * Messages dropped by a topic's retention.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const trimmed = /* @__PURE__ */ counter("clutch.messages.trimmed", "Messages dropped by a topic's retention")
-/** Dead letters removed for good by `DeadLetters.discard`. @category metrics @since 0.1.0 */
+
+/**
+ * Dead letters removed for good by `DeadLetters.discard`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const discarded = /* @__PURE__ */ counter("clutch.dead_letters.discarded", "Dead letters removed for good")
-/** Deliveries given back unhandled, at no cost of an attempt. @category metrics @since 0.1.0 */
+
+/**
+ * Deliveries given back unhandled, at no cost of an attempt.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const released = /* @__PURE__ */ counter("clutch.deliveries.released", "Deliveries given back")
-/** Times a handler kept the event loop busy for longer than half its visibility timeout. @category metrics @since 0.1.0 */
+
+/**
+ * Times a handler kept the event loop busy for longer than half its visibility timeout.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
 export const blockedLoop = /* @__PURE__ */ counter(
   "clutch.event_loop.blocked",
   "Times the event loop was blocked for longer than half a visibility timeout"

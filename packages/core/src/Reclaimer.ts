@@ -39,6 +39,8 @@ interface Ward {
 }
 
 /**
+ * Whoever looks after the groups that are registered with it.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -53,6 +55,7 @@ export class Reclaimer extends Context.Service<
    * Reclaims in this process.
    *
    * @category layers
+   * @since 0.1.0
    */
   static readonly layer: Layer.Layer<Reclaimer, never, Transport> = /* @__PURE__ */ Layer.effect(
     Reclaimer,
@@ -145,6 +148,7 @@ export class Reclaimer extends Context.Service<
    * Another process reclaims, with `Reclaimer.watch`. An explicit choice, so that forgetting it does not compile.
    *
    * @category layers
+   * @since 0.1.0
    */
   static readonly layerElsewhere: Layer.Layer<Reclaimer> = /* @__PURE__ */ Layer.succeed(Reclaimer, {
     register: () => Effect.void
@@ -155,6 +159,7 @@ export class Reclaimer extends Context.Service<
    * cannot be reached.
    *
    * @category layers
+   * @since 0.1.0
    */
   static readonly watch = (
     subscriptions: ReadonlyArray<Address>

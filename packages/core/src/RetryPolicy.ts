@@ -22,9 +22,13 @@ import * as durations from "./internal/durations.ts"
 export interface RetryPolicy {
   /** Tries after the first; `Infinity` where they are unlimited. */
   readonly maxRetries: number
+  /** Delay before the second try, before jitter. */
   readonly base: Duration.Duration
+  /** What the delay is multiplied by for each further try; at least 1. */
   readonly factor: number
+  /** No delay is longer, jitter included. */
   readonly maxDelay: Duration.Duration
+  /** Up to this share of the delay is added at random; from 0 to 1. */
   readonly jitter: number
 }
 

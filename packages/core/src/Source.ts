@@ -7,7 +7,12 @@ import type * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
 import type { Message } from "./Message.ts"
 
-/** The key of what a source knows beyond its public shape. */
+/**
+ * The key of what a source knows beyond its public shape.
+ *
+ * @category type ids
+ * @since 0.1.0
+ */
 export const TypeId: unique symbol = Symbol.for("~@clutch/core/Source")
 
 /**
@@ -18,9 +23,13 @@ export const TypeId: unique symbol = Symbol.for("~@clutch/core/Source")
  * @since 0.1.0
  */
 export interface Reader {
+  /** How many logs the topic has. */
   readonly partitions: number
+  /** Asked of the message as JSON, before it is decoded; all must agree. */
   readonly accepts: ReadonlyArray<(message: Message<unknown>) => boolean>
+  /** From JSON to data, by the topic's schema. */
   readonly decode: (json: unknown) => Exit.Exit<unknown, Schema.SchemaError>
+  /** Asked of the decoded data; all must agree. */
   readonly keeps: ReadonlyArray<(data: unknown) => boolean>
 }
 
@@ -33,6 +42,7 @@ export interface Reader {
 export interface Source<out A> {
   /** The topic's name. */
   readonly topic: string
+  /** Carries the type; never called. */
   readonly _A: (_: never) => A
   readonly [TypeId]: Reader
 }

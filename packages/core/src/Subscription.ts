@@ -49,7 +49,9 @@ const DefinitionId: unique symbol = Symbol.for("~@clutch/core/Subscription")
  * @since 0.1.0
  */
 export interface Any {
+  /** The subscription's name. */
   readonly name: string
+  /** Tells a subscription from an `Address`. Always true. */
   readonly _subscription: true
   readonly [DefinitionId]: Definition
 }
@@ -61,7 +63,9 @@ export interface Any {
  * @since 0.1.0
  */
 export interface Subscription<out A, out E, out R> extends Address<A>, Any {
+  /** Carries the type; never called. */
   readonly _E: (_: never) => E
+  /** Carries the type; never called. */
   readonly _R: (_: never) => R
 }
 
@@ -202,6 +206,7 @@ export const address = <A>(name: string, source: Source<A>): Address<A> => ({ na
 export interface Handle {
   /** Stops taking; what runs goes on, what waits is released. */
   readonly pause: Effect.Effect<void>
+  /** Takes again after `pause`. Where nothing is paused, it does nothing. */
   readonly resume: Effect.Effect<void>
   /** Closes the subscription now: waits for its handlers up to `drainTimeout`, releases the rest, leaves the group. */
   readonly drain: Effect.Effect<void>
@@ -226,6 +231,7 @@ export interface Stats {
   readonly pending: number
   /** Retries that wait for their time or their turn. */
   readonly due: number
+  /** Dead letters that are kept now. */
   readonly deadLetters: number
   /** Messages in handlers of this process; none where the subscription is looked at from outside. */
   readonly inFlight: Option.Option<number>

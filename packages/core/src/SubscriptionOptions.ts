@@ -105,43 +105,77 @@ export type OnDead<A, R> =
  */
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 
-/** Failures are retried, then dead-lettered. @category models @since 0.1.0 */
+/**
+ * Failures are retried, then dead-lettered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Retrying<A, E, R> extends Common {
   /** Default `"onSuccess"`. */
   readonly ack?: "onSuccess" | "manual" | undefined
+  /** Which failures are tried again, how often and how soon. Default: the policy of `Retry`, with 5 retries. */
   readonly retry?: Retry<NoInfer<Exclude<E, RetryAfter | DoNotRetry>>> | undefined
+  /** Default true: what is exhausted, not retryable, rejected or undecodable is kept. `false` makes it `Dropping`. */
   readonly deadLetters?: true | undefined
+  /** Called with each dead letter once it is stored. Default: nothing is called. */
   readonly onDeadLetter?: OnDead<A, R>
 }
 
-/** Failures are retried, then acked, with an error in the log and a count. @category models @since 0.1.0 */
+/**
+ * Failures are retried, then acked, with an error in the log and a count.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Dropping<E> extends Common {
+  /** Default `"onSuccess"`. */
   readonly ack?: "onSuccess" | "manual" | undefined
+  /** Which failures are tried again before they are acked. Default: the policy of `Retry`, with 5 retries. */
   readonly retry?: Retry<NoInfer<Exclude<E, RetryAfter | DoNotRetry>>> | undefined
+  /** What would become a dead letter is acked, with an error in the log, and counted as dropped. */
   readonly deadLetters: false
+  /** Nothing is kept, so there is nothing to call it with. */
   readonly onDeadLetter?:
     | Illegal<"deadLetters: false leaves nothing to call onDeadLetter for: remove one of the two">
     | undefined
 }
 
-/** Failures are acked too. @category models @since 0.1.0 */
+/**
+ * Failures are acked too.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Emptying extends Common {
+  /** `"onExit"`: however the handler ends. `"onReceive"`: before it runs, so at most once. */
   readonly ack: "onExit" | "onReceive"
   /** Whether undecodable messages are kept. Default true. */
   readonly deadLetters?: boolean | undefined
+  /** Failures are acked, so there is nothing to retry. */
   readonly retry?:
     | Illegal<'ack "onExit" and "onReceive" ack failures too, so nothing is left to retry: remove retry, or use ack "onSuccess"'>
     | undefined
+  /** Failures are acked, so none becomes a dead letter. */
   readonly onDeadLetter?:
     | Illegal<'ack "onExit" and "onReceive" never dead-letter a failure: remove onDeadLetter, or use ack "onSuccess"'>
     | undefined
 }
 
-/** An ack policy that comes from configuration. @category models @since 0.1.0 */
+/**
+ * An ack policy that comes from configuration.
+ *
+ * @category models
+ * @since 0.1.0
+ */
 export interface Plain extends Common {
+  /** Default `"onSuccess"`. */
   readonly ack?: Ack | undefined
+  /** Whether what will not be tried again is kept. Default true. */
   readonly deadLetters?: boolean | undefined
+  /** The default policy: another one needs an `ack` that is known when this is compiled. */
   readonly retry?: undefined
+  /** Nothing is called: it needs an `ack` that is known when this is compiled. */
   readonly onDeadLetter?: undefined
 }
 

@@ -26,6 +26,7 @@ import type { Transport } from "./Transport.ts"
  * @since 0.1.0
  */
 export interface Topic<in out A> extends Source<A> {
+  /** Carries the type; never called. */
   readonly _in: (_: A) => void
   readonly [WriterId]: Writer
 }

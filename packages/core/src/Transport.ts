@@ -32,7 +32,9 @@ import type { Attributes } from "./Message.ts"
  * @since 0.1.0
  */
 export interface Log {
+  /** The topic's name. */
   readonly topic: string
+  /** From 0. This version has partition 0 alone. */
   readonly partition: number
 }
 
@@ -43,6 +45,7 @@ export interface Log {
  * @since 0.1.0
  */
 export interface Group extends Log {
+  /** The subscription's name. */
   readonly subscription: string
 }
 
@@ -66,7 +69,9 @@ export type StartPosition = "new" | "beginning" | { readonly id: string } | { re
  * @since 0.1.0
  */
 export interface Outgoing {
+  /** JSON text. */
   readonly data: string
+  /** `undefined` where everything is derived. */
   readonly attributes: Attributes | undefined
 }
 
@@ -77,7 +82,9 @@ export interface Outgoing {
  * @since 0.1.0
  */
 export interface Content {
+  /** UTF-8 of JSON text, unless somebody else wrote it. */
   readonly data: Uint8Array
+  /** `undefined` where everything is derived. */
   readonly attributes: Attributes | undefined
 }
 
@@ -88,7 +95,9 @@ export interface Content {
  * @since 0.1.0
  */
 export interface Retention {
+  /** Messages, at most; `undefined` keeps any number. */
   readonly maxLength: number | undefined
+  /** By the log's clock; `undefined` keeps them for ever. */
   readonly maxAge: Duration.Duration | undefined
 }
 
@@ -160,8 +169,11 @@ export type Outcome =
  * @since 0.1.0
  */
 export interface Settlement {
+  /** As `fetch` returned it. */
   readonly entry: Entry
+  /** What becomes of it. */
   readonly outcome: Outcome
+  /** Asked for before, without a reply. */
   readonly repeated: boolean
 }
 
@@ -191,11 +203,13 @@ export type Settled =
  * @since 0.1.0
  */
 export interface JoinOptions {
+  /** The group to join, created where it is absent. */
   readonly group: Group
   /** Unique per Transport unless given. */
   readonly consumer: string | undefined
   /** Stored beside the group: this consumer is judged by its own, whoever reclaims. */
   readonly visibilityTimeout: Duration.Duration
+  /** Where the group begins if this call creates it. */
   readonly from: StartPosition
   /** A blocking connection of its own for the main log, where the backend has connections. */
   readonly ownConnection: boolean
@@ -212,6 +226,7 @@ export interface FetchLimit {
   readonly count: number
   /** Bytes, roughly: a first entry is delivered whatever its size. */
   readonly bytes: number
+  /** Only one suspect (see `Fetched`), and without waiting. */
   readonly alone: boolean
   /**
    * How many attempts an entry may have, so that one whose last attempt this would be is taken alone after its consumer
@@ -229,7 +244,9 @@ export interface FetchLimit {
  * @since 0.1.0
  */
 export interface Fetched {
+  /** At most as many as `FetchLimit` allows. */
   readonly entries: ReadonlyArray<Entry>
+  /** More wait that must be taken alone. */
   readonly suspects: boolean
 }
 
@@ -242,6 +259,7 @@ export interface Fetched {
  * @since 0.1.0
  */
 export interface Consumer {
+  /** As given to `join`, or made by it. */
   readonly name: string
   /** Joining stands: from here on, closing leaves the group in place. Cannot fail: it touches nothing but this value. */
   readonly keep: () => void
@@ -289,6 +307,7 @@ export interface Tended {
   readonly removed: number
   /** Scheduled retries that could not be read, and are dead letters now. */
   readonly poison: number
+  /** How long until a retry is due or a lease may end; zero where more can be done at once. */
   readonly next: Option.Option<Duration.Duration>
 }
 
@@ -305,6 +324,7 @@ export interface Inspection {
   readonly pending: number
   /** Retries that wait for their time or their turn. */
   readonly due: number
+  /** Dead letters that are kept. */
   readonly deadLetters: number
 }
 
@@ -315,17 +335,23 @@ export interface Inspection {
  * @since 0.1.0
  */
 export interface DeadEntry {
+  /** Its id among the dead letters. */
   readonly id: string
+  /** Entry id in the topic's own log. */
   readonly originalId: string
+  /** What it held; a sentence where the backend's codec cannot read it. */
   readonly content: Result.Result<Content, string>
   /** The data's bytes; of a foreign entry without data, all of its fields. */
   readonly raw: Uint8Array
+  /** Why it will not be tried again. */
   readonly reason: DeadLetterReason
+  /** The last failure, in words. */
   readonly cause: string
+  /** How many attempts were counted. */
   readonly attempts: number
-  /** Milliseconds since the epoch. */
+  /** When it was first delivered to this group, in ms since the epoch by the log's clock; none where nobody knows. */
   readonly firstDelivered: Option.Option<number>
-  /** Milliseconds since the epoch. */
+  /** When it became a dead letter, in ms since the epoch by the log's clock. */
   readonly deadLettered: number
 }
 
@@ -362,6 +388,7 @@ export class Transport extends Context.Service<
     readonly tend: (group: Group) => Effect.Effect<Tended, TransportError>
     /** Calls `changed` whenever `tend` of a group on this log may have something new to do or to wait for. */
     readonly watch: (log: Log, changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
+    /** A group's numbers; zeros, and no `waiting`, where it never was. Creates nothing. */
     readonly inspect: (group: Group) => Effect.Effect<Inspection, TransportError>
     /** The id of the last entry ever added to the log; `0-0` where there was none. */
     readonly lastId: (log: Log) => Effect.Effect<string, TransportError>
@@ -376,13 +403,16 @@ export class Transport extends Context.Service<
     ) => Effect.Effect<boolean, TransportError>
     /** Waits until `outstanding` may answer differently: for a change, or where the log cannot tell, for a short while. */
     readonly progress: (group: Group) => Effect.Effect<void>
+    /** The dead letters of a group; none where it never was. */
     readonly deadLetters: {
       /** Oldest first, after the given id. */
       readonly page: (
         group: Group,
         options: { readonly after: string | undefined; readonly limit: number }
       ) => Effect.Effect<ReadonlyArray<DeadEntry>, TransportError>
+      /** One of them; none where there is none of this id. */
       readonly get: (group: Group, id: string) => Effect.Effect<Option.Option<DeadEntry>, TransportError>
+      /** How many there are. */
       readonly count: (group: Group) => Effect.Effect<number, TransportError>
       /**
        * Schedules each as a retry of the same subscription, attempts reset, and removes it here, in one step a message.
@@ -393,6 +423,7 @@ export class Transport extends Context.Service<
         ids: ReadonlyArray<string>,
         delay: Duration.Duration
       ) => Effect.Effect<number, TransportError>
+      /** Removes them for good. Returns how many there were; ids not found are passed over. Any number of ids. */
       readonly discard: (group: Group, ids: ReadonlyArray<string>) => Effect.Effect<number, TransportError>
     }
   }

@@ -29,6 +29,7 @@ export type Fields = ReadonlyArray<Buffer>
  * @since 0.1.0
  */
 export interface Codec {
+  /** What the format is called. */
   readonly name: string
   /** Name, value, name, value, …: no name twice, no value empty, and never the field `clutch`. */
   readonly encode: (message: Outgoing) => ReadonlyArray<string>
@@ -180,6 +181,7 @@ export interface RetryMeta {
   readonly first: number | undefined
   /** When the last attempt failed, in ms by the server's clock. */
   readonly failed: number | undefined
+  /** The last failure, in words. */
   readonly cause: string | undefined
   /** The dead letter's id, where this was redriven. */
   readonly redriven: string | undefined
@@ -192,14 +194,21 @@ export interface RetryMeta {
  * @since 0.1.0
  */
 export interface DeadMeta {
+  /** The entry's id in the topic's own stream. */
   readonly original: string
+  /** Why it will not be tried again. */
   readonly reason: DeadLetterReason
+  /** The last failure, in words. */
   readonly cause: string
+  /** How many attempts were counted. */
   readonly attempts: number
   /** The key of the stream it was delivered from. */
   readonly from: string
+  /** First delivery to this group, in ms by the server's clock; none where nobody knows. */
   readonly first: number | undefined
+  /** When it became a dead letter, in ms by the server's clock. */
   readonly failed: number | undefined
+  /** The dead letter that this one was redriven from, where it was. */
   readonly redriven: string | undefined
 }
 
@@ -268,6 +277,7 @@ export const deadMeta = (fields: Fields): Result.Result<DeadMeta, string> => {
  * @since 0.1.0
  */
 export interface OpenMeta {
+  /** Without its closing brace: the script adds the times. */
   readonly clutch: string
   /** Bytes of the fields that are kept, as netstrings. */
   readonly fields: Buffer

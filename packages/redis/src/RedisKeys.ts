@@ -37,9 +37,13 @@ export interface LogKeys {
  * @since 0.1.0
  */
 export interface GroupKeys extends LogKeys {
+  /** The stream of retries whose time has come. */
   readonly retry: string
+  /** The sorted set of retries whose time has not come, scored by it in ms. */
   readonly due: string
+  /** The stream of dead letters. */
   readonly deadLetters: string
+  /** The hash of what the group remembers beside its streams. */
   readonly state: string
   /** The consumer group on `main`: the subscription's name. */
   readonly mainGroup: string

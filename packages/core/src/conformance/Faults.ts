@@ -126,7 +126,12 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
  */
 export type Kind = "fails" | "dies" | "is interrupted"
 
-/** The fault itself, in place of the call. */
+/**
+ * The fault itself, in place of the call.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
 export const fault = (kind: Kind, operation: Operation): Effect.Effect<never, TransportError> => {
   if (kind === "fails") return Effect.fail(unavailable(operation))
   return kind === "dies" ? Effect.die(new Error(`${operation} died, as a test wanted`)) : Effect.interrupt

@@ -112,6 +112,8 @@ export interface Opened {
 type Env = Transport | Reclaimer | Scope.Scope
 
 /**
+ * What a case is given. Ticks are those of `Options.tick`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -201,6 +203,8 @@ const settle = (rounds: number) =>
 const quiet = process.env["CLUTCH_LOG"] === undefined ? Logger.layer([]) : Layer.empty
 
 /**
+ * The kit for a backend.
+ *
  * @category constructors
  * @since 0.1.0
  */

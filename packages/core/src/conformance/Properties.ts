@@ -1,6 +1,6 @@
 /**
- * Random programs keep the contract's invariants: nothing is lost, nothing is in two final states, attempts are bounded,
- * a failure reaches no other subscription, and draining ends.
+ * Random programs keep the contract's invariants: nothing is lost, nothing is in two final states, attempts and calls
+ * are bounded, a failure reaches no other subscription, and draining ends.
  *
  * A failing run prints its seed and the shrunk program; `CLUTCH_SEED` replays it, `CLUTCH_RUNS` sets how many there are.
  */
@@ -46,9 +46,10 @@ interface Worker {
   readonly crash: Effect.Effect<void>
 }
 
-/** What happened to each message of a group: attempts begun, and successes. */
+/** What happened to each message of a group: calls begun, and successes. */
 interface History {
-  readonly attempts: Array<number>
+  /** `released` calls were interrupted by a closing worker: the next call is the same attempt. */
+  readonly calls: Array<{ readonly attempt: number; released: boolean }>
   successes: number
 }
 
@@ -67,7 +68,7 @@ const execute = (kit: Kit, commands: ReadonlyArray<Command>) =>
       const key = `${group}:${n}`
       const known = histories.get(key)
       if (known !== undefined) return known
-      const made: History = { attempts: [], successes: 0 }
+      const made: History = { calls: [], successes: 0 }
       histories.set(key, made)
       return made
     }
@@ -83,8 +84,12 @@ const execute = (kit: Kit, commands: ReadonlyArray<Command>) =>
           Effect.gen(function* () {
             const { attempt } = yield* Delivery
             const mine = history(name, n)
-            mine.attempts.push(attempt)
-            if (behaviour.how === "is slow") yield* Effect.sleep(kit.ticks(1.5))
+            const call = { attempt, released: false }
+            mine.calls.push(call)
+            const release = Effect.sync(() => {
+              call.released = true
+            })
+            if (behaviour.how === "is slow") yield* Effect.onInterrupt(Effect.sleep(kit.ticks(1.5)), () => release)
             // only group a fails: what b sees must not depend on it
             if (name === "a" && attempt <= behaviour.failures) return yield* behave(behaviour)
             mine.successes++
@@ -174,7 +179,8 @@ const execute = (kit: Kit, commands: ReadonlyArray<Command>) =>
       const stats = yield* Subscription.stats(address)
       assert.deepStrictEqual([stats.pending, stats.due], [0, 0], `${name}: what is idle holds nothing`)
       for (const n of published) {
-        const { attempts, successes } = history(name, n)
+        const { calls, successes } = history(name, n)
+        const attempts = calls.map(({ attempt }) => attempt)
         const what = `${name}, message ${n}: attempts ${attempts.join()}, ${successes} successes, ${dead.get(n)} dead letters`
         const buried = dead.get(n) ?? 0
         assert.isAtLeast(successes + buried, 1, `nothing is lost: ${what}`)
@@ -183,7 +189,10 @@ const execute = (kit: Kit, commands: ReadonlyArray<Command>) =>
         if (crashes === 0) assert.strictEqual(successes + buried, 1, `one final state: ${what}`)
         assert.isAtMost(Math.max(...attempts, 0), MAX_RETRIES + 1, `attempts are bounded: ${what}`)
         if (crashes === 0) {
-          assert.isAtMost(new Set(attempts).size, MAX_RETRIES + 1, what)
+          // a release costs no attempt; every other call is one, so no number comes twice
+          const spent = calls.filter(({ released }) => !released).map(({ attempt }) => attempt)
+          assert.deepStrictEqual(spent, [...new Set(spent)], `each attempt is one call: ${what}`)
+          assert.isAtMost(spent.length, MAX_RETRIES + 1, `calls are bounded: ${what}`)
           if (name === "b") assert.deepStrictEqual([...new Set(attempts)], [1], `no fan-out of a failure: ${what}`)
         }
       }

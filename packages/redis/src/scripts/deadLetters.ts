@@ -10,10 +10,13 @@ import * as Script from "../Script.ts"
 import { millis } from "./shared.ts"
 
 /**
+ * Which dead letters are redriven, and when they are due.
+ *
  * @category dead letters
  * @since 0.1.0
  */
 export interface Redrive {
+  /** The keys of the subscription. */
   readonly keys: GroupKeys
   /** At most `maxIds`. */
   readonly ids: NonEmptyReadonlyArray<string>
@@ -22,10 +25,13 @@ export interface Redrive {
 }
 
 /**
+ * How redriving went.
+ *
  * @category dead letters
  * @since 0.1.0
  */
 export interface Redriven {
+  /** How many were dead letters, and are retries now. */
   readonly redriven: number
   /** How many ids of the list were looked at, from its first: go on behind them. At least one. */
   readonly processed: number

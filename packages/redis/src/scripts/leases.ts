@@ -10,16 +10,21 @@ import * as Script from "../Script.ts"
 import { counts, type Held, ids, type Member } from "./shared.ts"
 
 /**
+ * What a living consumer holds.
+ *
  * @category leases
  * @since 0.1.0
  */
 export interface Extend extends Member {
   /** At most `maxIds` together. Both may be empty: then it is only a sign of life. */
   readonly main: ReadonlyArray<Held>
+  /** The same of the retry stream. */
   readonly retry: ReadonlyArray<Held>
 }
 
 /**
+ * What is not held any more.
+ *
  * @category leases
  * @since 0.1.0
  */
@@ -64,12 +69,17 @@ export const extend: Script.Script<Extend, Extended> = Script.make({
 })
 
 /**
+ * What a consumer has not started.
+ *
  * @category leases
  * @since 0.1.0
  */
 export interface Mark {
+  /** The keys of the subscription. */
   readonly keys: GroupKeys
+  /** Whose mark it is. */
   readonly consumer: string
+  /** Of which of the two streams. */
   readonly origin: Entry["origin"]
   /** Nothing with a greater id was started; `undefined`: anything may have been. */
   readonly id: string | undefined

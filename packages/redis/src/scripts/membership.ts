@@ -10,6 +10,8 @@ import * as Script from "../Script.ts"
 import { maxIds, type Member, millis } from "./shared.ts"
 
 /**
+ * How a consumer joins.
+ *
  * @category membership
  * @since 0.1.0
  */
@@ -26,6 +28,8 @@ export interface Join extends Member {
 }
 
 /**
+ * What joining found and made.
+ *
  * @category membership
  * @since 0.1.0
  */
@@ -90,8 +94,11 @@ export const join: Script.Script<Join, Joined> = Script.make({
 export interface RolledBack {
   /** Whether the join of this nonce was found. */
   readonly found: boolean
+  /** How many consumers were removed: one in each of the two groups at most. */
   readonly consumers: number
+  /** How many groups were removed. */
   readonly groups: number
+  /** How many keys were removed. */
   readonly keys: number
 }
 
@@ -121,10 +128,13 @@ export const rollback: Script.Script<Member, RolledBack> = Script.make({
 })
 
 /**
+ * What leaving did.
+ *
  * @category membership
  * @since 0.1.0
  */
 export interface Left {
+  /** How many deliveries were given back. */
   readonly released: number
   /** Pending entries whose content was trimmed: settled, as nothing of them is left. */
   readonly trimmed: number

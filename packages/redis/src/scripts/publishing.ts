@@ -12,23 +12,30 @@ import * as Script from "../Script.ts"
 import { millis } from "./shared.ts"
 
 /**
+ * What is stored, and what the topic keeps.
+ *
  * @category publish
  * @since 0.1.0
  */
 export interface Publish {
+  /** The keys of the log. */
   readonly keys: LogKeys
   /** Fields of each entry as the codec made them: name, value, …; a field whose value is empty is left out. */
   readonly entries: NonEmptyReadonlyArray<ReadonlyArray<string | Buffer>>
+  /** What the topic keeps. */
   readonly retention: Retention
 }
 
 /**
+ * What was stored.
+ *
  * @category publish
  * @since 0.1.0
  */
 export interface Published {
   /** In the order of `entries`. */
   readonly ids: ReadonlyArray<string>
+  /** How many entries the retention dropped. */
   readonly trimmed: number
 }
 

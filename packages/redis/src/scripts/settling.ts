@@ -29,14 +29,19 @@ const found: ReadonlyArray<Found> = ["gone", "done", "other"]
  * @since 0.1.0
  */
 export interface Settle {
+  /** The keys of the subscription. */
   readonly keys: GroupKeys
+  /** Whose deliveries they are. */
   readonly consumer: string
+  /** Which of the two streams. */
   readonly origin: Entry["origin"]
   /** At most `maxIds`, each once. In ascending order the check is cheapest. */
   readonly held: NonEmptyReadonlyArray<Held>
 }
 
 /**
+ * Deliveries that are done.
+ *
  * @category settling
  * @since 0.1.0
  */
@@ -48,6 +53,8 @@ export interface Ack extends Settle {
 }
 
 /**
+ * How acking went.
+ *
  * @category settling
  * @since 0.1.0
  */
@@ -111,6 +118,8 @@ export interface Failure extends Held {
 }
 
 /**
+ * Deliveries that failed.
+ *
  * @category settling
  * @since 0.1.0
  */

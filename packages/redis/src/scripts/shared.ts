@@ -21,8 +21,11 @@ export const maxIds = 1000
  * @since 0.1.0
  */
 export interface Member {
+  /** The keys of the subscription. */
   readonly keys: GroupKeys
+  /** Its name in both groups. */
   readonly consumer: string
+  /** Unique to this incarnation. */
   readonly nonce: string
 }
 
@@ -34,16 +37,50 @@ export interface Member {
  * @since 0.1.0
  */
 export interface Held {
+  /** Entry id. */
   readonly id: string
+  /** Delivery count. */
   readonly count: number
 }
 
+/**
+ * The stream of an origin.
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
 export const streamOf = (keys: GroupKeys, origin: Entry["origin"]): string => keys[origin]
+
+/**
+ * The consumer group of an origin.
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
 export const groupOf = (keys: GroupKeys, origin: Entry["origin"]): string =>
   origin === "main" ? keys.mainGroup : keys.retryGroup
 
-/** Whole, not negative, and no more than Lua prints without an exponent: beyond the year 5000 it makes no difference. */
+/**
+ * Milliseconds as text: whole, not negative, and no more than Lua prints without an exponent (beyond the year 5000 it
+ * makes no difference).
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
 export const millis = (value: number): string => `${Math.min(Math.max(Math.ceil(value), 0), 1e14)}`
 
+/**
+ * The ids alone, in order.
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
 export const ids = (held: ReadonlyArray<Held>): ReadonlyArray<string> => held.map((_) => _.id)
+
+/**
+ * The delivery counts alone, in the same order.
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
 export const counts = (held: ReadonlyArray<Held>): ReadonlyArray<string> => held.map((_) => `${_.count}`)

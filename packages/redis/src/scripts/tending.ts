@@ -8,10 +8,13 @@ import type { GroupKeys } from "../RedisKeys.ts"
 import * as Script from "../Script.ts"
 
 /**
+ * One round of tending.
+ *
  * @category tending
  * @since 0.1.0
  */
 export interface Tend {
+  /** The keys of the subscription. */
   readonly keys: GroupKeys
   /**
    * Whether to look at the consumers as well, which costs about 1 µs for each pending entry. Without it only due retries are
@@ -23,11 +26,15 @@ export interface Tend {
 }
 
 /**
+ * What a round did, and when the next is due.
+ *
  * @category tending
  * @since 0.1.0
  */
 export interface Tending {
+  /** Retries that were due and are now on the retry stream. */
   readonly moved: number
+  /** Deliveries taken from dead consumers, and waiting for anybody. */
   readonly reclaimed: number
   /** Pending entries of dead consumers whose content was trimmed: settled, as nothing of them is left. */
   readonly trimmed: number

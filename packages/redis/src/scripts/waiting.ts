@@ -10,6 +10,8 @@ import * as Script from "../Script.ts"
 import { type Member, millis } from "./shared.ts"
 
 /**
+ * How much to take, and for whom.
+ *
  * @category waiting
  * @since 0.1.0
  */
@@ -25,22 +27,30 @@ export interface Take extends Omit<Member, "nonce"> {
 }
 
 /**
+ * One delivery that was taken.
+ *
  * @category waiting
  * @since 0.1.0
  */
 export interface TakenEntry {
+  /** Which of the two streams. */
   readonly origin: Entry["origin"]
+  /** Entry id. */
   readonly id: string
   /** Its delivery count now: what `Held` wants. `reclaims` is one less. */
   readonly count: number
+  /** As stored. */
   readonly fields: Fields
 }
 
 /**
+ * What was taken, and what goes on waiting.
+ *
  * @category waiting
  * @since 0.1.0
  */
 export interface Taken {
+  /** Those of the main stream, then those of the retry stream. */
   readonly entries: ReadonlyArray<TakenEntry>
   /** Suspects wait that were not taken. */
   readonly suspects: boolean

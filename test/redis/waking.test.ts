@@ -1,0 +1,67 @@
+/**
+ * Nothing that waits is forgotten by a fetch that was full before it looked at everything.
+ *
+ * The story: eight released deliveries filled a fetch of eight. The retry beside them was not looked at, what had rung for
+ * it was taken as answered, and nothing rang again: it lay there until the next scan.
+ */
+import { Transport } from "@clutch/core/Transport"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { RedisTransport } from "@clutch/redis"
+import { inject } from "vitest"
+import * as S from "./support.ts"
+
+const url = inject("redisUrl")
+
+/** Far below the shortest time until a consumer that nobody wakes looks again, 2.5 seconds, and far above a round trip. */
+const atOnce = Duration.seconds(1)
+
+describe("a fetch that released deliveries fill", () => {
+  for (const count of [1, 8]) {
+    for (const [what, limit] of [
+      [`its count of ${count}`, { count }],
+      // one byte is full with the first
+      ...(count === 1 ? ([["its bytes", { count: 100, bytes: 1 }]] as const) : [])
+    ] as const) {
+      it.live(`by ${what} leaves the retry beside them, and then new entries, to the next ones at once`, () => {
+        const namespace = S.freshNamespace()
+        return Effect.gen(function* () {
+          const context = yield* Layer.build(RedisTransport.layer({ url, namespace }))
+          const transport = Context.get(context, Transport)
+          const holder = yield* S.join(transport)
+          const released = Array.from({ length: count }, (_, i) => `released ${i}`)
+          yield* S.publish(transport, "retried", ...released)
+          const { entries } = yield* holder.fetch(S.limit())
+          assert.deepStrictEqual(entries.map(S.text), ["retried", ...released])
+          const outcomes = yield* holder.settle(
+            entries.map((entry, i) => ({
+              entry,
+              outcome: i === 0 ? { _tag: "Retry", delay: Duration.zero, cause: "once" } : { _tag: "Release" },
+              repeated: false
+            }))
+          )
+          assert.deepStrictEqual(
+            outcomes,
+            entries.map(() => "done" as const)
+          )
+          while (Number((yield* transport.tend(S.group())).moved) === 0);
+          yield* S.publish(transport, "new")
+          // joined after everything has rung: nothing but its own memory can tell it of the retry
+          const taker = yield* S.join(yield* S.transport({ url, namespace }))
+          const first = yield* taker.fetch(S.limit(limit))
+          assert.deepStrictEqual(first.entries.map(S.text), released)
+          for (const expected of ["retried", "new"]) {
+            const next = yield* Effect.timeoutOrElse(taker.fetch(S.limit({ ...limit, count: 1 })), {
+              duration: atOnce,
+              orElse: () => Effect.die(new Error(`"${expected}" lay unread`))
+            })
+            assert.deepStrictEqual(next.entries.map(S.text), [expected])
+          }
+        }).pipe(Effect.scoped, Effect.ensuring(S.clean(url, namespace)))
+      })
+    }
+  }
+})
