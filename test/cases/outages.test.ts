@@ -213,7 +213,7 @@ describe("an outage of the server", () => {
 
   test("13. LOADING: a server that is started with much to load is waited for", () =>
     Effect.gen(function* () {
-      const server = yield* privateServer("--save", "", "--loading-process-events-interval-bytes", "1024")
+      const server = yield* privateServer("--save", "", "--rdbcompression", "no")
       const redis = yield* admin(server.url)
       const topic = texts()
       const seen = recorder()
@@ -225,20 +225,14 @@ describe("an outage of the server", () => {
       yield* run(Subscription.awaitIdle(subscription))
       yield* Effect.promise(async () => {
         const pipeline = redis.pipeline()
-        for (const i of range(3000)) pipeline.set(`filler ${i}`, "x".repeat(100))
+        // a server that loads listens once for every 2 MB
+        for (const i of range(14_000)) pipeline.set(`filler ${i}`, "x".repeat(1000))
         await pipeline.exec()
         await redis.save()
         await server.kill()
       })
       let loading = 0
-      const restarted = server.restart([
-        "--save",
-        "",
-        "--key-load-delay",
-        "1000",
-        "--loading-process-events-interval-bytes",
-        "1024"
-      ])
+      const restarted = server.restart(["--save", "", "--rdbcompression", "no", "--key-load-delay", "200"])
       const watching = async (): Promise<void> => {
         for (let done = false; !done;) {
           const reply = await rawCommand(server.port, "PING").catch(() => "")

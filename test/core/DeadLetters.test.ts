@@ -280,6 +280,29 @@ describe("DeadLetters", () => {
   })
 
   describe("discard", () => {
+    it.effect.each([{}, { ids: undefined, where: undefined }, { id: ["1-0"] }, { were: () => true }])(
+      "a selection that names none is refused, and removes nothing: %o",
+      (selection: object) =>
+        given(function* () {
+          yield* dead("a", "b")
+          const { reason } = yield* Effect.flip(DeadLetters.discard(address, selection))
+          assert.strictEqual(reason._tag, "InvalidOption")
+          assert.strictEqual(yield* DeadLetters.count(address), 2)
+        })()
+    )
+
+    it.effect(
+      "an id that is none is passed over",
+      given(function* () {
+        yield* dead("a")
+        const ids = ["nope", "1", "99999999999999999999-0", "1-0"]
+        assert.strictEqual(yield* DeadLetters.discard(address, { ids }), 0)
+        assert.strictEqual(yield* DeadLetters.redrive(address, { ids }), 0)
+        assert.isTrue(Option.isNone(yield* DeadLetters.get(address, "nope")))
+        assert.strictEqual(yield* DeadLetters.count(address), 1)
+      })
+    )
+
     it.effect(
       "12. removes for good what was selected, counts it, and says so in the log",
       given(function* () {

@@ -34,7 +34,10 @@ describe("layerConfig", () => {
   it.live("the option wins over CLUTCH_NAMESPACE", () =>
     Effect.gen(function* () {
       const environment = { CLUTCH_NAMESPACE: "from-variable", OWN: "from-own" }
-      assert.strictEqual(yield* namespaceOf(configured(environment, { namespace: Config.succeed("from-option") })), "from-option")
+      assert.strictEqual(
+        yield* namespaceOf(configured(environment, { namespace: Config.succeed("from-option") })),
+        "from-option"
+      )
       assert.strictEqual(yield* namespaceOf(configured(environment, { namespace: Config.String("OWN") })), "from-own")
     })
   )

@@ -109,10 +109,7 @@ describe("Sentinel", () => {
       Effect.gen(function* () {
         const { port, url } = yield* server
         const sentinel = { host: "127.0.0.1", port: yield* Effect.promise(() => portOf(port)) }
-        yield* unavailableInTime(
-          { url, sentinel: { name: "primary", sentinels: [sentinel], password: "any" } },
-          1000
-        )
+        yield* unavailableInTime({ url, sentinel: { name: "primary", sentinels: [sentinel], password: "any" } }, 1000)
       }).pipe(Effect.scoped)
     )
   }
@@ -136,34 +133,37 @@ describe("Cluster", () => {
 describe("TLS", () => {
   const ca = fixture("server.crt")
 
-  it.live("a server whose certificate is trusted serves publisher and subscriber; user and name reach every connection", () =>
-    Effect.gen(function* () {
-      const redis = yield* server
-      const admin = yield* S.looker(redis.url)
-      yield* Effect.promise(() => admin.acl("SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all"))
-      const proxy = yield* tlsTo(redis.port)
-      const topic = Topic.make("orders", { schema: Schema.String })
-      const handled = yield* Deferred.make<string>()
-      const options = { url: `rediss://worker:secret@127.0.0.1:${proxy.port}`, tls: { ca }, connectionName: "secured" }
-      yield* Effect.gen(function* () {
-        yield* Subscription.subscribe(
-          Subscription.make("billing", topic, ({ data }) => Deferred.succeed(handled, data), { ownConnection: true })
-        )
-        yield* Topic.publish(topic, "over TLS")
-        assert.strictEqual(yield* Deferred.await(handled), "over TLS")
-        const list = yield* connections(redis.url, "secured")
-        assert.deepStrictEqual(
-          list.map((line) => /name=(\S+).* user=(\S+)/.exec(line)?.slice(1)).toSorted(),
-          [
+  it.live(
+    "a server whose certificate is trusted serves publisher and subscriber; user and name reach every connection",
+    () =>
+      Effect.gen(function* () {
+        const redis = yield* server
+        const admin = yield* S.looker(redis.url)
+        yield* Effect.promise(() => admin.acl("SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all"))
+        const proxy = yield* tlsTo(redis.port)
+        const topic = Topic.make("orders", { schema: Schema.String })
+        const handled = yield* Deferred.make<string>()
+        const options = {
+          url: `rediss://worker:secret@127.0.0.1:${proxy.port}`,
+          tls: { ca },
+          connectionName: "secured"
+        }
+        yield* Effect.gen(function* () {
+          yield* Subscription.subscribe(
+            Subscription.make("billing", topic, ({ data }) => Deferred.succeed(handled, data), { ownConnection: true })
+          )
+          yield* Topic.publish(topic, "over TLS")
+          assert.strictEqual(yield* Deferred.await(handled), "over TLS")
+          const list = yield* connections(redis.url, "secured")
+          assert.deepStrictEqual(list.map((line) => /name=(\S+).* user=(\S+)/.exec(line)?.slice(1)).toSorted(), [
             ["secured-bell", "worker"],
             ["secured-commands", "worker"],
             ["secured-consumer", "worker"]
-          ]
-        )
-        // none of them went past TLS
-        assert.isAtLeast(proxy.secured(), list.length)
-      }).pipe(Effect.provide(RedisTransport.layer(options)))
-    }).pipe(Effect.scoped)
+          ])
+          // none of them went past TLS
+          assert.isAtLeast(proxy.secured(), list.length)
+        }).pipe(Effect.provide(RedisTransport.layer(options)))
+      }).pipe(Effect.scoped)
   )
 
   it.live("`tls` is what makes the connection secure, also where the URL says redis://", () =>

@@ -51,12 +51,10 @@ const setup = Effect.gen(function* () {
 /** Reads and acks so many. */
 const handle = (consumer: Effect.Success<ReturnType<typeof S.join>>, count: number) =>
   Effect.gen(function* () {
-    for (let left = count; left > 0; ) {
+    for (let left = count; left > 0;) {
       const { entries } = yield* consumer.fetch(S.limit({ count: left }))
       left -= entries.length
-      yield* consumer.settle(
-        entries.map((entry) => ({ entry, outcome: { _tag: "Ack" }, repeated: false })) as never
-      )
+      yield* consumer.settle(entries.map((entry) => ({ entry, outcome: { _tag: "Ack" }, repeated: false })) as never)
     }
   })
 

@@ -19,11 +19,15 @@ import * as durations from "./internal/durations.ts"
 import { isEntryId } from "./internal/ids.ts"
 import { type DeadLetter, letter } from "./internal/letter.ts"
 import { tagsOf } from "./internal/observe.ts"
+import { spelling } from "./internal/spelling.ts"
 import * as Metrics from "./Metrics.ts"
 import { type Group, Transport } from "./Transport.ts"
 
 export type { DeadLetter } from "./internal/letter.ts"
 export type { Poison } from "./internal/read.ts"
+
+const selectionOptions: ReadonlySet<string> = new Set(["ids", "where"])
+const redriveOptions: ReadonlySet<string> = new Set(["ids", "where", "delay"])
 
 /** A page is what one step on the log reads: bounded, so that a million dead letters stop nobody. */
 const pageSize = 100
@@ -108,17 +112,16 @@ export const redrive = <A>(
 ): Effect.Effect<number, TransportError, Transport> => {
   const delay = durations.finite(selection.delay ?? 0)
   return Option.isNone(delay)
-    ? Effect.fail(
-        new TransportError({
-          operation: "redrive",
-          reason: new InvalidOption({ option: "delay", problem: "give a finite duration from 0" })
-        })
+    ? refuse("redrive", new InvalidOption({ option: "delay", problem: "give a finite duration from 0" }))
+    : Effect.andThen(
+        check("redrive", selection, redriveOptions),
+        each(self, selection, (ids, { group, transport }) => transport.deadLetters.redrive(group, ids, delay.value))
       )
-    : each(self, selection, (ids, { group, transport }) => transport.deadLetters.redrive(group, ids, delay.value))
 }
 
 /**
- * Removes dead letters for good, and counts them. `"all"` says that all are meant; there is no default.
+ * Removes dead letters for good, and counts them. `"all"` says that all are meant; there is no default, and a selection
+ * that names none is refused with `InvalidOption`.
  *
  * @category moving
  * @since 0.1.0
@@ -128,6 +131,15 @@ export const discard = <A>(
   selection: Selection<NoInfer<A>> | "all"
 ): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
+    if (selection !== "all") {
+      yield* check("discard", selection, selectionOptions)
+      if (selection.ids === undefined && selection.where === undefined) {
+        return yield* refuse(
+          "discard",
+          new InvalidOption({ option: "selection", problem: `it names no dead letters: give ids, where, or "all"` })
+        )
+      }
+    }
     const { group, transport } = yield* located(self)
     const metric = Metric.withAttributes(Metrics.discarded, tagsOf(group, transport.system))
     // counted page by page: where a later page fails, the earlier ones are gone all the same
@@ -150,6 +162,18 @@ const located = (self: Address): Effect.Effect<Located, TransportError, Transpor
     const group = yield* address.group(self, "deadLetters")
     return { group, transport: yield* Transport }
   })
+
+const refuse = (operation: string, reason: InvalidOption) => Effect.fail(new TransportError({ operation, reason }))
+
+/** From untyped callers: a misspelt selection must not mean all. */
+const check = (
+  operation: string,
+  selection: object,
+  known: ReadonlySet<string>
+): Effect.Effect<void, TransportError> => {
+  const problem = spelling(known, selection)
+  return problem === undefined ? Effect.void : refuse(operation, problem)
+}
 
 const each = <A>(
   self: Address<A>,

@@ -62,9 +62,8 @@ const bad = (option: string, problem: string) => Result.fail(new InvalidOption({
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Result.Result<RetryPolicy, InvalidOption> => {
-  for (const option of Object.keys(options)) {
-    if (!known.has(option)) return bad(option, "there is no such option: remove it, or check its spelling")
-  }
+  const unknown = Object.keys(options).find((option) => !known.has(option))
+  if (unknown !== undefined) return bad(unknown, "there is no such option: remove it, or check its spelling")
   const { factor = 2, jitter = 0.2, maxRetries = 5 } = options
   if (maxRetries !== "unlimited" && !(Number.isSafeInteger(maxRetries) && maxRetries >= 0)) {
     return bad("maxRetries", `${String(maxRetries)} is no count: give a whole number from 0, or "unlimited"`)

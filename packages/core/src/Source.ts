@@ -5,6 +5,7 @@
  */
 import type * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
+import type { InvalidOption } from "./Errors.ts"
 import type { Message } from "./Message.ts"
 
 /**
@@ -25,6 +26,8 @@ export const TypeId: unique symbol = Symbol.for("~@clutch/core/Source")
 export interface Reader {
   /** How many logs the topic has. */
   readonly partitions: number
+  /** What is off with the topic's options; told where the topic is used, as making one touches nothing. */
+  readonly problem: InvalidOption | undefined
   /** Asked of the message as JSON, before it is decoded; all must agree. */
   readonly accepts: ReadonlyArray<(message: Message<unknown>) => boolean>
   /** From JSON to data, by the topic's schema. */

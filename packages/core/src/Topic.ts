@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
 import type { PublishError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
+import { spelling } from "./internal/spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
 import { type DataCodec, type Reader, type Source, TypeId } from "./Source.ts"
@@ -65,6 +66,7 @@ export const make = <S extends DataCodec>(
     _in: () => {},
     [TypeId]: {
       partitions: options.partitions ?? 1,
+      problem: spelling(topicOptions, options),
       accepts: [],
       decode: (json) => decode()(json),
       keeps: []
@@ -77,6 +79,8 @@ export const make = <S extends DataCodec>(
     }
   }
 }
+
+const topicOptions: ReadonlySet<string> = new Set(["schema", "key", "partitions", "maxLength", "maxAge"])
 
 const lazily = <A>(make: () => A): (() => A) => {
   let made: { readonly value: A } | undefined

@@ -193,6 +193,7 @@ const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native
 const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
 
 const make = Effect.fnUntraced(function* (options: Options) {
+  yield* Effect.fromResult(Result.mapError(ClientOptions.spelling(options), refused))
   const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))
   const client = yield* fromFactory(ioredis(options, target), options)
   if (target.db > 0) {

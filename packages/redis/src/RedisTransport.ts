@@ -106,7 +106,13 @@ export const layerClient = (
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<Transport | Reclaimer, TransportError> =>
-  Reclaimer.layer.pipe(Layer.provideMerge(layerClient(options)), Layer.provide(RedisClient.RedisClient.layer(options)))
+  Layer.suspend(() => {
+    const { namespace, ...client } = options
+    return Reclaimer.layer.pipe(
+      Layer.provideMerge(layerClient({ namespace })),
+      Layer.provide(RedisClient.RedisClient.layer(client))
+    )
+  })
 
 /**
  * The same with options from Config. Where it names no namespace, `CLUTCH_NAMESPACE` is asked, then `"clutch"` taken.

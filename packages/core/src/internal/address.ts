@@ -12,6 +12,7 @@ export const check = ({ name, source }: Address): Result.Result<Group, InvalidNa
   const problem =
     Names.invalid("topic", source.topic) ??
     Names.invalid("subscription", name) ??
+    source[TypeId].problem ??
     partitionsProblem(source[TypeId].partitions)
   return problem === undefined
     ? Result.succeed({ topic: source.topic, partition: 0, subscription: name })

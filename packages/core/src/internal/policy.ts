@@ -12,6 +12,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import type { StartPosition } from "../Transport.ts"
 import * as durations from "./durations.ts"
 import { isEntryId } from "./ids.ts"
+import { spelling } from "./spelling.ts"
 
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 
@@ -56,23 +57,23 @@ export interface Policy {
   readonly within: Duration.Duration
 }
 
-const options: Record<keyof RawOptions, true> = {
-  concurrency: true,
-  prefetch: true,
-  visibilityTimeout: true,
-  timeout: true,
-  drainTimeout: true,
-  maxLease: true,
-  from: true,
-  consumer: true,
-  ownConnection: true,
-  ack: true,
-  retry: true,
-  deadLetters: true,
-  onDeadLetter: true,
-  size: true,
-  within: true
-}
+const options: ReadonlySet<string> = new Set<keyof RawOptions>([
+  "concurrency",
+  "prefetch",
+  "visibilityTimeout",
+  "timeout",
+  "drainTimeout",
+  "maxLease",
+  "from",
+  "consumer",
+  "ownConnection",
+  "ack",
+  "retry",
+  "deadLetters",
+  "onDeadLetter",
+  "size",
+  "within"
+])
 
 const acks: ReadonlySet<string> = new Set<Ack>(["onSuccess", "manual", "onExit", "onReceive"])
 
@@ -115,10 +116,8 @@ const startPosition = (from: StartPosition): Result.Result<StartPosition, Proble
 
 /** Options that are there, and go together. */
 const contradiction = (raw: RawOptions, ack: Ack): Result.Result<void, Problem> => {
-  for (const option of Object.keys(raw)) {
-    if (!Object.hasOwn(options, option))
-      return refuse(option, "there is no such option: remove it, or check its spelling")
-  }
+  const misspelt = spelling(options, raw)
+  if (misspelt !== undefined) return Result.fail(misspelt)
   if (!acks.has(ack)) {
     return refuse("ack", `${shown(ack)} is refused: give "onSuccess", "manual", "onExit" or "onReceive"`)
   }

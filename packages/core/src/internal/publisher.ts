@@ -17,14 +17,13 @@ import { type Source, TypeId } from "../Source.ts"
 import * as Tracing from "../Tracing.ts"
 import { type Log, type Outgoing, type Retention, Transport } from "../Transport.ts"
 import * as durations from "./durations.ts"
+import * as Health from "./health.ts"
 import { partitionsProblem } from "./partitions.ts"
+import { spelling } from "./spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
 
 /** One step on the log: large enough that a round trip is shared, small enough that no other client waits for it. */
 const batchSize = 256
-
-/** Between tries in an outage: short, as the first try after it decides how soon the publisher goes on. */
-const pauseBetweenTries = Duration.millis(100)
 
 /** A topic, as publishing sees it. */
 interface Topic<A> extends Source<A> {
@@ -93,7 +92,8 @@ const check = <A>(
 ): Result.Result<Plan, PublishError["reason"]> => {
   const invalidName = Names.invalid("topic", topic.topic)
   if (invalidName !== undefined) return Result.fail(invalidName)
-  const problem = partitionsProblem(topic[TypeId].partitions)
+  const problem =
+    topic[TypeId].problem ?? partitionsProblem(topic[TypeId].partitions) ?? spelling(publishOptions, options)
   if (problem !== undefined) return Result.fail(problem)
   if (options.id !== undefined && count > 1) {
     return refuse("id", "one id cannot name several messages: leave it out, or publish one at a time")
@@ -120,6 +120,14 @@ const check = <A>(
     patience: Duration.toMillis(patience.value)
   })
 }
+
+const publishOptions: ReadonlySet<string> = new Set<keyof PublishOptions>([
+  "id",
+  "source",
+  "subject",
+  "headers",
+  "timeout"
+])
 
 const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))
 
@@ -237,7 +245,7 @@ const leastForReply = 1000
  */
 const patiently = <A>(self: Effect.Effect<A, TransportError>, patience: number): Effect.Effect<A, TransportError> =>
   Effect.flatMap(Clock.currentTimeMillis, (begun) => {
-    const again = (left: number): Effect.Effect<A, TransportError> => {
+    const again = (left: number, tries: number): Effect.Effect<A, TransportError> => {
       const forReply = Duration.millis(Math.max(left, leastForReply))
       return self.pipe(
         Effect.timeoutOrElse({ duration: forReply, orElse: () => Effect.fail(unanswered(forReply)) }),
@@ -247,16 +255,16 @@ const patiently = <A>(self: Effect.Effect<A, TransportError>, patience: number):
             Effect.flatMap(Clock.currentTimeMillis, (now) => {
               const rest = patience - (now - begun)
               if (rest <= 0) return Effect.fail(error)
-              const pause = Duration.min(pauseBetweenTries, Duration.millis(rest))
+              const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
               return Effect.andThen(
                 Effect.sleep(pause),
-                Effect.suspend(() => again(rest - Duration.toMillis(pause)))
+                Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
               )
             })
         )
       )
     }
-    return again(patience)
+    return again(patience, 1)
   })
 
 const unanswered = (after: Duration.Duration) =>

@@ -30,11 +30,12 @@ const example = "redis://user:password@host:6379/0 has all parts, and rediss:// 
 /** Problems never hold the text itself, as that may hold a password. */
 export const target = (url: string): Result.Result<Target, InvalidOption> => {
   if (!URL.canParse(url)) return refuse("url", `it is none: ${example}`)
-  const { hostname, password, pathname, port, protocol, username } = new URL(url)
+  const { hostname, password, pathname, port, protocol, search, username } = new URL(url)
   if (protocol !== "redis:" && protocol !== "rediss:") {
     return refuse("url", `it does not begin with redis:// or rediss://: ${example}`)
   }
   if (hostname === "") return refuse("url", `it names no host: ${example}`)
+  if (search !== "") return refuse("url", `it has a query, which means nothing here: ${example}`)
   const credentials = decoded(username, password)
   if (credentials === undefined) return refuse("url", `its user or password has a % that encodes nothing: ${example}`)
   if (!/^\/?\d*$/.test(pathname)) return refuse("url", `its path is no number of a database: ${example}`)
@@ -56,6 +57,27 @@ const decoded = (username: string, password: string) => {
   } catch {
     return undefined
   }
+}
+
+const known: ReadonlySet<string> = new Set([
+  "url",
+  "tls",
+  "username",
+  "password",
+  "connectTimeout",
+  "commandTimeout",
+  "keepAlive",
+  "connectionName",
+  "sentinel",
+  "cluster"
+])
+
+/** A misspelt option would be silently left out. */
+export const spelling = (options: object): Result.Result<void, InvalidOption> => {
+  const unknown = Object.keys(options).find((option) => !known.has(option))
+  return unknown === undefined
+    ? Result.void
+    : refuse(unknown, "there is no such option: remove it, or check its spelling")
 }
 
 /** Finite and above 0: a socket with a negative or an endless timeout is an exception of Node's, or never gives up. */

@@ -202,7 +202,7 @@ const connection = (
       const status = native.status
       // a client that waits for its next attempt ends without a word
       if (status === "end") return resume(Effect.void)
-      const patience = setTimeout(() => ended?.(), 3000)
+      const patience = setTimeout(() => ended?.(), 1000)
       ended = () => {
         clearTimeout(patience)
         resume(Effect.void)

@@ -10,7 +10,7 @@ import * as Keys from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import { isGone } from "./errors.ts"
 import { extend } from "./extend.ts"
-import { leave, Member, rollback } from "./member.ts"
+import { leave, Member, patience, rollback } from "./member.ts"
 import * as Reader from "./reader.ts"
 import { recover } from "./recover.ts"
 import { settle } from "./settle.ts"
@@ -22,7 +22,8 @@ const giveUp = (member: Member): Effect.Effect<void> =>
   Effect.suspend(() => {
     const release = (entry: Entry) => ({ entry, outcome: { _tag: "Release" }, repeated: false }) as const
     const [first, ...rest] = [...member.held.main.values(), ...member.held.retry.values()].map(release)
-    return first === undefined ? Effect.void : Effect.ignore(settle(member, [first, ...rest]))
+    if (first === undefined) return Effect.void
+    return Effect.asVoid(Effect.timeoutOption(Effect.ignore(settle(member, [first, ...rest])), patience))
   })
 
 const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)

@@ -65,7 +65,11 @@ export const failed = (operation: string, error: unknown): TransportError | unde
     if (detail.startsWith("Stream isn't writeable")) {
       return new TransportError({ operation, reason: new Unavailable({ detail: "not connected", cause }) })
     }
-    const lost = `the connection was lost before the reply (${detail})`
+    // the client's own word for it speaks of an option of the client
+    const lost =
+      cause.name === "MaxRetriesPerRequestError"
+        ? "the connection was lost before the reply"
+        : `the connection was lost before the reply (${detail})`
     return new TransportError({ operation, reason: new Unknown({ detail: lost, cause }) })
   }
   if (passing.has(code)) return new TransportError({ operation, reason: new Unavailable({ detail, cause }) })

@@ -133,30 +133,32 @@ export const tellTrimmed = (member: Member, count: number): Effect.Effect<void> 
         `${count} messages of "${member.keys.mainGroup}" on ${member.keys.main} were trimmed before they were handled`
       )
 
-/** How long closing waits for a server that does not answer, in milliseconds. */
-const patience = 3000
+/** How long each step of closing waits for a server that does not answer, in milliseconds. */
+export const patience = 2000
 
 /** A step of leaving: tried again for a while where the connection fails, else given up with a word. */
 export const insist = <A>(
   member: Member,
   operation: string,
   step: Effect.Effect<A, TransportError>
-): Effect.Effect<A | undefined> =>
-  Effect.suspend(() => {
-    const end = performance.now() + patience
-    const go: Effect.Effect<A | undefined> = Effect.catch(step, (error) => {
-      const hopeless = error.reason._tag !== "Unavailable" && error.reason._tag !== "Unknown"
-      if (!hopeless && !member.client.isClosed() && performance.now() < end) return Effect.andThen(pause(50), go)
-      return Effect.as(
-        Effect.logWarning(
-          `${operation} of consumer ${member.consumer} on ${member.keys.main} was given up (${error.message}): ` +
-            `what it held is taken over when its visibility timeout ends`
-        ),
-        undefined
-      )
-    })
-    return go
+): Effect.Effect<A | undefined> => {
+  const giveUp = (why: string) =>
+    Effect.as(
+      Effect.logWarning(
+        `${operation} of consumer ${member.consumer} on ${member.keys.main} was given up (${why}): ` +
+          `what it held is taken over when its visibility timeout ends`
+      ),
+      undefined
+    )
+  const go: Effect.Effect<A | undefined> = Effect.catch(step, (error) => {
+    const hopeless = error.reason._tag !== "Unavailable" && error.reason._tag !== "Unknown"
+    return hopeless || member.client.isClosed() ? giveUp(error.message) : Effect.andThen(pause(50), go)
   })
+  return Effect.timeoutOrElse(go, {
+    duration: patience,
+    orElse: () => giveUp(member.client.unavailable(operation).reason.message)
+  })
+}
 
 /** Undoes joining. */
 export const rollback = (member: Member): Effect.Effect<void> =>
