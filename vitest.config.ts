@@ -1,11 +1,13 @@
 /**
- * Four projects, so that each can be run by itself: `vitest run --project unit`.
+ * Five projects, so that each can be run by itself: `vitest run --project unit`.
  *
  * What is not named by another project is "unit": a new test file cannot be left out by accident.
  */
 import { configDefaults, defineConfig } from "vitest/config"
 
 const redis = ["test/{redis,cases,faults,support,examples}/**/*.test.ts", "test/conformance/redis*.test.ts"]
+// what is measured is measured when nothing else runs
+const quiet = ["test/{redis,cases}/{latency,idle}.test.ts"]
 const packages = ["test/packages/**/*.test.ts"]
 
 const globalSetup = ["./test/support/globalSetup.ts"]
@@ -25,10 +27,30 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, ...redis, ...packages]
+          exclude: [...configDefaults.exclude, ...redis, ...quiet, ...packages]
         }
       },
-      { extends: true, test: { name: "redis", include: redis, globalSetup, testTimeout: 60_000 } },
+      {
+        extends: true,
+        test: {
+          name: "redis",
+          include: redis,
+          exclude: [...configDefaults.exclude, ...quiet],
+          globalSetup,
+          testTimeout: 60_000
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: "quiet",
+          include: quiet,
+          globalSetup,
+          testTimeout: 120_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 }
+        }
+      },
       {
         extends: true,
         test: {

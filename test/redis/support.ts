@@ -31,11 +31,12 @@ export const looker = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
   )
 
 /** A transport of its own for the lifetime of the scope. */
-export const transport = (
-  options: RedisTransport.Options
-): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
+export const transport = ({
+  namespace,
+  ...client
+}: RedisTransport.Options): Effect.Effect<Transport["Service"], TransportError, Scope.Scope> =>
   Effect.map(
-    Layer.build(RedisTransport.layerClient(options).pipe(Layer.provide(Layer.fresh(RedisClient.layer(options))))),
+    Layer.build(RedisTransport.layerClient({ namespace }).pipe(Layer.provide(Layer.fresh(RedisClient.layer(client))))),
     Context.get(Transport)
   )
 

@@ -34,11 +34,11 @@ if (binaries.length < 2) {
   console.log(`Redis tests on ${process.env.REDIS_URL ? "REDIS_URL, and " : ""}${version(binaries[0])}`)
   codes.push(run({}))
 } else {
-  codes.push(run({ CLUTCH_REDIS_BINARIES: binaries[0] }, "--project", "!redis"))
+  codes.push(run({ CLUTCH_REDIS_BINARIES: binaries[0] }, "--project", "!redis", "--project", "!quiet"))
   for (const binary of binaries) {
     console.log(`\nRedis tests on ${binary}: ${version(binary)}`)
     // REDIS_URL is one server; it would hide which binary ran
-    codes.push(run({ CLUTCH_REDIS_BINARIES: binary, REDIS_URL: "" }, "--project", "redis"))
+    codes.push(run({ CLUTCH_REDIS_BINARIES: binary, REDIS_URL: "" }, "--project", "redis", "--project", "quiet"))
   }
   console.log(`\nRedis versions run:\n${binaries.map((binary) => `  ${version(binary)}`).join("\n")}`)
 }
