@@ -19,7 +19,7 @@ const url = inject("redisUrl")
 /** A layer as a program has it: options from Config, of this environment. */
 const configured = (
   environment: Readonly<Record<string, string>>,
-  options: Partial<Config.Wrap<RedisTransport.Options>> = {}
+  options: { readonly namespace?: Config.Config<string> } = {}
 ) =>
   Layer.fresh(RedisTransport.layerConfig({ url: Config.Redacted("REDIS_URL"), ...options })).pipe(
     Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ REDIS_URL: url, ...environment })))

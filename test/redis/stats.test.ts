@@ -2,8 +2,6 @@
  * What waits undelivered is counted, or none: the server's `lag` counts what was trimmed or deleted unread, and is no
  * number to hand on.
  */
-import { Transport } from "@clutch/core/Transport"
-import { RedisTransport } from "@clutch/redis"
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"

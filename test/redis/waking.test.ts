@@ -4,7 +4,7 @@
  * The story: eight released deliveries filled a fetch of eight. The retry beside them was not looked at, what had rung for
  * it was taken as answered, and nothing rang again: it lay there until the next scan.
  */
-import { Transport } from "@clutch/core/Transport"
+import { type Entry, type Outcome, Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -36,18 +36,18 @@ describe("a fetch that released deliveries fill", () => {
           yield* S.publish(transport, "retried", ...released)
           const { entries } = yield* holder.fetch(S.limit())
           assert.deepStrictEqual(entries.map(S.text), ["retried", ...released])
-          const outcomes = yield* holder.settle(
-            entries.map((entry, i) => ({
-              entry,
-              outcome: i === 0 ? { _tag: "Retry", delay: Duration.zero, cause: "once" } : { _tag: "Release" },
-              repeated: false
-            }))
-          )
+          const settlement = (entry: Entry, outcome: Outcome) => ({ entry, outcome, repeated: false })
+          const [failing, ...others] = entries
+          if (failing === undefined) return assert.fail("nothing was fetched")
+          const outcomes = yield* holder.settle([
+            settlement(failing, { _tag: "Retry", delay: Duration.zero, cause: "once" }),
+            ...others.map((entry) => settlement(entry, { _tag: "Release" }))
+          ])
           assert.deepStrictEqual(
             outcomes,
             entries.map(() => "done" as const)
           )
-          while (Number((yield* transport.tend(S.group())).moved) === 0);
+          while ((yield* transport.tend(S.group())).moved === 0);
           yield* S.publish(transport, "new")
           // joined after everything has rung: nothing but its own memory can tell it of the retry
           const taker = yield* S.join(yield* S.transport({ url, namespace }))
