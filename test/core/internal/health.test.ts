@@ -1,10 +1,10 @@
-import { type Refused as RefusedReason, Refused, TransportError, Unavailable } from "@clutch/core/Errors"
+import { type Refused as RefusedReason, Refused, TransportError, Unavailable, Unknown } from "@clutch/core/Errors"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Health from "../../../packages/core/src/internal/health.ts"
 import { given, Lines } from "../support.ts"
 
-const error = (reason: Unavailable | RefusedReason) => new TransportError({ operation: "fetch", reason })
+const error = (reason: Unavailable | Unknown | RefusedReason) => new TransportError({ operation: "fetch", reason })
 const down = error(new Unavailable({ detail: "connection refused" }))
 const denied = error(new Refused({ detail: "NOPERM" }))
 
@@ -21,6 +21,19 @@ describe("health", () => {
     assert.strictEqual(Duration.toMillis(Health.backoff(failures, down)), short)
     assert.strictEqual(Duration.toMillis(Health.backoff(failures, denied)), long)
   })
+
+  it.effect(
+    "an outage that begins with a lost reply is one change of state; a refusal in it is another",
+    given(function* () {
+      const lines = yield* Lines
+      const health = Health.make()
+      yield* health.failed("reclaiming", error(new Unknown({ detail: "no reply" })))
+      yield* health.failed("reclaiming", down)
+      assert.lengthOf(lines, 1)
+      yield* health.failed("reclaiming", denied)
+      assert.lengthOf(lines, 2)
+    })
+  )
 
   it.effect(
     "a change of state is one log line, however often a loop fails",

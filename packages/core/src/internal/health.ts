@@ -13,6 +13,9 @@ export interface Health {
   readonly problem: () => TransportError | undefined
 }
 
+/** What somebody must change is another state than an outage, whose first loss of a reply and later silence are one. */
+const isRefused = (error: TransportError): boolean => error.reason._tag === "Refused"
+
 export const make = (): Health => {
   const problems = new Map<string, TransportError>()
   return {
@@ -20,7 +23,7 @@ export const make = (): Health => {
       Effect.suspend(() => {
         const before = problems.get(loop)
         problems.set(loop, error)
-        return before !== undefined && before.reason._tag === error.reason._tag
+        return before !== undefined && isRefused(before) === isRefused(error)
           ? Effect.void
           : Effect.logWarning(`${loop} is failing and goes on trying: ${error.message}`)
       }),
