@@ -5,7 +5,7 @@
  */
 import { configDefaults, defineConfig } from "vitest/config"
 
-const redis = ["test/{redis,cases,faults,support,examples}/**/*.test.ts", "test/conformance/redis*.test.ts"]
+const redis = ["test/{redis,cases,faults,support,examples,bench}/**/*.test.ts", "test/conformance/redis*.test.ts"]
 // what is measured is measured when nothing else runs
 const quiet = ["test/{redis,cases}/{latency,idle}.test.ts"]
 const packages = ["test/packages/**/*.test.ts"]
