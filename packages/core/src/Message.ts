@@ -7,9 +7,9 @@
  *
  * @since 0.1.0
  */
-import * as DateTime from "effect/DateTime"
-import * as Option from "effect/Option"
+import type * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
+import * as stored from "./internal/stored.ts"
 
 /**
  * An event with typed data.
@@ -74,10 +74,7 @@ export interface Attributes extends Schema.Schema.Type<typeof Attributes> {}
  * @category getters
  * @since 0.1.0
  */
-export const millisOf = (entryId: string): number => Number(entryId.slice(0, entryId.indexOf("-")))
-
-const isTagged = (json: unknown): json is { readonly _tag: string } =>
-  typeof json === "object" && json !== null && "_tag" in json && typeof json._tag === "string"
+export const millisOf: (entryId: string) => number = stored.millisOf
 
 /**
  * The type that data speaks for itself: its `_tag`, else the topic's name.
@@ -85,7 +82,7 @@ const isTagged = (json: unknown): json is { readonly _tag: string } =>
  * @category getters
  * @since 0.1.0
  */
-export const typeOf = (topic: string, json: unknown): string => (isTagged(json) ? json._tag : topic)
+export const typeOf: (topic: string, json: unknown) => string = stored.typeOf
 
 /**
  * The message of a stored entry: what is derived, overlaid with its attributes. `json` is its data as JSON, not decoded.
@@ -99,28 +96,4 @@ export const fromEntry = <A>(entry: {
   readonly originalId: string
   readonly json: A
   readonly attributes: Attributes | undefined
-}): Message<A> => {
-  const { attributes, json, originalId, topic } = entry
-  const derived = {
-    id: originalId,
-    source: `/${entry.namespace}/${topic}`,
-    type: typeOf(topic, json),
-    time: DateTime.makeUnsafe(millisOf(originalId)),
-    data: json,
-    headers: noHeaders
-  }
-  if (attributes === undefined) return derived
-  const { headers, time, ...others } = attributes
-  const given = time === undefined ? Option.none() : DateTime.make(time)
-  return {
-    ...derived,
-    ...others,
-    id: attributes.id ?? derived.id,
-    source: attributes.source ?? derived.source,
-    type: attributes.type ?? derived.type,
-    time: Option.isSome(given) ? DateTime.toUtc(given.value) : derived.time,
-    headers: headers ?? noHeaders
-  }
-}
-
-const noHeaders: Readonly<Record<string, string>> = {}
+}): Message<A> => stored.message({ ...entry, data: entry.json })

@@ -1,0 +1,54 @@
+/** From data to what is stored: encoded by the topic's schema, as JSON text, with the attributes that cannot be derived. */
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { Encode } from "../Errors.ts"
+import type { Attributes } from "../Message.ts"
+import type { Outgoing } from "../Transport.ts"
+import type { Writer } from "./writer.ts"
+
+export interface Encoded extends Outgoing {
+  /** The data as JSON, not as text. */
+  readonly json: unknown
+}
+
+/** The attributes that are there; `undefined` where none is, so that a plain message stays one field. */
+export const given = (attributes: Attributes): Attributes | undefined => {
+  const entries = Object.entries(attributes).filter(([, value]) => value !== undefined)
+  return entries.length === 0 ? undefined : Object.fromEntries(entries)
+}
+
+/** All of them, or the first that cannot be encoded. `common` is what all carry. */
+export const encode = (
+  writer: Writer,
+  data: ReadonlyArray<unknown>,
+  common: Attributes | undefined
+): Result.Result<ReadonlyArray<Encoded>, Encode> => {
+  try {
+    return Result.succeed(data.map((one) => encodeOne(writer, one, common)))
+  } catch (cause) {
+    // by the schema, the key or JSON, or below: a Result for each message would cost as much as encoding it
+    return Result.fail(cause instanceof Encode ? cause : new Encode({ detail: String(cause), cause }))
+  }
+}
+
+const encodeOne = (writer: Writer, data: unknown, common: Attributes | undefined): Encoded => {
+  const exit = writer.encode(data)
+  if (Exit.isFailure(exit)) {
+    const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
+    throw new Encode({ detail: String(cause), cause })
+  }
+  const json: unknown = exit.value
+  const text: unknown = JSON.stringify(json)
+  // JSON has no undefined: such data would come back as nothing at all
+  if (typeof text !== "string") throw new Encode({ detail: "the encoded data is no JSON value" })
+  const partitionkey = keyOf(writer, data)
+  const attributes = partitionkey === undefined ? common : Object.assign({ partitionkey }, common)
+  return { data: text, attributes, json }
+}
+
+const keyOf = (writer: Writer, data: unknown): string | undefined => {
+  const key: unknown = writer.key?.(data)
+  if (key === undefined || typeof key === "string") return key
+  throw new TypeError(`the topic's key is a ${typeof key}, and must be a text`)
+}
