@@ -8,6 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -198,6 +199,28 @@ describe("fetching", () => {
           seen.calls.filter(({ data }) => data === "killer").map(({ attempt }) => attempt),
           [3]
         )
+      })
+    )
+
+    it.effect(
+      "what was reclaimed for the second time waits for handlers whose messages are acked already",
+      given(function* () {
+        const gate = yield* Latch.make()
+        const seen = yield* probe()
+        const handler = seen.handler(({ data }) => (data === "slow" ? gate.await : Effect.void))
+        const { handle } = yield* open(Subscription.make("s", Texts, handler, { ack: "onReceive", concurrency: 2 }))
+        yield* Topic.publish(Texts, "slow")
+        yield* seen.next
+        yield* handle.pause
+        yield* Topic.publish(Texts, "killer")
+        yield* dying("first")
+        yield* dying("second")
+        yield* handle.resume
+        yield* pass("1 minute")
+        assert.deepStrictEqual(seen.data(), ["slow"])
+        yield* gate.open
+        yield* pass("1 second")
+        assert.deepStrictEqual(seen.data(), ["slow", "killer"])
       })
     )
 

@@ -375,7 +375,8 @@ export const start = (
         maxAttempts: maxAttempts(policy)
       }),
       room: mayFetch.await,
-      nothingHeld: nothingHeld.await
+      // what was settled before its handler ends may still kill the process
+      alone: Effect.andThen(nothingHeld.await, nothingRuns.await)
     }).pipe(
       Effect.tapDefect((defect) => Effect.sync(() => crashed(defect))),
       Effect.annotateLogs(annotations)

@@ -16,22 +16,25 @@ export interface Options {
   readonly accept: (entries: ReadonlyArray<Entry>) => void
   /** Waits until there is room. */
   readonly room: Effect.Effect<void>
-  /** Waits until nothing of the subscription is held here. */
-  readonly nothingHeld: Effect.Effect<void>
+  /** Waits until nothing of the subscription is held here, and no handler of it runs. */
+  readonly alone: Effect.Effect<void>
 }
 
-export const loop = ({ accept, consumer, health, limit, nothingHeld, room }: Options): Effect.Effect<void> => {
-  const take = (alone: boolean) =>
+export const loop = ({ accept, alone, consumer, health, limit, room }: Options): Effect.Effect<void> => {
+  const take = (isAlone: boolean) =>
     Effect.uninterruptible(
       Effect.suspend(() =>
-        Effect.map(consumer.fetch({ ...limit(), ...(alone ? { count: 1 } : {}), alone }), ({ entries, suspects }) => {
-          accept(entries)
-          return suspects
-        })
+        Effect.map(
+          consumer.fetch({ ...limit(), ...(isAlone ? { count: 1 } : {}), alone: isAlone }),
+          ({ entries, suspects }) => {
+            accept(entries)
+            return suspects
+          }
+        )
       )
     )
   // what a process may have died of runs while nothing else of this subscription does
-  const quarantine = Effect.andThen(nothingHeld, Effect.andThen(take(true), nothingHeld))
+  const quarantine = Effect.andThen(alone, Effect.andThen(take(true), alone))
   const once = Effect.andThen(
     room,
     Effect.flatMap(take(false), (suspects) => (suspects ? Effect.asVoid(quarantine) : Effect.void))
