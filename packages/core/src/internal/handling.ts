@@ -1,6 +1,5 @@
 /** One delivery on its way through the runtime: what a handler sees of it, and what the runtime knows of it. */
 import type * as Cause from "effect/Cause"
-import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,6 +8,7 @@ import type { Delivered } from "../Delivery.ts"
 import { AlreadySettled, LeaseLost, SettleError, type TransportError, Unavailable } from "../Errors.ts"
 import type { Message } from "../Message.ts"
 import type { Entry, Group, Outcome } from "../Transport.ts"
+import * as dates from "./dates.ts"
 import * as durations from "./durations.ts"
 
 /** What a delivery needs of its subscription in order to settle itself. */
@@ -72,7 +72,7 @@ export class Handling implements Delivered<unknown> {
     return this.entry.attempt
   }
   get firstDelivered() {
-    return DateTime.makeUnsafe(this.entry.firstDelivered)
+    return dates.ofMillis(this.entry.firstDelivered)
   }
   get redriven() {
     return this.entry.redriven

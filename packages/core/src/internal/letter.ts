@@ -1,10 +1,11 @@
 /** A dead letter as people see it, made of what the log keeps. */
-import * as DateTime from "effect/DateTime"
+import type * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { Message } from "../Message.ts"
 import type { Source } from "../Source.ts"
 import type { DeadEntry, DeadLetterReason } from "../Transport.ts"
+import * as dates from "./dates.ts"
 import { type Poison, read } from "./read.ts"
 
 /**
@@ -42,6 +43,6 @@ export const letter = <A>(source: Source<A>, namespace: string, entry: DeadEntry
   reason: entry.reason,
   cause: entry.cause,
   attempts: entry.attempts,
-  firstDelivered: Option.map(entry.firstDelivered, (millis) => DateTime.makeUnsafe(millis)),
-  deadLettered: DateTime.makeUnsafe(entry.deadLettered)
+  firstDelivered: Option.map(entry.firstDelivered, dates.ofMillis),
+  deadLettered: dates.ofMillis(entry.deadLettered)
 })

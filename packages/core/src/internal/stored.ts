@@ -2,6 +2,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import type { Attributes, Message } from "../Message.ts"
+import * as dates from "./dates.ts"
 
 export interface Stored<out A> {
   readonly namespace: string
@@ -48,7 +49,7 @@ let lastTime = /* @__PURE__ */ DateTime.makeUnsafe(0)
 
 /** Entries of one millisecond share theirs: it costs as much as the rest of a message. */
 const timeOf = (millis: number): DateTime.Utc => {
-  if (lastTime.epochMilliseconds !== millis) lastTime = DateTime.makeUnsafe(millis)
+  if (lastTime.epochMilliseconds !== millis) lastTime = dates.ofMillis(millis)
   return lastTime
 }
 
