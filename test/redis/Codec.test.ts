@@ -89,6 +89,7 @@ describe("Codec: the field clutch", () => {
     "[]",
     "{}",
     '{"original":"1-0"}',
+    '{"original":"text","attempt":1}',
     '{"original":"1-0","attempt":-1}',
     '{"original":"1-0","attempt":"1"}'
   ])("%j is no clutch of a retry", (text) => {

@@ -212,9 +212,12 @@ export interface DeadMeta {
   readonly redriven: string | undefined
 }
 
+// what is no entry id has no place in the topic's log
+const EntryId = Schema.String.check(Schema.isPattern(/^\d{1,20}-\d{1,20}$/))
+
 const RetryJson = Schema.fromJsonString(
   Schema.Struct({
-    original: Schema.String,
+    original: EntryId,
     attempt: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
     first: Schema.optional(Schema.Finite),
     failed: Schema.optional(Schema.Finite),
@@ -225,7 +228,7 @@ const RetryJson = Schema.fromJsonString(
 
 const DeadJson = Schema.fromJsonString(
   Schema.Struct({
-    original: Schema.String,
+    original: EntryId,
     reason: Schema.Literals(["exhausted", "notRetryable", "poison", "rejected"]),
     cause: Schema.String,
     attempts: Schema.Int,

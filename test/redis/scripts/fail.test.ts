@@ -278,4 +278,18 @@ describe("fail", () => {
     assert.deepStrictEqual(found, ["dead", ...rest.map(() => "done" as const)])
     assert.strictEqual(await redis.zcard(keys.due), Scripts.maxIds - 1)
   })
+
+  test("where the dead letters can have no further entry, nothing is stored, however often it is asked for", async () => {
+    await add(2)
+    await join("a")
+    await read("a")
+    const last = "18446744073709551615"
+    await redis.xadd(keys.deadLetters, `${last}-${last}`, "data", "1")
+    const before = await everything()
+    const failures = [retry("1-0", 1000), dead("2-0")] as const
+    for (let i = 0; i < 2; i++) {
+      assert.match(await refused(Scripts.fail, { keys, consumer: "a", origin: "main", failures }), /exhausted/)
+    }
+    assert.deepStrictEqual(await everything(), before)
+  })
 })

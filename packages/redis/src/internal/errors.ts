@@ -26,7 +26,7 @@ const passing = new Set([
 ])
 
 /** Somebody must change something first. */
-const refusing = new Set(["NOPERM", "WRONGPASS", "NOAUTH", "DENIED", "WRONGTYPE"])
+const refusing = new Set(["NOPERM", "WRONGPASS", "NOAUTH", "DENIED", "WRONGTYPE", "EXHAUSTED"])
 
 /** What a script's own failing call is reported with, before Redis 7: `ERR Error running script (…): … -OOM command …`. */
 const embedded = new RegExp(`[\\s:-](${[...passing, ...refusing].join("|")})\\s`)
@@ -42,6 +42,8 @@ export const replyCode = (error: unknown): string | undefined => {
   if (message.includes("max number of clients")) return "BUSY"
   if (/can't run this command|unknown command/i.test(message)) return "NOPERM"
   if (/no longer exists|requires the key to exist|no such key/.test(message)) return "NOGROUP"
+  // somebody wrote the greatest id there is
+  if (message.includes("exhausted the last possible ID")) return "EXHAUSTED"
   return embedded.exec(message)?.[1] ?? code
 }
 

@@ -377,10 +377,11 @@ for n, how in ipairs(found) do
 end
 
 if #mine > 0 then
-  if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
+  -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
     found[letter[1]] = redis.call("XADD", deadLetters, "*", unpack(letter[2]))
   end
+  if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
   redis.call("XACK", stream, group, unpack(mine))
   if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
 end
@@ -1414,14 +1415,14 @@ local function move(member)
   local fields = parse(member)
   if fields and #fields <= maxFields then
     local added = redis.pcall("XADD", retry, "*", unpack(fields))
-    if added.err then return added.err end
+    if added.err then return added.err .. " (" .. retry .. ")" end
     moved = moved + 1
   else
     -- nothing that a handler could be given: kept as it is, out of the way of those behind it
     local added = redis.pcall("XADD", deadLetters, "*", "data", member, "clutch",
       '{"original":"0-0","reason":"poison","cause":"a member of the due set cannot be read","attempts":0,"failed":'
         .. digits(time) .. "}")
-    if added.err then return added.err end
+    if added.err then return added.err .. " (" .. deadLetters .. ")" end
     poison = poison + 1
   end
   redis.call("ZREM", due, member)

@@ -60,10 +60,11 @@ for n, how in ipairs(found) do
 end
 
 if #mine > 0 then
-  if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
+  -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
     found[letter[1]] = redis.call("XADD", deadLetters, "*", unpack(letter[2]))
   end
+  if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
   redis.call("XACK", stream, group, unpack(mine))
   if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
 end

@@ -46,14 +46,14 @@ local function move(member)
   local fields = parse(member)
   if fields and #fields <= maxFields then
     local added = redis.pcall("XADD", retry, "*", unpack(fields))
-    if added.err then return added.err end
+    if added.err then return added.err .. " (" .. retry .. ")" end
     moved = moved + 1
   else
     -- nothing that a handler could be given: kept as it is, out of the way of those behind it
     local added = redis.pcall("XADD", deadLetters, "*", "data", member, "clutch",
       '{"original":"0-0","reason":"poison","cause":"a member of the due set cannot be read","attempts":0,"failed":'
         .. digits(time) .. "}")
-    if added.err then return added.err end
+    if added.err then return added.err .. " (" .. deadLetters .. ")" end
     poison = poison + 1
   end
   redis.call("ZREM", due, member)
