@@ -3,7 +3,15 @@
  */
 
 /** A contestant: a module of `programs/`, and what its rows are called. */
-export type Contestant = "clutch" | "clutch-iovalkey" | "bullmq" | "ioredis" | "iovalkey" | "socket"
+export type Contestant =
+  | "clutch"
+  | "clutch-iovalkey"
+  | "bullmq"
+  | "groupmq"
+  | "persisted-queue"
+  | "ioredis"
+  | "iovalkey"
+  | "socket"
 
 /** One thing to measure, with its parameters. */
 export type Task =
@@ -25,11 +33,12 @@ export type Task =
   | { readonly kind: "memory" }
 
 export type Kind = Task["kind"]
+export type TaskOf<K extends Kind> = Extract<Task, { readonly kind: K }>
 
 export interface Job<T extends Task = Task> {
   readonly contestant: Contestant
   readonly task: T
-  /** How many messages are measured; where time is measured, how many come in that time. */
+  /** How many messages are measured; of `idle`, how many milliseconds. */
   readonly messages: number
   /** How many messages go before, unmeasured, through a topic of their own. */
   readonly warmup: number
@@ -62,6 +71,6 @@ export class NotAvailable extends Error {
 }
 
 /** What a program module exports: how it does each task that it takes part in. */
-export type Program = { readonly [K in Kind]?: (job: Job<Extract<Task, { readonly kind: K }>>) => Promise<Figures> }
+export type Program = { readonly [K in Kind]?: (job: Job<TaskOf<K>>) => Promise<Figures> }
 
 export const url = ({ port }: Pick<Job, "port">): string => `redis://127.0.0.1:${port}`

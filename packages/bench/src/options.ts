@@ -9,17 +9,20 @@ export interface Options {
   readonly quick: boolean
   /** The part of a full run's messages. */
   readonly share: number
+  /** Where each process leaves a CPU profile; none without. */
+  readonly profile: string | undefined
   /** The folder of the page and the JSON file; nothing is written without. */
   readonly out: string | undefined
 }
 
-const usage = `pnpm bench [scenario …] [--rounds n] [--quick] [--share s] [--out folder] [--list]
+const usage = `pnpm bench [scenario …] [--rounds n] [--quick] [--share s] [--out folder] [--profile folder] [--list]
 
   scenario     only these; default: all
   --rounds n   how often each measurement is made; default 3, with --quick 1
   --share s    the part of the messages, above 0 and up to 1; default 1, with --quick 0.1
   --quick      few messages, no measurement that is slow or that no target asks for
   --out        where benchmarks.md and benchmarks.json are written; default docs, and for less than a full run nowhere
+  --profile    where each measured process leaves a CPU profile (node --cpu-prof); it slows what it looks at
   --list       names the scenarios`
 
 const refuse = (problem: string): undefined => {
@@ -41,6 +44,7 @@ export const parse = (args: ReadonlyArray<string>): Options | undefined => {
         share: { type: "string" },
         quick: { type: "boolean", default: false },
         out: { type: "string" },
+        profile: { type: "string" },
         list: { type: "boolean", default: false },
         help: { type: "boolean", default: false }
       }
@@ -71,6 +75,7 @@ export const parse = (args: ReadonlyArray<string>): Options | undefined => {
     rounds,
     quick: values.quick,
     share,
+    profile: values.profile,
     out: values.out ?? (whole ? docs : undefined)
   }
 }

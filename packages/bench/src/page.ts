@@ -1,10 +1,10 @@
 /**
  * The report as a page, and as the lines that end a run.
  */
-import type { Figure } from "./job.ts"
+import type { Contestant, Figure } from "./job.ts"
 import type { Judged, Measured, Report } from "./results.ts"
 
-const contestants: Readonly<Record<string, string>> = {
+const contestants: Readonly<Record<Contestant, string>> = {
   clutch: "Clutch",
   "clutch-iovalkey": "Clutch, iovalkey",
   bullmq: "BullMQ",
@@ -13,6 +13,24 @@ const contestants: Readonly<Record<string, string>> = {
   ioredis: "raw ioredis",
   iovalkey: "raw iovalkey",
   socket: "socket floor"
+}
+
+/** Some rows have one contestant twice. */
+const nameOf = ({ contestant, task }: Measured): string => {
+  const name = contestants[contestant]
+  if (contestant !== "clutch") return name
+  switch (task.kind) {
+    case "consume":
+      return task.traced === true ? `${name}, traced` : name
+    case "consume-ordered":
+      return `${name}, ordered`
+    case "dead":
+      return `${name}, 1 % dead`
+    case "latency":
+      return task.ownConnection ? `${name}, ownConnection` : `${name}, shared connections`
+    default:
+      return name
+  }
 }
 
 const number = (value: number): string =>
@@ -49,7 +67,7 @@ const measurements = (all: ReadonlyArray<Measured>): string => {
   return table(
     ["", ...used.map(({ head }) => head)],
     all.map((one) => [
-      contestants[one.contestant] ?? one.contestant,
+      nameOf(one),
       ...used.map(({ figure }) => {
         const value = one.median[figure]
         return value === undefined ? (one.unavailable === undefined ? "–" : "not measured") : number(value)
@@ -70,19 +88,40 @@ const targets = (all: ReadonlyArray<Judged>): string =>
     ])
   )
 
+/** What a reader must know to judge the figures, and to make them again. */
+const preface = ({ date, machine, rounds, seconds, share }: Report): string => `# Benchmarks
+
+Written by \`pnpm bench\` on ${date}: ${rounds} rounds in ${Math.round(seconds / 60)} minutes on ${machine.cores} cores of ${machine.processor}, Node ${machine.node}, Redis ${machine.redis} without AOF${share === 1 ? "" : `, with ${share * 100} % of the messages`}. \`benchmarks.json\` beside it has every round.
+
+A contestant is measured in a process of its own, on one Redis that is emptied in between; contestants, Redis and the
+harness share the cores. Rounds are interleaved, every second one in reverse. A figure is the median of the rounds; a
+ratio is the median of the rounds' ratios. Speed drifts by a third between runs of one machine, so ratios are what to
+look at. "By CPU" compares the CPU time of a message, Node's and Redis's together, which other load disturbs least.
+
+A message is a struct of six fields, 200 bytes as JSON. What is consumed lies there before the start, a tenth as much
+goes before it through a topic of its own, unmeasured, and time ends when the last handler does.
+
+- **Clutch** runs with its default options, as the conformance suite does: acks are fenced, metrics on, data decoded by
+  its Schema, compiled by \`effect/schema/SchemaJITCompiler/enable\` (see [the guide](guide.md#speed)). Warnings are
+  not logged: where all messages fail, a line each would be what is measured.
+- **BullMQ**: \`concurrency\` as the row says, finished jobs removed at once, \`addBulk\` for batches. Its handlers get
+  what \`JSON.parse\` gave.
+- **groupmq**: 10,000 groups, so that order within a group holds nothing back; \`autoBatch\` where it publishes.
+- **Effect's PersistedQueue**: its Redis store with default options, on the client of \`@effect/platform-node\`; as many
+  fibers take as the row's concurrency. It has no batches: as many fibers offer.
+- **Raw loops**: entries as Clutch stores them, \`JSON.parse\`, the next read under way while a batch is handled, one
+  XACK a batch. No decoding, retries, metrics, fencing. They read 1,024 at a time and have no concurrency.
+- **Socket floor**: the same with commands written and replies parsed by hand.
+`
+
 export const page = (report: Report): string => {
-  const { machine } = report
   const byId = new Map(report.measurements.map((one) => [one.id, one]))
   const sections = report.scenarios.map(({ measurements: ids, name, title }) => {
     const mine = report.targets.filter(({ scenario }) => scenario === name)
     const rows = ids.flatMap((id) => byId.get(id) ?? [])
-    return `## ${title}\n\n${measurements(rows)}\n\n${mine.length === 0 ? "" : `${targets(mine)}\n`}`
+    return `## ${title}\n\n${measurements(rows)}\n\n${targets(mine)}\n`
   })
-  return `# Benchmarks
-
-Written by \`pnpm bench\` on ${report.date}: ${report.rounds} rounds, Node ${machine.node}, Redis ${machine.redis}, ${machine.cores} cores of ${machine.processor}.
-
-${sections.join("\n")}`
+  return `${preface(report)}\n${sections.join("\n")}`
 }
 
 export const summary = (report: Report): string => {

@@ -36,10 +36,17 @@ const patience = 180_000
 const running = new Set<ChildProcess>()
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")))
 
-const inChild = (job: Job, cache: string): Promise<Answer> =>
+const nameOf = ({ contestant, task }: Job): string => [...Object.values(task), contestant].join("-")
+
+const inChild = (job: Job, cache: string, profile: string | undefined): Promise<Answer> =>
   new Promise((resolve) => {
     const child = fork(program, [JSON.stringify(job)], {
-      execArgv: ["--conditions=@clutch/source"],
+      execArgv: [
+        "--conditions=@clutch/source",
+        ...(profile === undefined
+          ? []
+          : ["--cpu-prof", `--cpu-prof-dir=${profile}`, `--cpu-prof-name=${nameOf(job)}-${process.pid}.cpuprofile`])
+      ],
       env: { ...process.env, NODE_ENV: "production", NODE_COMPILE_CACHE: cache, NODE_OPTIONS: "" }
     })
     running.add(child)
@@ -103,7 +110,7 @@ export const runRounds = async (options: Options): Promise<Rounds> => {
     for (const one of round % 2 === 0 ? measurements : measurements.toReversed()) {
       const job = jobOf(one, options.share, redis.port)
       await prepare(admin, job, one.backlog)
-      const answer = await inChild(job, cache)
+      const answer = await inChild(job, cache, options.profile)
       console.log(`${round + 1}/${options.rounds}  ${one.id}: ${brief(answer)}`)
       const all = answers.get(one)
       if (all === undefined) answers.set(one, [answer])

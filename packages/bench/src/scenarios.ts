@@ -1,7 +1,7 @@
 /**
  * The rows: which measurements a scenario has, and what is asked of them.
  */
-import type { Contestant, Figure, Task } from "./job.ts"
+import type { Contestant, Figure, Task, TaskOf } from "./job.ts"
 import { type Measurement, measurement } from "./measurements.ts"
 
 /** One thing that is asked for: a figure as a multiple of another's, or as it is. */
@@ -33,7 +33,7 @@ const atLeast = (what: string, of: Measurement, bound: number, over: Measurement
   atLeast: true
 })
 
-const consume = (concurrency: number, handler: "noop" | "hop" = "noop"): Task => ({
+const consume = (concurrency: number, handler: "noop" | "hop" = "noop"): TaskOf<"consume"> => ({
   kind: "consume",
   concurrency,
   handler
@@ -45,18 +45,28 @@ const slow = (contestant: Contestant, task: Task, messages: number) =>
   measurement(contestant, task, messages, { slow: true })
 
 const clutch32 = clutch(consume(32))
+const clutch256 = clutch(consume(256))
 const rawLoop = measurement("ioredis", consume(1), 300_000)
 const rawIovalkey = measurement("iovalkey", consume(1), 300_000)
 const floorLoop = slow("socket", consume(1), 300_000)
 
 const consuming = (concurrency: 32 | 256): Scenario => {
-  const own = concurrency === 32 ? clutch32 : clutch(consume(concurrency))
+  const own = concurrency === 32 ? clutch32 : clutch256
   const bull = bullmq(consume(concurrency))
   const iovalkey = measurement("clutch-iovalkey", consume(concurrency), 300_000)
   return {
     name: `consume-${concurrency}`,
     title: `consume, no-op handler, concurrency ${concurrency}`,
-    measurements: [own, iovalkey, bull, rawLoop, rawIovalkey, floorLoop],
+    measurements: [
+      own,
+      iovalkey,
+      bull,
+      slow("groupmq", consume(concurrency), 20_000),
+      slow("persisted-queue", consume(concurrency), 20_000),
+      rawLoop,
+      rawIovalkey,
+      floorLoop
+    ],
     targets: [
       atLeast("Clutch on ioredis / BullMQ", own, 12, bull),
       atLeast("Clutch on ioredis / raw ioredis loop", own, 0.8, rawLoop),
@@ -72,7 +82,7 @@ const consumeOne: Scenario = (() => {
   return {
     name: "consume-1",
     title: "consume, no-op handler, concurrency 1 (serial)",
-    measurements: [own, bull, rawLoop],
+    measurements: [own, bull, slow("groupmq", consume(1), 2000), slow("persisted-queue", consume(1), 3000), rawLoop],
     targets: [atLeast("Clutch / BullMQ", own, 10, bull)]
   }
 })()
@@ -97,7 +107,15 @@ const publishBatches: Scenario = (() => {
   return {
     name: "publish-256",
     title: "publish in batches of 256, four under way",
-    measurements: [own, bull, pipeline, slow("iovalkey", task, 200_000), floor],
+    measurements: [
+      own,
+      bull,
+      slow("groupmq", task, 20_000),
+      slow("persisted-queue", task, 20_000),
+      pipeline,
+      slow("iovalkey", task, 200_000),
+      floor
+    ],
     targets: [
       atLeast("Clutch / BullMQ addBulk", own, 10, bull),
       atLeast("Clutch / ioredis pipeline of XADD", own, 2, pipeline),
@@ -113,8 +131,146 @@ const publishSingle: Scenario = (() => {
   return {
     name: "publish-1",
     title: "publish one at a time, from 100 fibers",
-    measurements: [own, bull, slow("ioredis", task, 100_000)],
+    measurements: [own, bull, slow("persisted-queue", task, 20_000), slow("ioredis", task, 100_000)],
     targets: [atLeast("Clutch / BullMQ add from 100 promises", own, 3, bull)]
+  }
+})()
+
+const endToEnd: Scenario = (() => {
+  const task: Task = { kind: "end-to-end", concurrency: 32 }
+  const own = clutch(task)
+  const raw = measurement("ioredis", task, 300_000)
+  return {
+    name: "end-to-end",
+    title: "end to end, one process publishes in batches of 256, another handles",
+    measurements: [own, raw],
+    targets: [atLeast("Clutch / raw ioredis program", own, 0.8, raw)]
+  }
+})()
+
+const failOnce: Scenario = (() => {
+  const task: Task = { kind: "fail-once", concurrency: 32 }
+  const own = clutch(task, 100_000)
+  const bull = bullmq(task, 10_000)
+  const raw = measurement("ioredis", task, 100_000)
+  return {
+    name: "fail-once",
+    title: "every message fails once",
+    measurements: [own, bull, raw],
+    targets: [
+      atLeast("Clutch / BullMQ", own, 15, bull),
+      atLeast("Clutch / raw ioredis program of the same moves", own, 0.8, raw)
+    ]
+  }
+})()
+
+const dead: Scenario = (() => {
+  const task: Task = { kind: "dead", concurrency: 32, share: 0.01, attempts: 3 }
+  const own = clutch(task)
+  const bull = bullmq(task)
+  return {
+    name: "dead",
+    title: "1 % dead after three attempts",
+    measurements: [own, bull, clutch32],
+    targets: [
+      atLeast("Clutch / BullMQ", own, 10, bull),
+      atLeast("Clutch / Clutch without failures", own, 0.9, clutch32)
+    ]
+  }
+})()
+
+/** A figure is to be at most so much, or so many times another's. */
+const atMost = (
+  what: string,
+  figure: Figure,
+  of: Measurement,
+  bound: number,
+  over?: Measurement,
+  unit?: string
+): Target => ({
+  what,
+  figure,
+  of,
+  bound,
+  atLeast: false,
+  ...(over === undefined ? {} : { over }),
+  ...(unit === undefined ? {} : { unit })
+})
+
+const latency: Scenario = (() => {
+  const task = (ownConnection: boolean): Task => ({ kind: "latency", perSecond: 500, ownConnection })
+  const shared = clutch(task(false), 5000)
+  const own = clutch(task(true), 5000)
+  const raw = measurement("ioredis", task(true), 5000)
+  const bull = slow("bullmq", task(true), 5000)
+  return {
+    name: "latency",
+    title: "publish to handled at 500 messages a second, two processes",
+    measurements: [shared, own, raw, bull],
+    targets: [
+      atMost("Clutch, shared connections / raw, p50", "p50", shared, 2.5, raw),
+      atMost("Clutch, shared connections / raw, p99", "p99", shared, 4, raw),
+      atMost("Clutch, ownConnection / raw, p50", "p50", own, 1.3, raw),
+      atMost("Clutch, ownConnection / raw, p99", "p99", own, 2, raw)
+    ]
+  }
+})()
+
+const lateness: Scenario = (() => {
+  const own = clutch({ kind: "lateness", perSecond: 200, delay: 100 }, 2000)
+  return {
+    name: "lateness",
+    title: "how late a due retry is, 200 failures a second",
+    measurements: [own],
+    targets: [atMost("lateness of a due retry, p99", "p99", own, 25, undefined, "ms")]
+  }
+})()
+
+const idle: Scenario = (() => {
+  const own = clutch({ kind: "idle", subscriptions: 100 }, 20_000)
+  return {
+    name: "idle",
+    title: "one process, 100 idle subscriptions on 100 topics",
+    measurements: [own],
+    targets: [
+      atMost("connections", "connections", own, 5),
+      atMost("commands a second, as the server counts them", "commands", own, 20),
+      atMost("CPU", "cpu", own, 1, undefined, "%")
+    ]
+  }
+})()
+
+const traced: Scenario = (() => {
+  const own = clutch({ ...consume(32), traced: true }, 200_000)
+  return {
+    name: "traced",
+    title: "tracer set, a span a message, concurrency 32",
+    measurements: [own, clutch32],
+    targets: [atLeast("Clutch traced / Clutch untraced", own, 0.45, clutch32)]
+  }
+})()
+
+const ordered: Scenario = (() => {
+  const own = clutch({ kind: "consume-ordered", concurrency: 256, partitions: 16, keys: 10_000 })
+  return {
+    name: "ordered",
+    title: "ordered by key, 16 partitions, 10,000 keys, concurrency 256",
+    measurements: [own, clutch256],
+    targets: [atLeast("Clutch ordered / Clutch unordered", own, 0.7, clutch256)]
+  }
+})()
+
+const memory: Scenario = (() => {
+  const own = clutch({ kind: "memory" }, 1_000_000)
+  const raw = measurement("ioredis", { kind: "memory" }, 1_000_000)
+  return {
+    name: "memory",
+    title: "resident memory after 1 million messages",
+    measurements: [own, raw],
+    targets: [
+      atMost("Clutch / raw loop with the same modules of Effect", "memory", own, 1.3, raw),
+      atMost("growth from 100 thousand messages on", "growth", own, 5, undefined, "%")
+    ]
   }
 })()
 
@@ -124,5 +280,14 @@ export const scenarios: ReadonlyArray<Scenario> = [
   consuming(256),
   consumeHop,
   publishBatches,
-  publishSingle
+  publishSingle,
+  endToEnd,
+  failOnce,
+  dead,
+  latency,
+  lateness,
+  idle,
+  traced,
+  ordered,
+  memory
 ]

@@ -3,9 +3,11 @@
  * removed at once, jobs added with `addBulk` where there are many, `maxRetriesPerRequest: null` for workers.
  */
 import { type Job as BullJob, Queue, Worker } from "bullmq"
-import { NotAvailable, type Figures, type Job, type Program } from "../job.ts"
-import { type Order, main, orders, warm } from "../message.ts"
+import { NotAvailable, type Figures, type Job, type Program, type TaskOf } from "../job.ts"
+import { type Order, main, nanos, order, orders, warm } from "../message.ts"
 import { countdown, meter } from "../meter.ts"
+import { pace, partner, publisher } from "../partner.ts"
+import { times } from "../times.ts"
 import { inFlight, publishing } from "./raw.ts"
 
 const connection = (job: Job) => ({ host: "127.0.0.1", port: job.port, maxRetriesPerRequest: null })
@@ -65,7 +67,40 @@ const measured = async (
   return figures
 }
 
+const latency = async (job: Job<TaskOf<"latency">>): Promise<Figures> => {
+  const total = job.warmup + job.messages
+  if (job.role === "publisher") {
+    const queue = queueOf(job, main)
+    const figures = await publisher(job, [
+      () => Promise.resolve(),
+      () => pace(job.task.perSecond, total, (i) => queue.add("order", order(i, nanos())))
+    ])
+    await queue.close()
+    return figures
+  }
+  const other = partner(job)
+  await other.next()
+  const took = times(job)
+  const counted = countdown(total)
+  const working = work(
+    job,
+    main,
+    32,
+    async ({ data }) => {
+      took.handled(data)
+      counted.one()
+    },
+    counted.all
+  )
+  await other.next()
+  const worker = await working
+  await other.answer
+  await worker.close()
+  return took.figures()
+}
+
 export const program: Program = {
+  latency,
   consume: (job) => {
     if (job.task.traced === true) throw new NotAvailable("not compared")
     const { concurrency, handler } = job.task

@@ -1,6 +1,8 @@
 /**
  * Clutch, as its users write it: default options, Schema decode, metrics on, fenced acks, no tracer.
  */
+// oxlint-disable-next-line import/no-unassigned-import -- it is a switch
+import "effect/schema/SchemaJITCompiler/enable"
 import { Delivery, Subscription, Topic } from "@clutch/core"
 import { Reclaimer } from "@clutch/core/Reclaimer"
 import type { Transport } from "@clutch/core/Transport"
@@ -8,9 +10,10 @@ import { RedisClient, RedisTransport } from "@clutch/redis"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-import { type Figures, type Job, type Program, type Task, url } from "../job.ts"
+import { type Figures, type Job, type Program, type TaskOf, url } from "../job.ts"
 import { type Order, Order as OrderSchema, group, main, namespace, orders, warm } from "../message.ts"
 import { countdown, meter } from "../meter.ts"
 
@@ -36,13 +39,16 @@ export const layer = async (job: Job): Promise<Clutch> => {
   return Reclaimer.layer.pipe(Layer.provideMerge(RedisTransport.layerClient({ namespace })), Layer.provide(client))
 }
 
-/** Runs an effect with Clutch around it, and closes all of it. */
+/**
+ * Runs an effect with Clutch around it, and closes all of it. A failure is a warning in the log, which nobody else here
+ * writes: it is left out, as an application does where failures are common.
+ */
 export const run = async <A>(
   job: Job,
   body: Effect.Effect<A, unknown, Transport | Reclaimer | Scope.Scope>,
   around: (layer: Clutch) => Clutch = (layer) => layer
 ): Promise<A> => {
-  const provided = around(await layer(job))
+  const provided = around(await layer(job)).pipe(Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Error")))
   return Effect.runPromise(body.pipe(Effect.scoped, Effect.provide(provided)))
 }
 
@@ -63,28 +69,31 @@ export const subscribed = <E, R>(subscription: Subscription.Subscription<Order, 
     return { close }
   })
 
-/** The same subscription on two topics: one that warms up, one that is measured. */
-const measured = <E>(
+/** The same subscription on two topics: one that warms up, one that is measured. `next` begins either. */
+export const measured = <E>(
   job: Job,
-  subscribe: (topic: Topic.Topic<Order>, one: () => void) => Subscription.Subscription<Order, E, never>,
-  around?: (layer: Clutch) => Clutch
+  subscribe: (topic: string, one: () => void) => Subscription.Subscription<Order, E, never>,
+  options: { readonly around?: (layer: Clutch) => Clutch; readonly next?: () => Promise<void> } = {}
 ): Promise<Figures> =>
   run(
     job,
     Effect.gen(function* () {
       const clock = yield* Effect.promise(() => meter(job))
+      const next = options.next ?? (() => Promise.resolve())
       const before = countdown(job.warmup)
-      const first = yield* subscribed(subscribe(topicOf(warm), before.one), before.all)
+      yield* Effect.promise(next)
+      const first = yield* subscribed(subscribe(warm, before.one), before.all)
       yield* first.close
       const counted = countdown(job.messages)
-      const subscription = subscribe(topicOf(main), counted.one)
+      const subscription = subscribe(main, counted.one)
       yield* Effect.promise(clock.begin)
+      yield* Effect.promise(next)
       const second = yield* subscribed(subscription, counted.all)
       const figures = yield* Effect.promise(() => clock.end(job.messages))
       yield* second.close
       return figures
     }),
-    around
+    options.around
   )
 
 /** What a handler does: nothing, or one promise. */
@@ -100,22 +109,22 @@ const work = (handler: "noop" | "hop", one: () => void) => {
 /** A tracer that keeps nothing: what is left is the cost of making spans. */
 const traced = Layer.succeed(Tracer.Tracer, Tracer.make({ span: (options) => new Tracer.NativeSpan(options) }))
 
-const consume = (job: Job<Extract<Task, { kind: "consume" }>>) =>
+const consume = (job: Job<TaskOf<"consume">>) =>
   measured(
     job,
     (topic, one) =>
-      Subscription.make(group, topic, work(job.task.handler, one), {
+      Subscription.make(group, topicOf(topic), work(job.task.handler, one), {
         concurrency: job.task.concurrency,
         from: "beginning"
       }),
-    job.task.traced === true ? (layer) => layer.pipe(Layer.provideMerge(traced)) : undefined
+    job.task.traced === true ? { around: (layer) => layer.pipe(Layer.provideMerge(traced)) } : {}
   )
 
-const failOnce = (job: Job<Extract<Task, { kind: "fail-once" }>>) =>
+const failOnce = (job: Job<TaskOf<"fail-once">>) =>
   measured(job, (topic, one) =>
     Subscription.make(
       group,
-      topic,
+      topicOf(topic),
       () =>
         Effect.flatMap(Delivery, ({ attempt }) =>
           attempt === 1 ? Effect.fail("the first try fails") : Effect.sync(one)
@@ -124,7 +133,7 @@ const failOnce = (job: Job<Extract<Task, { kind: "fail-once" }>>) =>
     )
   )
 
-const dead = (job: Job<Extract<Task, { kind: "dead" }>>) => {
+const dead = (job: Job<TaskOf<"dead">>) => {
   const { attempts, concurrency, share } = job.task
   const every = Math.round(1 / share)
   return measured(job, (topic, one) => {
@@ -133,7 +142,7 @@ const dead = (job: Job<Extract<Task, { kind: "dead" }>>) => {
       if (attempt === attempts) one()
       return Effect.fail("this one always fails")
     })
-    return Subscription.make(group, topic, ({ data }) => (data.number % every === 0 ? failing : handled), {
+    return Subscription.make(group, topicOf(topic), ({ data }) => (data.number % every === 0 ? failing : handled), {
       concurrency,
       from: "beginning",
       retry: { maxRetries: attempts - 1, base: 0, jitter: 0 }
