@@ -83,8 +83,11 @@ export const make = ({ context, log, observer, policy, settle }: Options): Verdi
     },
     worn: (handling) => {
       const cause = `its consumer died ${handling.entry.reclaims} times while it held this message`
-      // the attempt that this delivery would be is not made
-      bury(handling, { _tag: "DeadLetter", reason: "exhausted", cause, attempts: handling.attempt - 1 })
+      // this delivery is no attempt, and neither were those whose workers died before they could say so here
+      const counted = handling.attempt - 1
+      const others = counted - handling.entry.reclaims
+      const attempts = Math.min(counted, Math.max(failure.maxAttempts(policy), others))
+      bury(handling, { _tag: "DeadLetter", reason: "exhausted", cause, attempts })
     },
     chosen: (handling, outcome) =>
       outcome._tag === "DeadLetter" ? bury(handling, outcome) : settle(handling, outcome),
