@@ -18,6 +18,11 @@ export interface Proxy {
   readonly commands: () => ReadonlyMap<string, number>
   /** Destroys every connection now. Clients may connect again at once. */
   readonly cutAll: () => void
+  /**
+   * Closes one direction of every connection now. `"replies"`: clients read the end of the stream, and what they write
+   * still arrives. `"requests"`: the server reads the end of the stream.
+   */
+  readonly halfCloseAll: (direction: "replies" | "requests") => void
   /** While true, a new connection is reset as soon as it is made. Those that are open stay. */
   readonly refuse: (refused: boolean) => void
   /** Each piece of a reply is held back for this long, in milliseconds, in order. 0 ends it. */
@@ -48,6 +53,7 @@ const hasNoReply = (name: string): boolean => /^[ps]?(un)?subscribe$/i.test(name
 export const startProxy = async (redisUrl: string): Promise<Proxy> => {
   const upstream = new URL(redisUrl)
   const sockets = new Set<Socket>()
+  const pairs = new Map<Socket, Socket>()
   const counts = new Map<string, number>()
   const cuts = new Set<Cut>()
   let accepted = 0
@@ -60,6 +66,7 @@ export const startProxy = async (redisUrl: string): Promise<Proxy> => {
     open += 1
     const server = connect(Number(upstream.port || 6379), upstream.hostname)
     sockets.add(client).add(server)
+    pairs.set(client, server)
     client.setNoDelay()
     server.setNoDelay()
 
@@ -74,6 +81,7 @@ export const startProxy = async (redisUrl: string): Promise<Proxy> => {
     const close = () => {
       if (!sockets.delete(client)) return
       sockets.delete(server)
+      pairs.delete(client)
       open -= 1
       client.destroy()
       server.destroy()
@@ -90,13 +98,13 @@ export const startProxy = async (redisUrl: string): Promise<Proxy> => {
           if (cut !== undefined) cuts.delete(cut)
           waiting.push({ command, cut })
         }
-        server.write(request)
+        if (server.writable) server.write(request)
       }
     })
 
     const deliver = (bytes: Buffer): void => {
       if (delay === 0 && !slow) {
-        client.write(bytes)
+        if (client.writable) client.write(bytes)
         return
       }
       slow = true
@@ -104,7 +112,7 @@ export const startProxy = async (redisUrl: string): Promise<Proxy> => {
       const mine = (delivering = delivering
         .then(() => (milliseconds > 0 ? sleep(milliseconds) : undefined))
         .then(() => {
-          if (!client.destroyed) client.write(bytes)
+          if (client.writable) client.write(bytes)
           // what comes after the last held piece may overtake nothing, so it goes straight through again
           if (mine === delivering) slow = false
         }))
@@ -152,6 +160,9 @@ export const startProxy = async (redisUrl: string): Promise<Proxy> => {
     open: () => open,
     commands: () => counts,
     cutAll,
+    halfCloseAll: (direction) => {
+      for (const [client, server] of pairs) (direction === "replies" ? client : server).end()
+    },
     refuse: (value) => {
       refused = value
     },

@@ -19,6 +19,8 @@ export interface RedisServerOptions {
   readonly binary?: string | undefined
   /** Default: a free one. */
   readonly port?: number | undefined
+  /** Added to its environment. */
+  readonly env?: Readonly<Record<string, string>> | undefined
 }
 
 export interface RedisServer {
@@ -113,7 +115,11 @@ export const startRedis = async (options: RedisServerOptions = {}): Promise<Redi
   const launch = async (port: number): Promise<void> => {
     const ours = ["--port", `${port}`, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no"]
     let log = ""
-    child = spawn(binary, [...ours, ...args], { stdio: ["ignore", "pipe", "pipe"], cwd: dir })
+    child = spawn(binary, [...ours, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      cwd: dir,
+      env: { ...process.env, ...options.env }
+    })
     const current = child
     const keep = (chunk: Buffer) => {
       log = (log + chunk.toString()).slice(-4000)

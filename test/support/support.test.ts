@@ -1,5 +1,7 @@
 import { Redis } from "ioredis"
+import { once } from "node:events"
 import { existsSync } from "node:fs"
+import { connect } from "node:net"
 import { setTimeout as sleep } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
 import { type Proxy, startProxy } from "./proxy.ts"
@@ -94,6 +96,31 @@ describe("the proxy", () => {
     await expect(refused.ping()).rejects.toThrow()
     proxy.refuse(false)
     expect(proxy.accepted()).toBe(accepted + 1)
+  })
+
+  it("half closes: a client reads the end and what it writes still arrives, or the server reads the end", async () => {
+    const redis = client(server.url)
+    const open = async () => {
+      const socket = connect({ port: proxy.port, host: "127.0.0.1", allowHalfOpen: true })
+      socket.on("error", () => {}).write("*1\r\n$4\r\nPING\r\n")
+      await once(socket, "data")
+      return socket
+    }
+    const replies = await open()
+    proxy.halfCloseAll("replies")
+    await once(replies, "end")
+    replies.write("*2\r\n$4\r\nINCR\r\n$7\r\nwritten\r\n")
+    await expect.poll(() => redis.get("written")).toBe("1")
+    replies.destroy()
+    await expect.poll(() => proxy.open()).toBe(0)
+    const requests = await open()
+    proxy.halfCloseAll("requests")
+    requests.write("*2\r\n$4\r\nINCR\r\n$7\r\nwritten\r\n")
+    await once(requests, "end")
+    requests.destroy()
+    expect(await redis.get("written")).toBe("1")
+    expect(proxy.open()).toBe(0)
+    redis.disconnect()
   })
 
   it("keeps replies paired while pushes and nested replies come between", async () => {

@@ -1,0 +1,31 @@
+/** The short form of `pnpm faults`: each scenario a few times. */
+import { describe, expect, it } from "vitest"
+import * as Effect from "effect/Effect"
+import { run } from "./scenario.ts"
+import { scenarios } from "./scenarios/index.ts"
+
+/** How often, where once is not enough to see anything. */
+const times: Readonly<Record<string, number>> = {
+  kill: 15,
+  restart: 4,
+  everysec: 3,
+  flush: 3,
+  "client-kill": 6,
+  network: 12,
+  trim: 4,
+  clock: 8
+}
+
+describe("real processes on a real Redis", () => {
+  for (const scenario of scenarios) {
+    const { missing, name, what } = scenario
+    it.skipIf(missing?.() !== undefined)(`hold the contract through: ${what}`, async () => {
+      const { dir, figures, table, violations } = await Effect.runPromise(
+        run(scenario, { times: times[name] ?? 2, progress: () => {} })
+      )
+      expect(violations, `${table}\nledgers and logs: ${dir}`).toStrictEqual([])
+      expect(figures.confirmed).toBeGreaterThan(100)
+      expect(figures.starts).toBeGreaterThan(100)
+    })
+  }
+})

@@ -1,0 +1,35 @@
+/** What scenarios are made of. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { admin, privateServer } from "../../cases/kit.ts"
+import type { RedisServer } from "../../support/redis.ts"
+import type { Place } from "../rig.ts"
+import type { Run } from "../scenario.ts"
+
+export interface Single extends Place {
+  readonly server: RedisServer
+}
+
+/** A Redis of its own. */
+export const single = (...args: ReadonlyArray<string>): Effect.Effect<Single, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const server = yield* privateServer(...args)
+    const target = { url: server.url }
+    return { server, target, direct: target, redis: yield* admin(server.url) }
+  })
+
+export const any = <A>(items: ReadonlyArray<A>): A | undefined => items[Math.floor(Math.random() * items.length)]
+
+/** Up to so many milliseconds. */
+export const pause = (millis: number): Effect.Effect<void> => Effect.suspend(() => Effect.sleep(Math.random() * millis))
+
+export const repeat = ({ progress, times }: Run, round: (i: number) => Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.forEach(
+    Array.from({ length: times }, (_, i) => i),
+    (i) =>
+      Effect.andThen(
+        round(i),
+        Effect.sync(() => progress(i + 1, times))
+      ),
+    { discard: true }
+  )

@@ -1,0 +1,53 @@
+/** Faults of worker processes. */
+import * as Effect from "effect/Effect"
+import type { Rig } from "../rig.ts"
+import { scenario } from "../scenario.ts"
+import { any, pause, repeat, single } from "./kit.ts"
+
+const someoneAtWork = (rig: Rig) =>
+  Effect.andThen(
+    rig.until("a worker handles messages", () => rig.atWork().length > 0),
+    Effect.suspend(() => Effect.fromNullishOr(any(rig.atWork())))
+  ).pipe(Effect.orDie)
+
+export const kill = scenario({
+  name: "kill",
+  what: "SIGKILL of a worker under load, and another one is started",
+  times: 1000,
+  place: single(),
+  rules: { deaths: true },
+  chaos: (_place, rig, run) =>
+    repeat(run, () =>
+      Effect.gen(function* () {
+        yield* rig.kill(yield* someoneAtWork(rig))
+        yield* rig.startWorker
+        yield* pause(300)
+      })
+    )
+})
+
+/** Milliseconds: several leases. */
+const freeze = 2500
+
+export const stop = scenario({
+  name: "stop",
+  what: "SIGSTOP of a worker past its leases, then SIGCONT",
+  times: 100,
+  place: single(),
+  rules: { deaths: true },
+  chaos: (_place, rig, run) =>
+    repeat(run, () =>
+      Effect.gen(function* () {
+        const worker = yield* someoneAtWork(rig)
+        yield* rig.fault(
+          { what: "SIGSTOP", to: worker.by },
+          Effect.gen(function* () {
+            worker.signal("SIGSTOP")
+            yield* Effect.sleep(freeze)
+            worker.signal("SIGCONT")
+          })
+        )
+        yield* pause(500)
+      })
+    )
+})
