@@ -23,7 +23,7 @@ const endings = ["retry", "due", "dlq", "state"]
 /** Whether the code makes this key of the names that it shows. */
 const isMade = (key: string, namespace: string, topic: string, partition: number, rest: string): boolean => {
   const log = RedisKeys.log(namespace, { topic, partition })
-  if (key === log.main || key === log.bell) return true
+  if ([log.main, log.bell, log.groups].includes(key)) return true
   const parts = rest.slice(1).split(".")
   const subscription = (endings.includes(parts.at(-1) ?? "") ? parts.slice(0, -1) : parts).join(".")
   const group = RedisKeys.group(namespace, { topic, partition, subscription })
@@ -48,6 +48,7 @@ describe("key names", () => {
     assert.deepStrictEqual(keys, {
       main: "clutch.{orders}",
       bell: "clutch.{orders}.bell",
+      groups: "clutch.{orders}.groups",
       retry: "clutch.{orders}.billing.retry",
       due: "clutch.{orders}.billing.due",
       deadLetters: "clutch.{orders}.billing.dlq",

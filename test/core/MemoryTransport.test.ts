@@ -65,7 +65,7 @@ describe("MemoryTransport", () => {
         const seen = yield* Effect.provideService(MemoryTransport.snapshot, Transport, wrapped)
         assert.deepStrictEqual(seen.keys, ["orders"])
         const { namespace, system, stream, publish: send, join, tend, watch, inspect } = transport
-        const { lastId, outstanding, progress, deadLetters } = transport
+        const { lastId, outstanding, progress, deadLetters, trim, groups, removeGroup } = transport
         const foreign = Transport.of({
           namespace,
           system,
@@ -74,6 +74,9 @@ describe("MemoryTransport", () => {
           join,
           tend,
           watch,
+          trim,
+          groups,
+          removeGroup,
           inspect,
           lastId,
           outstanding,

@@ -5,6 +5,7 @@ test("keys of a topic share its name as hash tag", () => {
   assert.deepStrictEqual(RedisKeys.group("clutch", { topic: "orders", partition: 0, subscription: "billing" }), {
     main: "clutch.{orders}",
     bell: "clutch.{orders}.bell",
+    groups: "clutch.{orders}.groups",
     retry: "clutch.{orders}.billing.retry",
     due: "clutch.{orders}.billing.due",
     deadLetters: "clutch.{orders}.billing.dlq",
@@ -17,6 +18,7 @@ test("keys of a topic share its name as hash tag", () => {
 test("partitions behind the first have a tag of their own", () => {
   assert.deepStrictEqual(RedisKeys.log("shop", { topic: "orders", partition: 3 }), {
     main: "shop.{orders/3}",
-    bell: "shop.{orders/3}.bell"
+    bell: "shop.{orders/3}.bell",
+    groups: "shop.{orders/3}.groups"
   })
 })

@@ -1,7 +1,7 @@
 /** What the docs say of keys, groups, fields and permissions is what the code makes and needs. */
 import { Agent, DeadLetters, Delivery, DoNotRetry, Subscription, Topic } from "@clutch/core"
 import { RedisKeys, RedisTransport } from "@clutch/redis"
-import { Effect, Layer, Logger, Schema } from "effect"
+import { Effect, Layer, Logger, Option, Schema } from "effect"
 import { Redis } from "ioredis"
 import { readFileSync, readdirSync } from "node:fs"
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest"
@@ -33,7 +33,7 @@ const keys = RedisKeys.group("clutch", { topic: "orders", partition: 0, subscrip
 // -----------------------------------------------------------------------------
 
 const Order = Schema.Struct({ n: Schema.Number })
-const Orders = Topic.make("orders", { schema: Order, maxLength: 1000, maxAge: "1 hour" })
+const Orders = Topic.make("orders", { schema: Order, maxLength: 1000, maxAge: "1 hour", retention: "acknowledged" })
 
 const billing = Subscription.make(
   "billing",
@@ -68,6 +68,9 @@ const everything = (options: RedisTransport.Options, discard: boolean) => {
     yield* DeadLetters.redrive(billing, { delay: "1 hour" })
     yield* Topic.publish(Orders, { n: 2 })
     yield* Subscription.awaitIdle(billing, { due: "ignore" })
+    const groups = yield* Topic.groups(Orders)
+    expect(groups.map(({ name }) => name)).toEqual(["billing", "held", "slow"])
+    expect(Option.isNone(yield* Topic.removeGroup(Orders, "nobody"))).toBe(true)
     if (discard) expect(yield* DeadLetters.discard(billing, "all")).toBe(1)
   })
   return program.pipe(
@@ -79,7 +82,7 @@ const everything = (options: RedisTransport.Options, discard: boolean) => {
 describe("the README's table of keys", () => {
   it("names exactly the keys that RedisKeys makes, each with its type", () => {
     const named = documented.map(([key]) => codes(key ?? "")[0] ?? "")
-    const made = [keys.main, keys.bell, keys.retry, keys.due, keys.deadLetters, keys.state]
+    const made = [keys.main, keys.bell, keys.groups, keys.retry, keys.due, keys.deadLetters, keys.state]
     expect(named.toSorted()).toEqual(made.toSorted())
   })
 
@@ -120,7 +123,15 @@ describe("docs/operations.md", () => {
 
   it("reads only keys that there are", () => {
     const used = [...operations.matchAll(/'(clutch\.\{[^']*)'/g)].map(([, key]) => key)
-    const made: ReadonlyArray<string> = [keys.main, keys.bell, keys.retry, keys.due, keys.deadLetters, keys.state]
+    const made: ReadonlyArray<string> = [
+      keys.main,
+      keys.bell,
+      keys.groups,
+      keys.retry,
+      keys.due,
+      keys.deadLetters,
+      keys.state
+    ]
     expect(used.length).toBeGreaterThan(10)
     expect(used.filter((key) => !made.includes(key ?? ""))).toEqual([])
   })

@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Result from "effect/Result"
-import { InvalidOption, NoSubscription, TransportError } from "./Errors.ts"
+import { InvalidOption, NoSubscription, Refused, TransportError } from "./Errors.ts"
 import { Bells } from "./internal/memoryBells.ts"
 import { join } from "./internal/memoryConsumer.ts"
 import { type Snapshot, snapshotOf } from "./internal/memorySnapshot.ts"
@@ -52,7 +52,7 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
         const log = store.ensureLog(address, false)
         const ids = messages.map((message) => log.append(payloadOf(message), now))
         const trimmed = log.trim(retention, now)
-        log.touch(bells)
+        log.touch(bells, store.tendersOf(address))
         return { ids, trimmed }
       }),
     join: (options) => join(store, bells, options),
@@ -76,7 +76,25 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
         }),
         (listener) => Effect.sync(() => store.tendersOf(log).listeners.delete(listener))
       ),
-    inspect: (address) => bells.step(() => store.group(address)?.inspect() ?? nothingToSee),
+    trim: (address) =>
+      bells.step(() => {
+        const log = store.log(address)
+        if (log === undefined) return { trimmed: 0, more: false }
+        log.trimmed = true
+        return { trimmed: log.trimSettled(), more: false }
+      }),
+    groups: (address) =>
+      bells.step((now) =>
+        Array.from(store.log(address)?.groups.values() ?? [], (group) => group.standing(now)).toSorted((a, b) =>
+          a.name < b.name ? -1 : 1
+        )
+      ),
+    removeGroup: (address) =>
+      Effect.suspend(() => Effect.flatten(bells.step((now) => removeGroup(store, bells, address, now)))),
+    inspect: (address) =>
+      bells.step(
+        () => store.group(address)?.inspect() ?? { ...nothingToSee, deadLetters: store.deadLetters(address)?.size ?? 0 }
+      ),
     lastId: (address) => bells.step(() => store.log(address)?.ids.last ?? "0-0"),
     outstanding: (address, options) => {
       const through = parseId(options.through)
@@ -98,20 +116,40 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
     deadLetters: {
       page: (address, { after, limit }) => {
         const behind = after === undefined ? undefined : parseId(after)
-        return bells.step(() => store.group(address)?.deadLetters.page(behind, limit) ?? [])
+        return bells.step(() => store.deadLetters(address)?.page(behind, limit) ?? [])
       },
-      get: (address, id) => bells.step(() => store.group(address)?.deadLetters.get(id) ?? Option.none()),
-      count: (address) => bells.step(() => store.group(address)?.deadLetters.size ?? 0),
+      get: (address, id) => bells.step(() => store.deadLetters(address)?.get(id) ?? Option.none()),
+      count: (address) => bells.step(() => store.deadLetters(address)?.size ?? 0),
       redrive: (address, ids, delay) => bells.step((now) => store.group(address)?.redrive(ids, delay, now) ?? 0),
       discard: (address, ids) =>
         bells.step(() => {
-          const deadLetters = store.group(address)?.deadLetters
+          const deadLetters = store.deadLetters(address)
           return ids.filter((id) => deadLetters?.remove(id) !== undefined).length
         })
     }
   }
   return Object.assign(service, { [Inside]: backing })
 })
+
+const removeGroup = (
+  store: Store,
+  bells: Bells,
+  address: Group,
+  now: number
+): Effect.Effect<Option.Option<Inspection>, TransportError> => {
+  const log = store.log(address)
+  const group = log?.groups.get(address.subscription)
+  if (log === undefined || group === undefined) return Effect.succeedNone
+  const living = group.living(now)
+  if (living > 0) {
+    const detail = `group "${address.subscription}" has ${living} living consumers: stop them first`
+    return Effect.fail(new TransportError({ operation: "removeGroup", reason: new Refused({ detail }) }))
+  }
+  const removed = group.inspect()
+  store.removeGroup(log, group)
+  bells.ring(store.tendersOf(address))
+  return Effect.succeedSome(removed)
+}
 
 const nothingToTend: Tended = { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() }
 
@@ -203,7 +241,7 @@ export const appendRaw = (
       return yield* bells.step((now) => {
         const log = store.ensureLog(to, false)
         const id = log.append(payload, now)
-        log.touch(bells)
+        log.touch(bells, store.tendersOf(to))
         return id
       })
     }

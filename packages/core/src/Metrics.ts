@@ -144,6 +144,28 @@ export const filtered = /* @__PURE__ */ counter("clutch.deliveries.filtered", "M
 export const trimmed = /* @__PURE__ */ counter("clutch.messages.trimmed", "Messages dropped by a topic's retention")
 
 /**
+ * Messages dropped by retention `"acknowledged"`, after every group had settled them. Nothing is lost by it.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const cleared = /* @__PURE__ */ counter(
+  "clutch.messages.cleared",
+  "Messages dropped after every group had settled them"
+)
+
+/**
+ * 1 while a group is abandoned and holds back retention `"acknowledged"`, then 0. Tagged with the group, whoever made it,
+ * and with `messaging.destination.partition.id`.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const abandoned = /* @__PURE__ */ Metric.gauge("clutch.groups.abandoned", {
+  description: "Whether a group that holds back trimming is abandoned"
+})
+
+/**
  * Dead letters removed for good by `DeadLetters.discard`.
  *
  * @category metrics

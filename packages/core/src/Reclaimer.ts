@@ -1,6 +1,7 @@
 /**
  * The service that looks after groups between their deliveries: it moves retries that are due, rescues deliveries whose
- * consumer died, and clears dead consumers. One fiber for each Transport, for every subscription registered with it.
+ * consumer died, and clears dead consumers. Of topics with retention `"acknowledged"` it drops what every group has settled.
+ * One fiber for each Transport, for every subscription registered with it.
  *
  * It wakes when something falls due, not at fixed intervals. Any process may do it for any group, at the same time as
  * others: each move is one atomic step on the log.
@@ -23,19 +24,36 @@ import * as address from "./internal/address.ts"
 import * as Health from "./internal/health.ts"
 import { tagsOf } from "./internal/observe.ts"
 import { subscribeError } from "./internal/subscribeError.ts"
+import * as Trimmer from "./internal/trimmer.ts"
 import * as Metrics from "./Metrics.ts"
-import { type Group, type Tended, Transport } from "./Transport.ts"
+import { type Acknowledged, TypeId } from "./Source.ts"
+import { type Group, Transport } from "./Transport.ts"
 
 /** How soon a group is looked at again whose tending was a bug: rarely enough to be read in the log. */
 const afterDefect = Duration.seconds(5)
 
-/** One group under care. */
+/** One group under care, or one log that is trimmed. */
 interface Ward {
-  readonly group: Group
+  /** As the log lines call it. */
+  readonly loop: "reclaiming" | "trimming"
+  readonly annotations: Readonly<Record<string, unknown>>
   readonly health: Health.Health
+  /** One round; how long until the next at the latest, none where something has to change first. */
+  readonly work: Effect.Effect<Option.Option<Duration.Duration>, TransportError>
+  /** How soon after a change, in milliseconds. */
+  readonly afterChange: number
   /** When to look again at the latest, on the runtime's clock; `undefined` until something changes. */
   next: number | undefined
+  changed: boolean
   failures: number
+}
+
+/** A log that is trimmed, for as long as somebody here asks for it. */
+interface Trimming {
+  readonly asked: Set<Acknowledged>
+  readonly key: string
+  readonly ward: Ward
+  readonly rung: () => void
 }
 
 /**
@@ -47,8 +65,10 @@ interface Ward {
 export class Reclaimer extends Context.Service<
   Reclaimer,
   {
-    /** Looks after a group until the scope closes. */
-    readonly register: (group: Group) => Effect.Effect<void, TransportError, Scope.Scope>
+    /**
+     * Looks after a group until the scope closes. With `acknowledged`, also drops what every group on its log has settled.
+     */
+    readonly register: (group: Group, acknowledged?: Acknowledged) => Effect.Effect<void, TransportError, Scope.Scope>
   }
 >()("@clutch/core/Reclaimer") {
   /**
@@ -62,35 +82,29 @@ export class Reclaimer extends Context.Service<
     /* @__PURE__ */ Effect.gen(function* () {
       const transport = yield* Transport
       const wards = new Set<Ward>()
+      const trimmings = new Map<string, Trimming>()
       const changed = Latch.makeUnsafe(false)
 
       const again = (ward: Ward, pause: Duration.Duration) =>
         Effect.map(Clock.currentTimeMillis, (now) => soonest(ward, now + Duration.toMillis(pause)))
 
-      const done = (ward: Ward, { next, poison, reclaimed }: Tended) =>
-        Effect.gen(function* () {
-          ward.failures = 0
-          if (Option.isSome(next)) yield* again(ward, next.value)
-          yield* ward.health.worked("reclaiming")
-          const tags = tagsOf(ward.group, transport.system)
-          if (poison > 0) yield* Metric.update(Metric.withAttributes(Metrics.poison, tags), poison)
-          if (reclaimed > 0) {
-            yield* Metric.update(Metric.withAttributes(Metrics.reclaimed, tags), reclaimed)
-            yield* Effect.logWarning(`took ${reclaimed} deliveries from consumers that died`)
-          }
-        })
-
-      const tend = (ward: Ward) =>
+      const look = (ward: Ward) =>
         Effect.suspend(() => {
           // cleared before looking: a change while the log is asked brings another look
           ward.next = undefined
-          return Effect.matchEffect(transport.tend(ward.group), {
-            onSuccess: (tended) => done(ward, tended),
+          return Effect.matchEffect(ward.work, {
+            onSuccess: (next) => {
+              ward.failures = 0
+              return Effect.andThen(
+                Option.isSome(next) ? again(ward, next.value) : Effect.void,
+                ward.health.worked(ward.loop)
+              )
+            },
             onFailure: (error) => {
               ward.failures += 1
               return Effect.andThen(
                 again(ward, Health.backoff(ward.failures, error)),
-                ward.health.failed("reclaiming", error)
+                ward.health.failed(ward.loop, error)
               )
             }
           })
@@ -99,17 +113,21 @@ export class Reclaimer extends Context.Service<
           Effect.catchDefect((defect) =>
             Effect.andThen(
               again(ward, afterDefect),
-              Effect.logFatal("reclaiming died of a defect, and goes on", defect)
+              Effect.logFatal(`${ward.loop} died of a defect, and goes on`, defect)
             )
           ),
-          Effect.annotateLogs({ topic: ward.group.topic, subscription: ward.group.subscription })
+          Effect.annotateLogs(ward.annotations)
         )
 
       const round = Effect.gen(function* () {
         changed.closeUnsafe()
         const now = yield* Clock.currentTimeMillis
+        for (const ward of wards) {
+          if (ward.changed) soonest(ward, now + ward.afterChange)
+          ward.changed = false
+        }
         const due = [...wards].filter(({ next }) => next !== undefined && next <= now)
-        if (due.length > 0) return yield* Effect.forEach(due, tend, { discard: true })
+        if (due.length > 0) return yield* Effect.forEach(due, look, { discard: true })
         const next = Math.min(...[...wards].map((ward) => ward.next ?? Number.POSITIVE_INFINITY))
         yield* next === Number.POSITIVE_INFINITY
           ? changed.await
@@ -117,28 +135,71 @@ export class Reclaimer extends Context.Service<
       })
       yield* Effect.forkScoped(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} }))
 
-      return Reclaimer.of({
-        register: (group) =>
-          Effect.gen(function* () {
-            const ward = yield* Effect.acquireRelease(
-              Effect.sync((): Ward => {
-                const ward: Ward = { group, health: Health.make(), next: undefined, failures: 0 }
-                wards.add(ward)
-                return ward
-              }),
-              (ward) =>
-                Effect.sync(() => {
-                  wards.delete(ward)
-                  // nothing sleeps until a time that is nobody's any more
-                  changed.openUnsafe()
-                })
-            )
-            const look = () => {
-              ward.next = 0
-              changed.openUnsafe()
+      const change = (ward: Ward) => {
+        ward.changed = true
+        changed.openUnsafe()
+      }
+      const drop = (ward: Ward) => {
+        wards.delete(ward)
+        // nothing sleeps until a time that is nobody's any more
+        changed.openUnsafe()
+      }
+
+      const tending = (group: Group) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const annotations = { topic: group.topic, subscription: group.subscription }
+            const ward = made("reclaiming", annotations, tend(transport, group))
+            wards.add(ward)
+            return ward
+          }),
+          (ward) => Effect.sync(() => drop(ward))
+        )
+
+      const trimming = ({ partition, topic }: Group, acknowledged: Acknowledged) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const key = `${partition}/${topic}`
+            const known = trimmings.get(key)
+            if (known !== undefined) {
+              known.asked.add(acknowledged)
+              return known
             }
-            yield* transport.watch(group, look)
-            look()
+            const asked = new Set([acknowledged])
+            // the shortest: a report too many does no harm
+            const abandonedAfter = () =>
+              Array.from(asked, (one) => one.abandonedAfter).reduce((a, b) => Duration.min(a, b))
+            const trimmer = Trimmer.make(transport, { topic, partition }, abandonedAfter)
+            const work = Effect.asSome(trimmer.work)
+            const ward = made("trimming", { topic }, work, Duration.toMillis(Trimmer.soon))
+            const trimming: Trimming = { key, asked, ward, rung: trimmer.rung }
+            wards.add(ward)
+            trimmings.set(key, trimming)
+            return trimming
+          }),
+          ({ asked, key, ward }) =>
+            Effect.sync(() => {
+              asked.delete(acknowledged)
+              if (asked.size > 0) return
+              trimmings.delete(key)
+              drop(ward)
+            })
+        )
+
+      return Reclaimer.of({
+        register: (group, acknowledged) =>
+          Effect.gen(function* () {
+            const ward = yield* tending(group)
+            yield* transport.watch(group, () => change(ward))
+            change(ward)
+            if (acknowledged === undefined) return
+            // a registration of its own, also where two share one topic value
+            const { rung, ward: log } = yield* trimming(group, { ...acknowledged })
+            yield* transport.watch(group, () => {
+              rung()
+              change(log)
+            })
+            change(log)
           })
       })
     })
@@ -170,11 +231,36 @@ export class Reclaimer extends Context.Service<
           const reclaimer = yield* Reclaimer
           const fail = subscribeError(subscription.source.topic, subscription.name)
           const group = yield* Effect.fromResult(Result.mapError(address.check(subscription), fail))
-          yield* Effect.mapError(reclaimer.register(group), (error) => fail(error.reason))
+          yield* Effect.mapError(reclaimer.register(group, subscription.source[TypeId].acknowledged), (error) =>
+            fail(error.reason)
+          )
         })
       )
     )
 }
+
+const made = (loop: Ward["loop"], annotations: Ward["annotations"], work: Ward["work"], afterChange = 0): Ward => ({
+  loop,
+  annotations,
+  health: Health.make(),
+  work,
+  afterChange,
+  next: undefined,
+  changed: false,
+  failures: 0
+})
+
+const tend = (transport: Transport["Service"], group: Group): Ward["work"] =>
+  Effect.gen(function* () {
+    const { next, poison, reclaimed } = yield* transport.tend(group)
+    const tags = tagsOf(group, transport.system)
+    if (poison > 0) yield* Metric.update(Metric.withAttributes(Metrics.poison, tags), poison)
+    if (reclaimed > 0) {
+      yield* Metric.update(Metric.withAttributes(Metrics.reclaimed, tags), reclaimed)
+      yield* Effect.logWarning(`took ${reclaimed} deliveries from consumers that died`)
+    }
+    return next
+  })
 
 const soonest = (ward: Ward, at: number) => {
   ward.next = Math.min(ward.next ?? Number.POSITIVE_INFINITY, at)

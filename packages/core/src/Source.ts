@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
 import type { InvalidOption } from "./Errors.ts"
@@ -28,12 +29,25 @@ export interface Reader {
   readonly partitions: number
   /** What is off with the topic's options; told where the topic is used, as making one touches nothing. */
   readonly problem: InvalidOption | undefined
+  /** Whether the topic drops what every group has settled, and when a group counts as abandoned. */
+  readonly acknowledged: Acknowledged | undefined
   /** Asked of the message as JSON, before it is decoded; all must agree. */
   readonly accepts: ReadonlyArray<(message: Message<unknown>) => boolean>
   /** From JSON to data, by the topic's schema. */
   readonly decode: (json: unknown) => Exit.Exit<unknown, Schema.SchemaError>
   /** Asked of the decoded data; all must agree. */
   readonly keeps: ReadonlyArray<(data: unknown) => boolean>
+}
+
+/**
+ * Retention `"acknowledged"`: what every group on the topic has settled is dropped.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Acknowledged {
+  /** A group that holds something back, and of which nothing was heard for so long, is reported. */
+  readonly abandonedAfter: Duration.Duration
 }
 
 /**

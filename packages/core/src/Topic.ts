@@ -9,16 +9,20 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { identity } from "effect/Function"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
-import type { PublishError } from "./Errors.ts"
+import type { PublishError, TransportError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
+import * as address from "./internal/address.ts"
+import * as retention from "./internal/retention.ts"
 import { spelling } from "./internal/spelling.ts"
+import { isAbandoned } from "./internal/trimmer.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
 import { type DataCodec, type Reader, type Source, TypeId } from "./Source.ts"
-import type { Transport } from "./Transport.ts"
+import { type GroupStanding, type Inspection, Transport } from "./Transport.ts"
 
 /**
  * What can be read and published to.
@@ -55,6 +59,22 @@ export const make = <S extends DataCodec>(
     readonly maxLength?: number | undefined
     /** Keep messages at most so long, by the log's clock, checked at each publish. What is dropped is lost as under `maxLength`. */
     readonly maxAge?: Duration.Input | undefined
+    /**
+     * `"acknowledged"` drops what every group on the topic has settled: acked, dead-lettered, or scheduled for its retry,
+     * which carries the message. Never what is unread or pending for one of them, be it slow, paused, stopped or of another
+     * program; and nothing while there is no group. Whoever reclaims for a subscription of this topic value does it, within
+     * seconds. Default: what is settled stays.
+     *
+     * A group that is created later does not see what was dropped, whatever its `from`. `maxLength` and `maxAge` may be
+     * given too: they are hard limits, and go on dropping what nobody has read.
+     */
+    readonly retention?: "acknowledged" | undefined
+    /**
+     * Under retention `"acknowledged"`: a group that holds something back and was not heard of for so long is reported, with
+     * a warning, by the metric `clutch.groups.abandoned` and by `Topic.groups`. It still holds back what it has not settled,
+     * until it is removed with `Topic.removeGroup`. Default 7 days.
+     */
+    readonly abandonedAfter?: Duration.Input | undefined
   }
 ): Topic<S["Type"]> => {
   const codec = lazily(() => Schema.toCodecJson(options.schema))
@@ -66,7 +86,8 @@ export const make = <S extends DataCodec>(
     _in: () => {},
     [TypeId]: {
       partitions: options.partitions ?? 1,
-      problem: spelling(topicOptions, options),
+      problem: spelling(topicOptions, options) ?? retention.problem(options),
+      acknowledged: retention.acknowledged(options),
       accepts: [],
       decode: (json) => decode()(json),
       keeps: []
@@ -80,7 +101,15 @@ export const make = <S extends DataCodec>(
   }
 }
 
-const topicOptions: ReadonlySet<string> = new Set(["schema", "key", "partitions", "maxLength", "maxAge"])
+const topicOptions: ReadonlySet<string> = new Set([
+  "schema",
+  "key",
+  "partitions",
+  "maxLength",
+  "maxAge",
+  "retention",
+  "abandonedAfter"
+])
 
 const lazily = <A>(make: () => A): (() => A) => {
   let made: { readonly value: A } | undefined
@@ -197,3 +226,88 @@ export const sink = <A>(topic: Topic<A>): Sink.Sink<number, A, never, PublishErr
     () => true,
     (count, chunk) => Effect.map(publishAll(topic, chunk), (messages) => count + messages.length)
   )
+
+// -----------------------------------------------------------------------------
+// operating
+// -----------------------------------------------------------------------------
+
+/**
+ * A group on a topic: of a subscription, or of another program.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface GroupStatus extends GroupStanding {
+  /** Which of the topic's logs. */
+  readonly partition: number
+  /** It has not settled all there is, and was silent for longer than the topic's `abandonedAfter` (7 days unless given). */
+  readonly abandoned: boolean
+}
+
+/**
+ * The groups on a topic, by partition and name: who has not settled what, and since when nothing was heard of them. It
+ * shows who holds back retention `"acknowledged"`; under any other, silence is known of groups with members alone.
+ *
+ * @category operating
+ * @since 0.1.0
+ */
+export const groups = (self: Source<unknown>): Effect.Effect<ReadonlyArray<GroupStatus>, TransportError, Transport> =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const after = self[TypeId].acknowledged?.abandonedAfter ?? retention.abandonedAfter
+    const found: Array<GroupStatus> = []
+    for (const log of yield* address.logs(self, "groups")) {
+      for (const group of yield* transport.groups(log)) {
+        found.push({ ...group, partition: log.partition, abandoned: isAbandoned(group, after) })
+      }
+    }
+    return found
+  })
+
+/**
+ * Removes a group by its name, of a subscription that is no longer wanted or of another program, with everything that it
+ * has not read or settled, and with its retries. Its dead letters stay: `DeadLetters.discard` them first. Trimming goes on
+ * without it. What it drops is logged and returned: its numbers as they were, summed over the partitions; none where there
+ * is no such group.
+ *
+ * Fails with reason `Refused` while the group has a worker that was heard of within ten visibility timeouts, and five
+ * minutes at least: stop it first. One that closes is gone at once. A subscription that is started later under this name is a
+ * new one.
+ *
+ * @category operating
+ * @since 0.1.0
+ */
+export const removeGroup = (
+  self: Source<unknown>,
+  name: string
+): Effect.Effect<Option.Option<Inspection>, TransportError, Transport> =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    let total = Option.none<Inspection>()
+    for (const log of yield* address.logs(self, "removeGroup")) {
+      const one = yield* transport.removeGroup({ ...log, subscription: name })
+      total = Option.isNone(one)
+        ? total
+        : Option.some(Option.match(total, { onNone: () => one.value, onSome: sum(one.value) }))
+    }
+    if (Option.isSome(total)) {
+      const { due, pending, waiting } = total.value
+      const unread = Option.match(waiting, {
+        onNone: () => "what it had not read",
+        onSome: (count) => `${count} unread`
+      })
+      yield* Effect.logInfo(`removed a group with ${unread}, ${pending} pending and ${due} retries`).pipe(
+        Effect.annotateLogs({ topic: self.topic, subscription: name })
+      )
+    }
+    return total
+  })
+
+const sum =
+  (self: Inspection) =>
+  (that: Inspection): Inspection => ({
+    waiting: Option.zipWith(self.waiting, that.waiting, (a, b) => a + b),
+    pending: self.pending + that.pending,
+    due: self.due + that.due,
+    deadLetters: self.deadLetters + that.deadLetters
+  })

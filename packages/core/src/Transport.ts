@@ -89,7 +89,8 @@ export interface Content {
 }
 
 /**
- * What a topic keeps. Both limits drop messages that nobody has read yet, and messages in flight.
+ * What a topic keeps at most. Both limits drop messages that nobody has read yet, and messages in flight. What every group
+ * has settled is another matter: see `Transport.trim`.
  *
  * @category models
  * @since 0.1.0
@@ -329,6 +330,40 @@ export interface Inspection {
 }
 
 /**
+ * What one round of trimming did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Trimmed {
+  /** Entries dropped: every group on the log had settled them. */
+  readonly trimmed: number
+  /** More can be dropped at once: call again. */
+  readonly more: boolean
+}
+
+/**
+ * How a group on a log stands, whoever made it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface GroupStanding {
+  /** Its name on the log: of a subscription, the subscription's. */
+  readonly name: string
+  /** It has disappeared, and its subscription remembers where it was: it would be created again from there. */
+  readonly missing: boolean
+  /** Members, dead ones included until they are removed. */
+  readonly consumers: number
+  /** Deliveries of the main log that are not settled. */
+  readonly pending: number
+  /** The first entry that it has not settled: from here on, it holds back trimming. None where it has settled all there is. */
+  readonly holds: Option.Option<string>
+  /** How long nothing was heard of it, by the log's clock. */
+  readonly silent: Duration.Duration
+}
+
+/**
  * A dead letter as stored.
  *
  * @category models
@@ -386,8 +421,25 @@ export class Transport extends Context.Service<
      * Bounded work a call; `next` is zero where more is left. Needs no membership.
      */
     readonly tend: (group: Group) => Effect.Effect<Tended, TransportError>
-    /** Calls `changed` whenever `tend` of a group on this log may have something new to do or to wait for. */
+    /**
+     * Calls `changed` whenever `tend` of a group on this log may have something new to do or to wait for, and, where the log
+     * is trimmed, when something was published.
+     */
     readonly watch: (log: Log, changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
+    /**
+     * Drops entries from the log's head, up to what every group on it has settled: the groups of other programs too, and
+     * one that has disappeared and is remembered. Where there is no group, nothing was settled by anybody, and nothing is
+     * dropped. One atomic step, and bounded work a call: `more` says that it did not come to the end.
+     */
+    readonly trim: (log: Log) => Effect.Effect<Trimmed, TransportError>
+    /** The groups on a log, by name; none where it never was. */
+    readonly groups: (log: Log) => Effect.Effect<ReadonlyArray<GroupStanding>, TransportError>
+    /**
+     * Removes a group, with what it has not read, its deliveries and its retries; its dead letters stay. Returns its numbers
+     * as they were, none where it never was. Fails with `Refused` while it has a member that was heard of within ten
+     * visibility timeouts, and five minutes at least.
+     */
+    readonly removeGroup: (group: Group) => Effect.Effect<Option.Option<Inspection>, TransportError>
     /** A group's numbers; zeros, and no `waiting`, where it never was. Creates nothing. */
     readonly inspect: (group: Group) => Effect.Effect<Inspection, TransportError>
     /** The id of the last entry ever added to the log; `0-0` where there was none. */

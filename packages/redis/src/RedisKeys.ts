@@ -7,6 +7,7 @@
  * ```
  * clutch.{orders}                 the topic's own stream
  * clutch.{orders}.bell            a stream of one entry: rings when there may be something to do
+ * clutch.{orders}.groups          under retention "acknowledged": when each group was last seen alive, a hash
  * clutch.{orders}.billing.retry   retries whose time has come, a stream
  * clutch.{orders}.billing.due     retries whose time has not, a sorted set
  * clutch.{orders}.billing.dlq     dead letters, a stream
@@ -28,6 +29,8 @@ export interface LogKeys {
   readonly main: string
   /** The stream that is read by whoever waits. */
   readonly bell: string
+  /** The hash of the groups that whoever trims has seen, and when each was last seen alive, in ms. */
+  readonly groups: string
 }
 
 /**
@@ -68,7 +71,7 @@ export const released = "-released"
  */
 export const log = (namespace: string, { topic, partition }: Log): LogKeys => {
   const main = `${namespace}.{${partition === 0 ? topic : `${topic}/${partition}`}}`
-  return { main, bell: `${main}.bell` }
+  return { main, bell: `${main}.bell`, groups: `${main}.groups` }
 }
 
 /**
@@ -78,11 +81,12 @@ export const log = (namespace: string, { topic, partition }: Log): LogKeys => {
  * @since 0.1.0
  */
 export const group = (namespace: string, { topic, partition, subscription }: Group): GroupKeys => {
-  const { main, bell } = log(namespace, { topic, partition })
+  const { main, bell, groups } = log(namespace, { topic, partition })
   const prefix = `${main}.${subscription}`
   return {
     main,
     bell,
+    groups,
     retry: `${prefix}.retry`,
     due: `${prefix}.due`,
     deadLetters: `${prefix}.dlq`,

@@ -23,6 +23,7 @@ import { join } from "./internal/consumer.ts"
 import * as DeadLetters from "./internal/deadLetters.ts"
 import * as Look from "./internal/look.ts"
 import * as Publisher from "./internal/publisher.ts"
+import * as Retention from "./internal/retention.ts"
 import * as Shared from "./internal/shared.ts"
 import * as Tend from "./internal/tend.ts"
 import { pause } from "./internal/time.ts"
@@ -81,6 +82,7 @@ export const make = Effect.fnUntraced(function* (
     join: (options) => join(shared, options),
     tend: tending.tend,
     watch: tending.watch,
+    ...Retention.make(shared, looking.inspect),
     inspect: looking.inspect,
     lastId: looking.lastId,
     outstanding: looking.outstanding,

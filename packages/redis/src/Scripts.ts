@@ -17,6 +17,7 @@ import { redrive } from "./scripts/deadLetters.ts"
 import { extend, mark } from "./scripts/leases.ts"
 import { join, leave, rollback } from "./scripts/membership.ts"
 import { publish } from "./scripts/publishing.ts"
+import { remove, trim } from "./scripts/retention.ts"
 import { ack, fail, release } from "./scripts/settling.ts"
 import { tend } from "./scripts/tending.ts"
 import { take } from "./scripts/waiting.ts"
@@ -28,6 +29,7 @@ export * from "./scripts/leases.ts"
 export * from "./scripts/waiting.ts"
 export * from "./scripts/tending.ts"
 export * from "./scripts/deadLetters.ts"
+export * from "./scripts/retention.ts"
 export { type Held, maxIds, type Member } from "./scripts/shared.ts"
 
 /**
@@ -37,4 +39,4 @@ export { type Held, maxIds, type Member } from "./scripts/shared.ts"
  * @since 0.1.0
  */
 export const all: ReadonlyArray<Pick<Script.Script<never, unknown>, "name" | "lua" | "sha" | "keyNames" | "argNames">> =
-  [publish, join, rollback, leave, ack, fail, release, extend, mark, take, tend, redrive]
+  [publish, join, rollback, leave, ack, fail, release, extend, mark, take, tend, redrive, trim, remove]

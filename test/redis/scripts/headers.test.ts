@@ -55,7 +55,9 @@ const samples: Readonly<
   mark: sample(Scripts.mark, { keys, consumer: "a", origin: "main", id: "1-0" }),
   take: sample(Scripts.take, { keys, consumer: "a", count: 1, bytes: 1, alone: false, maxAttempts: 6 }),
   tend: sample(Scripts.tend, { keys, scan: true, cursor: undefined }),
-  redrive: sample(Scripts.redrive, { keys, ids: ["1-0"], delay: 0 })
+  redrive: sample(Scripts.redrive, { keys, ids: ["1-0"], delay: 0 }),
+  trim: sample(Scripts.trim, { keys, missing: [{ name: "billing", state: keys.state }] }),
+  remove: sample(Scripts.remove, { keys })
 }
 
 function sample<Input>(

@@ -24,6 +24,7 @@ import { pause } from "./Pause.ts"
 import { poison } from "./Poison.ts"
 import { properties } from "./Properties.ts"
 import { publishSubscribe } from "./PublishSubscribe.ts"
+import { retention } from "./Retention.ts"
 import { retries } from "./Retries.ts"
 import { rollback } from "./Rollback.ts"
 import { settling } from "./Settling.ts"
@@ -65,6 +66,7 @@ export const suite = (name: string, options: Options): void =>
     "dead letters": deadLetterTools,
     "idle and stats": idleStats,
     trimming,
+    retention,
     "counts and logs": counting,
     agents,
     tracing: traces,

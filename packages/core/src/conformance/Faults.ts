@@ -25,6 +25,9 @@ export type Operation =
   | "mark"
   | "tend"
   | "watch"
+  | "trim"
+  | "groups"
+  | "removeGroup"
   | "inspect"
   | "lastId"
   | "outstanding"
@@ -104,6 +107,9 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
       })),
     tend: (group) => at("tend", self.tend(group)),
     watch: (log, changed) => at("watch", self.watch(log, changed)),
+    trim: (log) => at("trim", self.trim(log)),
+    groups: (log) => at("groups", self.groups(log)),
+    removeGroup: (group) => at("removeGroup", self.removeGroup(group)),
     inspect: (group) => at("inspect", self.inspect(group)),
     lastId: (log) => at("lastId", self.lastId(log)),
     outstanding: (group, options) => at("outstanding", self.outstanding(group, options)),

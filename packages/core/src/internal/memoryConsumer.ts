@@ -30,7 +30,7 @@ export const join = (
   return Effect.map(
     Effect.acquireRelease(
       bells.step((now) => new Seat(store, bells, options, from, now)),
-      (seat) => bells.step(() => seat.leave())
+      (seat) => bells.step((now) => seat.leave(now))
     ),
     (seat): Consumer => ({
       name: seat.name,
@@ -110,7 +110,7 @@ class Seat {
     this.log = store.ensureLog(options.group, true)
     this.group =
       this.log.groups.get(options.group.subscription) ??
-      store.createGroup(this.log, options.group.subscription, this.log.start(from))
+      store.createGroup(this.log, options.group.subscription, this.log.start(from), now)
     const visibility = Duration.toMillis(options.visibilityTimeout)
     const member = this.group.members.get(this.name)
     this.isNew = member === undefined
@@ -135,14 +135,14 @@ class Seat {
   }
 
   take(limit: FetchLimit, now: number): Fetched | undefined {
-    this.sit()
+    this.sit(now)
     this.member.lastSeen = now
     return this.group.take(this.member, limit, now)
   }
 
   /** Takes its place again, where group or member were removed in the meantime. */
-  private sit(): void {
-    this.group = this.store.restore(this.log, this.group)
+  private sit(now: number): void {
+    this.group = this.store.restore(this.log, this.group, now)
     const there = this.group.members.get(this.name)
     if (there === undefined) this.group.members.set(this.name, this.member)
     else this.member = there
@@ -169,12 +169,13 @@ class Seat {
     }
   }
 
-  leave(): void {
+  leave(now: number): void {
     this.left = true
     const isOurs = this.kept || this.isNew
     if (isOurs && this.group.members.get(this.name) === this.member) {
       for (const tracked of this.member.held) this.group.giveBack(tracked)
-      this.group.members.delete(this.name)
+      this.member.lastSeen = now
+      this.group.removeMember(this.member)
     }
     if (!this.kept) this.store.rollback(this.log, this.group)
     this.bells.ring(this.group.fetchers)

@@ -8,9 +8,18 @@
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import type { Entry, Fetched, FetchLimit, Inspection, Outcome, Settled, Settlement } from "../Transport.ts"
+import type {
+  Entry,
+  Fetched,
+  FetchLimit,
+  GroupStanding,
+  Inspection,
+  Outcome,
+  Settled,
+  Settlement
+} from "../Transport.ts"
 import { Bell, type Bells } from "./memoryBells.ts"
-import { DeadLetterBox } from "./memoryDeadLetters.ts"
+import type { DeadLetterBox } from "./memoryDeadLetters.ts"
 import { isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
 import { reaches, Retries, type Retry } from "./memoryRetries.ts"
 import { order, type Position, type Sequence } from "./memoryStructures.ts"
@@ -23,7 +32,7 @@ export interface Start {
 
 // moves and reclaims in one call of tend
 const tendBatch = 1024
-// a consumer with nothing pending that has given no sign of life for so long, and for ten visibility timeouts, is dead
+// a consumer that has given no sign of life for so long, and for ten visibility timeouts, is dead
 const shortestDeath = 300_000
 
 export class Group {
@@ -31,7 +40,7 @@ export class Group {
   readonly stream: string
   readonly retryStream: string
   readonly members = new Map<string, Member>()
-  readonly deadLetters = new DeadLetterBox()
+  readonly deadLetters: DeadLetterBox
   /** Rings when there may be something to fetch. */
   readonly fetchers = new Bell()
   /** Rings when `outstanding` may answer differently. */
@@ -50,6 +59,10 @@ export class Group {
   private next: number
   private behind: Position | undefined
   private touched = false
+  /** Dead letters of a former group of this name. */
+  private readonly inherited: number
+  /** When it was made, or when the last of its former members was heard of. */
+  private seen: number
   /** Deliveries of the main log that are not settled, in the order of their ids. */
   private readonly main = new Set<Tracked>()
   private readonly returned = new Returned()
@@ -61,9 +74,14 @@ export class Group {
     names: { readonly subscription: string; readonly stream: string; readonly retryStream: string },
     entries: Sequence<Stored>,
     start: Start,
+    deadLetters: DeadLetterBox,
     bells: Bells,
-    tenders: Bell
+    tenders: Bell,
+    now: number
   ) {
+    this.deadLetters = deadLetters
+    this.inherited = deadLetters.size
+    this.seen = now
     this.subscription = names.subscription
     this.stream = names.stream
     this.retryStream = names.retryStream
@@ -77,7 +95,7 @@ export class Group {
 
   /** Nothing was ever delivered, and nothing waits that is not in the topic's own log. */
   get isUntouched(): boolean {
-    return !this.touched && this.retries.isUntouched && this.deadLetters.size === 0
+    return !this.touched && this.retries.isUntouched && this.deadLetters.size === this.inherited
   }
 
   /** Something changed that may concern a waiter of `progress`. */
@@ -306,12 +324,46 @@ export class Group {
     return first === undefined || order(tracked, first) < 0
   }
 
+  /** Index in the log of the first entry that is not settled; `end` of the log where all there is was settled. */
+  get unsettled(): number {
+    this.nextUnread()
+    const first = firstOf(this.main)
+    return first === undefined ? this.next : this.entries.search((stored) => order(stored, first) >= 0)
+  }
+
+  standing(now: number): GroupStanding {
+    const first = this.entries.at(this.unsettled)
+    let seen = this.seen
+    let waits = false
+    for (const member of this.members.values()) {
+      seen = Math.max(seen, member.lastSeen)
+      waits ||= member.waiting > 0
+    }
+    return {
+      name: this.subscription,
+      missing: false,
+      consumers: this.members.size,
+      pending: this.main.size,
+      holds: Option.map(Option.fromUndefinedOr(first), ({ id }) => id),
+      silent: Duration.millis(waits ? 0 : now - seen)
+    }
+  }
+
+  /** How many members are not dead, whatever they hold. */
+  living(now: number): number {
+    return Array.from(this.members.values()).filter((member) => !isDead(member, now)).length
+  }
+
+  removeMember(member: Member): void {
+    this.seen = Math.max(this.seen, member.lastSeen)
+    this.members.delete(member.name)
+  }
+
   private removeDead(now: number): number {
     let removed = 0
     for (const member of this.members.values()) {
-      if (member.held.size > 0 || member.waiting > 0) continue
-      if (now - member.lastSeen < Math.max(10 * member.visibility, shortestDeath)) continue
-      this.members.delete(member.name)
+      if (member.held.size > 0 || !isDead(member, now)) continue
+      this.removeMember(member)
       removed++
     }
     return removed
@@ -367,6 +419,9 @@ export class Group {
     return redriven
   }
 }
+
+const isDead = ({ lastSeen, visibility, waiting }: Member, now: number): boolean =>
+  waiting === 0 && now - lastSeen >= Math.max(10 * visibility, shortestDeath)
 
 const firstOf = <A>(items: ReadonlySet<A>): A | undefined => {
   for (const item of items) return item

@@ -67,11 +67,13 @@ const compare = (self: string, that: string): number => (self < that ? -1 : self
 
 const keysOf = (log: Log): ReadonlyArray<string> => [
   log.stream,
-  ...[...log.groups.values()].flatMap(({ subscription, retryStream, deadLetters, scheduled }) => [
+  ...[...log.groups.values()].flatMap(({ subscription, retryStream, scheduled }) => [
     retryStream,
-    ...(scheduled > 0 ? [partName(log.stream, subscription, "due")] : []),
-    ...(deadLetters.size > 0 ? [partName(log.stream, subscription, "deadLetters")] : [])
-  ])
+    ...(scheduled > 0 ? [partName(log.stream, subscription, "due")] : [])
+  ]),
+  ...[...log.deadLetters].flatMap(([subscription, { size }]) =>
+    size > 0 ? [partName(log.stream, subscription, "deadLetters")] : []
+  )
 ]
 
 const logOf = (log: Log): LogSnapshot => ({

@@ -9,6 +9,7 @@ import * as Result from "effect/Result"
 import type { Attributes } from "../Message.ts"
 import type { Group as GroupAddress, Log as LogAddress, Outgoing, Retention, StartPosition } from "../Transport.ts"
 import { Bell, type Bells } from "./memoryBells.ts"
+import { DeadLetterBox } from "./memoryDeadLetters.ts"
 import type { Payload, Stored } from "./memoryDelivery.ts"
 import { Group, type Start } from "./memoryGroup.ts"
 import { encode } from "./memoryEncoder.ts"
@@ -38,8 +39,12 @@ export class Log {
   readonly entries = new Sequence<Stored>()
   readonly ids = new IdSource()
   readonly groups = new Map<string, Group>()
+  /** By subscription; they outlive a group that is removed. */
+  readonly deadLetters = new Map<string, DeadLetterBox>()
   /** Created by a join that nobody has kept, and nothing was published since: undone with the last group. */
   provisional: boolean
+  /** Somebody drops what every group has settled, and wants to know when there is more to come. */
+  trimmed = false
 
   constructor(address: LogAddress, provisional: boolean) {
     this.address = address
@@ -65,12 +70,22 @@ export class Log {
     return before - this.entries.length
   }
 
+  /** Drops what every group has settled, and says how much. */
+  trimSettled(): number {
+    const before = this.entries.length
+    const unsettled = Math.min(...Array.from(this.groups.values(), (group) => group.unsettled))
+    // without a group nothing was settled by anybody
+    if (unsettled !== Infinity) this.entries.dropTo(unsettled)
+    return before - this.entries.length
+  }
+
   /** A change of the log that concerns all of its groups. */
-  touch(bells: Bells): void {
+  touch(bells: Bells, tenders: Bell): void {
     for (const group of this.groups.values()) {
       bells.ring(group.fetchers)
       group.touch()
     }
+    if (this.trimmed) bells.ring(tenders)
   }
 
   start(from: "new" | "beginning" | Position): Start {
@@ -118,29 +133,36 @@ export class Store {
     return this.log(address)?.groups.get(address.subscription)
   }
 
-  createGroup(log: Log, subscription: string, start: Start): Group {
+  deadLetters(address: GroupAddress): DeadLetterBox | undefined {
+    return this.log(address)?.deadLetters.get(address.subscription)
+  }
+
+  createGroup(log: Log, subscription: string, start: Start, now: number): Group {
     const retryStream = partName(log.stream, subscription, "retry")
+    const deadLetters = log.deadLetters.get(subscription) ?? new DeadLetterBox()
+    log.deadLetters.set(subscription, deadLetters)
     const group = new Group(
       { subscription, stream: log.stream, retryStream },
       log.entries,
       start,
+      deadLetters,
       this.bells,
-      this.tendersOf(log.address)
+      this.tendersOf(log.address),
+      now
     )
     log.groups.set(subscription, group)
     return group
   }
 
   /** Puts back a group that was removed while one of its members went on; returns the one that is there now. */
-  restore(log: Log, group: Group): Group {
+  restore(log: Log, group: Group, now: number): Group {
     const found = this.logs.get(keyOf(log.address))
     if (found === undefined) this.logs.set(keyOf(log.address), log)
     const current = found ?? log
     const there = current.groups.get(group.subscription)
     if (there !== undefined) return there
     // another log by now: nothing of it was read here
-    if (current !== log)
-      return this.createGroup(current, group.subscription, { index: current.entries.start, behind: undefined })
+    if (current !== log) return this.createGroup(current, group.subscription, current.start("beginning"), now)
     log.groups.set(group.subscription, group)
     return group
   }
@@ -148,10 +170,16 @@ export class Store {
   /** Undoes a group that nobody kept, and its log, where nothing shows that they were used. */
   rollback(log: Log, group: Group): void {
     if (group.provisional && group.members.size === 0 && group.isUntouched) {
-      log.groups.delete(group.subscription)
-      group.touch()
+      this.removeGroup(log, group)
+      if (group.deadLetters.size === 0) log.deadLetters.delete(group.subscription)
     }
     if (log.provisional && log.groups.size === 0) this.logs.delete(keyOf(log.address))
+  }
+
+  /** Removes a group with all but its dead letters; whoever waits for it learns it. */
+  removeGroup(log: Log, group: Group): void {
+    log.groups.delete(group.subscription)
+    group.touch()
   }
 
   get watchers(): number {

@@ -6,6 +6,7 @@ import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import type { SubscribeError } from "../Errors.ts"
 import { Reclaimer } from "../Reclaimer.ts"
+import { TypeId } from "../Source.ts"
 import { Transport } from "../Transport.ts"
 import * as address from "./address.ts"
 import type { Definition } from "./definition.ts"
@@ -32,7 +33,9 @@ const join = (definition: Definition) =>
     const { consumer: name, from, ownConnection, visibilityTimeout } = policy
     const joining = transport.join({ group, consumer: name, from, ownConnection, visibilityTimeout })
     const consumer = yield* Effect.mapError(joining, (error) => fail(error.reason))
-    yield* Effect.mapError(reclaimer.register(group), (error) => fail(error.reason))
+    yield* Effect.mapError(reclaimer.register(group, definition.source[TypeId].acknowledged), (error) =>
+      fail(error.reason)
+    )
     return { definition, policy, group, transport, consumer }
   })
 

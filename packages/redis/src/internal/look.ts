@@ -28,13 +28,13 @@ export const upTo = (a: string, b: string): boolean => {
 const digits = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
 
 /** Name, value, name, value, … */
-const table = (reply: Reply): ReadonlyMap<string, Reply> => {
+export const table = (reply: Reply): ReadonlyMap<string, Reply> => {
   const found = new Map<string, Reply>()
   if (Array.isArray(reply)) for (let i = 0; i + 1 < reply.length; i += 2) found.set(String(reply[i]), reply[i + 1])
   return found
 }
 
-const textOf = (reply: Reply | undefined): string => (reply === undefined || reply === null ? "" : String(reply))
+export const textOf = (reply: Reply | undefined): string => (reply === undefined || reply === null ? "" : String(reply))
 
 export const make = ({ client, namespace }: Shared) => {
   const submit = client.submit

@@ -1019,6 +1019,105 @@ end
 if released then ring(bell) end
 return found
 `,
+  remove: `-- remove: removes a group with all that it has not settled, and its retries; not its dead letters.
+--
+-- KEYS    1 main, 2 retry, 3 due, 4 state, 5 groups, 6 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 limit (pending entries a call)
+-- RETURNS {living members: nothing was done if there are any, more is pending: call again, removed}
+-- CALLER  Transport.removeGroup
+-- ORDER   What is pending goes first, a part a call, since destroying a group takes as long as it has pending entries;
+--         then everything else in one step. Works while memory is full. A repeated call finds less to do, or nothing.
+--
+-- A member lives that has given a sign of life, or used the group, within ten visibility timeouts (30 s each, if it has
+-- recorded none), and five minutes at least: one that has nothing to do says little.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+local function ring(bell)
+  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+end
+
+local main, retry, due, state, groups, bell = unpack(KEYS)
+local mainGroup, retryGroup, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, "stream", bell)
+if wrong then return wrong end
+
+local time, living = now(), {}
+for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
+  for _, one in ipairs(consumersOf(stream, group)) do
+    local told = redis.call("HMGET", state, "v:" .. one.name, "h:" .. one.name)
+    local silence = math.min(one.idle, told[2] and time - tonumber(told[2]) or math.huge)
+    if one.name ~= "-released" and silence < math.max(10 * (tonumber(told[1] or "") or 30000), 300000) then living[one.name] = true end
+  end
+end
+local count = 0
+for _ in pairs(living) do count = count + 1 end
+if count > 0 then return { count, 0, 0 } end
+
+begin(state)
+local there = groupOf(main, mainGroup)
+if there then
+  local ids = {}
+  for i, row in ipairs(redis.call("XPENDING", main, mainGroup, "-", "+", limit)) do ids[i] = row[1] end
+  if #ids > 0 then redis.call("XACK", main, mainGroup, unpack(ids)) end
+  if #ids == tonumber(limit) then return { 0, 1, 0 } end
+  redis.call("XGROUP", "DESTROY", main, mainGroup)
+end
+-- freed by the server at its leisure, the retry group with its pending entries too
+local keys = redis.call("UNLINK", retry, due, state)
+redis.call("HDEL", groups, mainGroup)
+if there then ring(bell) end
+return { 0, 0, (there or keys > 0) and 1 or 0 }
+`,
   rollback: `-- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
 --
 -- KEYS    1 main, 2 retry, 3 state
@@ -1570,5 +1669,151 @@ cursor = scan == "1" and scanConsumers() or ""
 if moved + reclaimed > 0 then ring(bell) end
 local due_ = wait == math.huge and -1 or math.ceil(wait)
 return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem }
+`,
+  trim: `-- trim: drops entries from the head of a log, up to what every group on it has settled.
+--
+-- KEYS    1 main, 2 groups, 3.. state (of each group that is named)
+-- ARGV    1.. name (of groups that have disappeared)
+-- RETURNS {trimmed, more can be dropped now, name of each group that has disappeared and was not named: nothing was
+--         dropped, call again with them}
+-- CALLER  Transport.trim
+-- BOUNDS  about 20 MB, 10,000 entries, and of a single node 100 entries; reads one entry, then up to 101 of one node.
+-- ORDER   The lowest unsettled entry of all groups is found in the step that trims. Whole nodes go first, without a look
+--         at their entries. Works while memory is full, as it frees some. A repeated call finds less to do, or nothing.
+--
+-- Every group counts, also one of another program. A group of ours that has disappeared, and would be created again
+-- from the position that its state remembers, holds back what follows that position. Whoever was seen is noted in
+-- \`groups\`, with the time.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- The first id after this one. Not as a number: the parts of an id have 64 bits.
+local function increment(number)
+  local head, digit, nines = string.match(number, "^(%d-)([0-8]?)(9*)$")
+  return head .. ((tonumber(digit) or 0) + 1) .. string.rep("0", #nines)
+end
+local function following(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq == "18446744073709551615" then return increment(ms) .. "-0" end
+  return ms .. "-" .. increment(seq)
+end
+local states = { unpack(KEYS) }
+local main, groups = table.remove(states, 1), table.remove(states, 1)
+local wrong = mistyped("stream", main, "hash", groups)
+for _, state in ipairs(states) do wrong = wrong or mistyped("hash", state) end
+if wrong then return wrong end
+
+local keep
+local function hold(id)
+  if not keep or after(keep, id) then keep = id end
+end
+
+local known, present, fresh = redis.call("HKEYS", groups), {}, {}
+for _, name in ipairs(known) do known[name] = true end
+-- without the stream there is no group either
+local rows = redis.call("EXISTS", main) == 1 and redis.call("XINFO", "GROUPS", main) or {}
+for _, row in ipairs(rows) do
+  local group = record(row)
+  present[group.name] = true
+  local first = group.pending > 0 and redis.call("XPENDING", main, group.name, "-", "+", 1)[1]
+  hold(first and first[1] or following(group["last-delivered-id"]))
+  if not known[group.name] then fresh[#fresh + 1] = group.name end
+end
+
+local stateOf, unnamed, gone = {}, {}, {}
+for i, name in ipairs(ARGV) do stateOf[name] = states[i] end
+for _, name in ipairs(known) do
+  if not present[name] then
+    local state = stateOf[name]
+    local position = state and redis.call("HGET", state, "position")
+    if not state then
+      unnamed[#unnamed + 1] = name
+    elseif position then
+      -- without any group there is nobody who has settled what would be dropped; above the last id it holds nothing
+      if keep and string.find(position, "^%d+%-%d+$") then hold(following(position)) end
+    else
+      gone[#gone + 1] = name
+    end
+  end
+end
+if #unnamed > 0 then return { 0, 0, unpack(unnamed) } end
+
+begin(groups)
+if #gone > 0 then redis.call("HDEL", groups, unpack(gone)) end
+for _, name in ipairs(fresh) do redis.call("HSET", groups, name, digits(now())) end
+
+local first = keep and redis.call("XRANGE", main, "-", "(" .. keep, "COUNT", 1)[1]
+if not first then return { 0, 0 } end
+
+local size = 0
+for _, part in ipairs(first[2]) do size = size + #part end
+-- a node has 100 entries at most, unless somebody configured more: below that, nothing at all might be dropped
+local limit = math.max(100, math.min(10000, math.floor(20000000 / (size + 100))))
+local trimmed = redis.call("XTRIM", main, "MINID", "~", keep, "LIMIT", limit)
+if trimmed > limit - 100 then return { trimmed, 1 } end
+
+-- what is left lies in the node where \`keep\` is, or in one that is larger than the limit
+local rest = redis.call("XRANGE", main, "-", "(" .. keep, "COUNT", 101)
+if #rest == 0 then return { trimmed, 0 } end
+local more = #rest == 101 and 1 or 0
+trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", more == 1 and rest[101][1] or keep)
+return { trimmed, more }
 `
 } as const
