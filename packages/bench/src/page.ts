@@ -102,8 +102,8 @@ A message is a struct of six fields, 200 bytes as JSON. What is consumed lies th
 goes before it through a topic of its own, unmeasured, and time ends when the last handler does.
 
 - **Clutch** runs with its default options, as the conformance suite does: acks are fenced, metrics on, data decoded by
-  its Schema, compiled by \`effect/schema/SchemaJITCompiler/enable\` (see [the guide](guide.md#speed)). Warnings are
-  not logged: where all messages fail, a line each would be what is measured.
+  its Schema, compiled by \`effect/schema/SchemaJITCompiler/enable\` (see [the guide](guide.md#speed)). Failures and
+  dead letters are not logged, since nobody else does: writing the lines would be what is measured.
 - **BullMQ**: \`concurrency\` as the row says, finished jobs removed at once, \`addBulk\` for batches. Its handlers get
   what \`JSON.parse\` gave.
 - **groupmq**: 10,000 groups, so that order within a group holds nothing back; \`autoBatch\` where it publishes.

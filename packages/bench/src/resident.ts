@@ -1,5 +1,6 @@
 /** Resident memory while messages go by. */
 import type { Figures } from "./job.ts"
+import { quantile } from "./meter.ts"
 
 export interface Resident {
   /** Call once a message. */
@@ -7,12 +8,9 @@ export interface Resident {
   readonly figures: () => Figures
 }
 
-const median = (values: ReadonlyArray<number>): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
-
-/** `memory` is around the last tenth of the messages, and `growth` compares with around the first tenth's end. */
+/** `memory` is what it is around the last twentieth of the messages; `growth` compares it with that after the first tenth. */
 export const resident = (messages: number): Resident => {
-  const step = Math.max(1, Math.floor(messages / 200))
+  const step = Math.max(1, Math.floor(messages / 1000))
   const samples: Array<number> = []
   let seen = 0
   return {
@@ -22,9 +20,9 @@ export const resident = (messages: number): Resident => {
     },
     figures: () => {
       const part = (from: number, to: number) =>
-        median(samples.slice(Math.floor(from * samples.length), Math.ceil(to * samples.length)))
-      const memory = part(0.9, 1)
-      return { memory, growth: (memory / part(0.05, 0.15) - 1) * 100 }
+        quantile(samples.slice(Math.floor(from * samples.length), Math.ceil(to * samples.length)), 0.5)
+      const memory = part(0.95, 1)
+      return { memory, growth: (memory / part(0.1, 0.15) - 1) * 100 }
     }
   }
 }

@@ -43,6 +43,8 @@ const inChild = (job: Job, cache: string, profile: string | undefined): Promise<
     const child = fork(program, [JSON.stringify(job)], {
       execArgv: [
         "--conditions=@clutch/source",
+        // else it is the size of the young generation that is measured, which the engine chooses by the machine
+        ...(job.task.kind === "memory" ? ["--max-semi-space-size=16"] : []),
         ...(profile === undefined
           ? []
           : ["--cpu-prof", `--cpu-prof-dir=${profile}`, `--cpu-prof-name=${nameOf(job)}-${process.pid}.cpuprofile`])

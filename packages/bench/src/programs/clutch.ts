@@ -40,15 +40,15 @@ export const layer = async (job: Job): Promise<Clutch> => {
 }
 
 /**
- * Runs an effect with Clutch around it, and closes all of it. A failure is a warning in the log, which nobody else here
- * writes: it is left out, as an application does where failures are common.
+ * Runs an effect with Clutch around it, and closes all of it. A failure is a line in the log, which nobody else here
+ * writes: it is left out, or writing it would be what is measured.
  */
 export const run = async <A>(
   job: Job,
   body: Effect.Effect<A, unknown, Transport | Reclaimer | Scope.Scope>,
   around: (layer: Clutch) => Clutch = (layer) => layer
 ): Promise<A> => {
-  const provided = around(await layer(job)).pipe(Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Error")))
+  const provided = around(await layer(job)).pipe(Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Fatal")))
   return Effect.runPromise(body.pipe(Effect.scoped, Effect.provide(provided)))
 }
 
