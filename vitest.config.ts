@@ -1,5 +1,5 @@
 /**
- * Five projects, so that each can be run by itself: `vitest run --project unit`.
+ * Six projects, so that each can be run by itself: `vitest run --project unit`.
  *
  * What is not named by another project is "unit": a new test file cannot be left out by accident.
  */
@@ -8,6 +8,8 @@ import { configDefaults, defineConfig } from "vitest/config"
 const redis = ["test/{redis,cases,faults,support,examples,bench}/**/*.test.ts", "test/conformance/redis*.test.ts"]
 // what is measured is measured when nothing else runs
 const quiet = ["test/{redis,cases}/{latency,idle}.test.ts"]
+// several servers each, and failovers that must not come from want of a processor
+const cluster = ["test/cluster/**/*.test.ts", "test/conformance/cluster.test.ts"]
 const packages = ["test/packages/**/*.test.ts"]
 
 const globalSetup = ["./test/support/globalSetup.ts"]
@@ -27,7 +29,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: [...configDefaults.exclude, ...redis, ...quiet, ...packages]
+          exclude: [...configDefaults.exclude, ...redis, ...quiet, ...cluster, ...packages]
         }
       },
       {
@@ -49,6 +51,16 @@ export default defineConfig({
           testTimeout: 120_000,
           fileParallelism: false,
           sequence: { groupOrder: 1 }
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: "cluster",
+          include: cluster,
+          globalSetup: ["./test/support/clusterSetup.ts"],
+          testTimeout: 60_000,
+          sequence: { groupOrder: 2 }
         }
       },
       {

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -21,6 +21,8 @@ export interface RedisServerOptions {
   readonly port?: number | undefined
   /** Added to its environment. */
   readonly env?: Readonly<Record<string, string>> | undefined
+  /** Lines of a configuration that make it a sentinel; it writes its own below them. */
+  readonly sentinel?: ReadonlyArray<string> | undefined
 }
 
 export interface RedisServer {
@@ -30,6 +32,7 @@ export interface RedisServer {
   readonly dir: string
   /** The running process's id; it changes with a restart. */
   readonly pid: () => number
+  readonly isRunning: () => boolean
   /** Ends it (SIGTERM) and removes its folder. */
   readonly stop: () => Promise<void>
   /** Ends it at once (SIGKILL), keeping port and folder for `restart`. */
@@ -76,10 +79,18 @@ export const rawCommand = (port: number, command: string): Promise<string> =>
 // a test run that dies must leave neither a server nor its folder behind
 const running = new Set<ChildProcess>()
 const folders = new Set<string>()
-process.on("exit", () => {
+const killAll = () => {
   for (const child of running) child.kill("SIGKILL")
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
-})
+}
+process.on("exit", killAll)
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  process.once(signal, () => {
+    killAll()
+    // as if nobody had listened, unless somebody else does
+    if (process.listenerCount(signal) === 0) process.kill(process.pid, signal)
+  })
+}
 
 /** Resolves when the server answers commands; a server that asks for a password does answer. */
 const untilReady = async (port: number, child: ChildProcess, log: () => string): Promise<void> => {
@@ -110,12 +121,20 @@ export const startRedis = async (options: RedisServerOptions = {}): Promise<Redi
   const dir = mkdtempSync(join(tmpdir(), "clutch-redis-"))
   folders.add(dir)
   let args = options.args ?? []
+  const configuration: Array<string> = []
+  if (options.sentinel !== undefined) {
+    const file = join(dir, "sentinel.conf")
+    writeFileSync(file, `${options.sentinel.join("\n")}\n`)
+    configuration.push(file)
+  }
   let child: ChildProcess
 
   const launch = async (port: number): Promise<void> => {
-    const ours = ["--port", `${port}`, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no"]
+    const base = ["--port", `${port}`, "--bind", "127.0.0.1", "--dir", dir]
+    const ours =
+      options.sentinel === undefined ? [...base, "--save", "", "--appendonly", "no"] : [...base, "--sentinel"]
     let log = ""
-    child = spawn(binary, [...ours, ...args], {
+    child = spawn(binary, [...configuration, ...ours, ...args], {
       stdio: ["ignore", "pipe", "pipe"],
       cwd: dir,
       env: { ...process.env, ...options.env }
@@ -149,6 +168,7 @@ export const startRedis = async (options: RedisServerOptions = {}): Promise<Redi
     port,
     dir,
     pid: () => child.pid ?? -1,
+    isRunning: () => running.has(child),
     stop: async () => {
       await end(child, "SIGTERM")
       rmSync(dir, { recursive: true, force: true })

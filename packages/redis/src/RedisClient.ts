@@ -18,11 +18,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
-import { Cluster, Redis } from "ioredis"
+import * as Scope from "effect/Scope"
+import { Redis } from "ioredis"
 import type { ConnectionOptions as TlsOptions } from "node:tls"
 import * as ClientOptions from "./internal/clientOptions.ts"
+import * as Cluster from "./internal/cluster.ts"
 import * as Connections from "./internal/connection.ts"
+import { pause } from "./internal/time.ts"
 
 /**
  * What is needed of a client: the part of ioredis' shape that is used here. Every client must be made without
@@ -35,12 +37,13 @@ import * as Connections from "./internal/connection.ts"
 export interface Native extends Connections.Native {}
 
 /**
- * What a connection is for; part of its name at the server.
+ * What a connection is for; part of its name at the server. `"replicas"` waits for replicas, and `"discovery"` asks a
+ * server of a cluster for the others while no connection stands.
  *
  * @category models
  * @since 0.1.0
  */
-export type Role = "commands" | "bell" | "consumer"
+export type Role = "commands" | "bell" | "consumer" | "replicas" | "discovery"
 
 /**
  * One connection of the client.
@@ -75,7 +78,10 @@ export interface Options {
   readonly keepAlive?: Duration.Input | undefined
   /** What `CLIENT LIST` shows, followed by the role. Default `"clutch"`. */
   readonly connectionName?: string | undefined
-  /** Parsed and passed on, not claimed yet: no test covers a failover by sentinels. `url` then gives credentials only. */
+  /**
+   * The master is found by asking these, at first and after each loss. `url` gives credentials, TLS and database only.
+   * `password` is that of the sentinels themselves.
+   */
   readonly sentinel?:
     | {
         readonly name: string
@@ -83,7 +89,10 @@ export interface Options {
         readonly password?: string | Redacted.Redacted | undefined
       }
     | undefined
-  /** Parsed and passed on, not claimed yet: no test covers a cluster. `url` then gives credentials only. */
+  /**
+   * A Redis Cluster, of which these are some servers: they are asked for the others. `url` gives credentials and TLS
+   * only, which are the same for all.
+   */
   readonly cluster?: { readonly nodes: ReadonlyArray<{ readonly host: string; readonly port: number }> } | undefined
 }
 
@@ -104,13 +113,22 @@ export class RedisClient extends Context.Service<
   RedisClient,
   Connection & {
     /**
+     * The connection for commands on a key: on a cluster that to the master of its slot, else the shared one. It is ready,
+     * lost and connected again as that master is.
+     */
+    readonly at: (key: string) => Connection
+    /** The same, on a connection of its own for what waits for replicas, made when it is first used. */
+    readonly replicating: (key: string) => Connection
+    /**
      * Another connection, for the lifetime of the scope. It may still be connecting. `block` is how long its commands
-     * may block, which its reply timeout leaves out.
+     * may block, which its reply timeout leaves out. On a cluster it goes where `key` is, and to any server without one.
      */
     readonly open: (
-      role: Role,
-      options?: { readonly block?: Duration.Input | undefined }
+      role: Extract<Role, "bell" | "consumer">,
+      options?: { readonly block?: Duration.Input | undefined; readonly key?: string | undefined }
     ) => Effect.Effect<Connection, never, Scope.Scope>
+    /** How readers are woken: by a stream that one connection waits on, or, on a cluster, by messages to one. */
+    readonly rings: "by stream" | "by message"
   }
 >()("@clutch/redis/RedisClient") {
   /**
@@ -165,37 +183,89 @@ export class RedisClient extends Context.Service<
 
 const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native, options: FactoryOptions = {}) {
   yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
+  const commandTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds"))
+  const connect = (role: Role, block: number) =>
+    Connections.open({ make: () => factory(role), commandTimeout: commandTimeout + block })
+  const shared = yield* connect("commands", 0)
+  const scope = yield* Effect.scope
+  let replicating: Connection | undefined
+  yield* untilConnected(Connections.whenReady(shared, "connect"), shared, options)
+  return RedisClient.of({
+    ...shared,
+    at: () => shared,
+    replicating: () =>
+      // it is only begun here, which takes no time
+      (replicating ??= Effect.runSync(Scope.provide(connect("replicas", 0), scope))),
+    open: (role, given) => connect(role, Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))),
+    rings: "by stream"
+  })
+})
+
+/** The first connect, for `connectTimeout` at most. */
+const untilConnected = (
+  ready: Effect.Effect<void, TransportError>,
+  connection: Connection,
+  options: FactoryOptions
+): Effect.Effect<void, TransportError> => {
   const connectTimeout = Duration.fromInputUnsafe(options.connectTimeout ?? "10 seconds")
-  const commandTimeout = Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds")
-  const open = (role: Role, given?: { readonly block?: Duration.Input | undefined }) =>
-    Connections.open({
-      make: () => factory(role),
-      commandTimeout: Duration.toMillis(commandTimeout) + Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))
-    })
-  const shared = yield* open("commands")
-  yield* Connections.whenReady(shared, "connect").pipe(
-    Effect.timeoutOrElse({
-      duration: connectTimeout,
-      orElse: () =>
-        Effect.fail(
-          new TransportError({
-            operation: "connect",
-            reason: new Unavailable({
-              detail: `no connection within ${Duration.format(connectTimeout)}: ${shared.unavailable("connect").reason.message}`
-            })
+  return Effect.timeoutOrElse(ready, {
+    duration: connectTimeout,
+    orElse: () =>
+      Effect.fail(
+        new TransportError({
+          operation: "connect",
+          reason: new Unavailable({
+            detail: `no connection within ${Duration.format(connectTimeout)}: ${connection.unavailable("connect").reason.message}`
           })
-        )
-    })
+        })
+      )
+  })
+}
+
+/** How long a cluster is waited for that is not wholly there, in milliseconds: what is there can be used. */
+const forAllMasters = 2000
+
+const fromCluster = Effect.fnUntraced(function* (
+  options: Options,
+  seeds: NonNullable<Options["cluster"]>["nodes"],
+  clients: Clients
+) {
+  const cluster = yield* Cluster.open({
+    seeds,
+    make: (role, address, connects) => clients({ role, address, connects }),
+    commandTimeout: Duration.toMillis(Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds"))
+  })
+  const whole: Effect.Effect<void> = Effect.suspend(() =>
+    cluster.isWhole() ? Effect.void : Effect.andThen(pause(10), whole)
   )
-  return RedisClient.of({ ...shared, open })
+  yield* untilConnected(
+    Effect.andThen(Connections.whenReady(cluster.anywhere, "connect"), Effect.timeoutOption(whole, forAllMasters)),
+    cluster.anywhere,
+    options
+  )
+  return RedisClient.of({
+    ...cluster.anywhere,
+    at: cluster.at,
+    replicating: cluster.replicating,
+    open: (role, given) =>
+      cluster.open(role, {
+        key: given?.key,
+        block: Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))
+      }),
+    rings: "by message"
+  })
 })
 
 const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
 
 const make = Effect.fnUntraced(function* (options: Options) {
   yield* Effect.fromResult(Result.mapError(ClientOptions.spelling(options), refused))
+  yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
   const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))
-  const client = yield* fromFactory(ioredis(options, target), options)
+  yield* Effect.fromResult(Result.mapError(ClientOptions.servers(options, target), refused))
+  const clients = ioredis(options, target)
+  if (options.cluster !== undefined) return yield* fromCluster(options, options.cluster.nodes, clients)
+  const client = yield* fromFactory((role) => clients({ role }), options)
   if (target.db > 0) {
     // a client whose SELECT fails goes on with database 0
     yield* Effect.tryPromise({
@@ -209,53 +279,48 @@ const make = Effect.fnUntraced(function* (options: Options) {
 const reveal = (secret: string | Redacted.Redacted): string =>
   Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
 
+/** A client of ioredis: what for, and on a cluster also to which server, and whether it connects again by itself. */
+type Clients = (options: {
+  readonly role: Role
+  readonly address?: { readonly host: string; readonly port: number } | undefined
+  readonly connects?: "again" | "once" | undefined
+}) => Native
+
 /** The one place where options become connections. */
-const ioredis = (options: Options, target: ClientOptions.Target): ((role: Role) => Native) => {
+const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
   const millis = (input: Duration.Input) => Duration.toMillis(Duration.fromInputUnsafe(input))
   const name = options.connectionName ?? "clutch"
   const username = options.username ?? target.username
   const password = options.password ?? target.password
   const tls = typeof options.tls === "object" ? options.tls : (options.tls ?? target.tls) ? {} : undefined
-  const common = (role: Role) => ({
-    host: target.host,
-    port: target.port,
-    db: target.db,
-    ...(tls === undefined ? {} : { tls }),
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password: reveal(password) }),
-    ...(options.sentinel === undefined
-      ? {}
-      : {
-          name: options.sentinel.name,
-          sentinels: options.sentinel.sentinels.map((one) => ({ ...one })),
-          ...(options.sentinel.password === undefined ? {} : { sentinelPassword: reveal(options.sentinel.password) })
-        }),
-    connectionName: `${name}-${role}`,
-    connectTimeout: millis(options.connectTimeout ?? "10 seconds"),
-    keepAlive: millis(options.keepAlive ?? "30 seconds"),
-    lazyConnect: true,
-    // replies then have one shape, whatever the server and the client's version
-    protocol: 2 as const,
-    // what waits for a reply when the connection is lost fails then, and is not sent again
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-    enableOfflineQueue: false,
-    autoResubscribe: false,
-    disconnectTimeout: 500,
-    maxLoadingRetryTime: 500,
-    retryStrategy: Connections.retryDelay
-  })
-  return (role) => {
-    const cluster = options.cluster
-    if (cluster === undefined) return new Redis(common(role))
-    return new Cluster(
-      cluster.nodes.map((node) => ({ ...node })),
-      {
-        redisOptions: common(role),
-        lazyConnect: true,
-        enableOfflineQueue: false,
-        clusterRetryStrategy: Connections.retryDelay
-      }
-    )
-  }
+  return ({ address = target, connects = "again", role }) =>
+    new Redis({
+      host: address.host,
+      port: address.port,
+      db: target.db,
+      ...(tls === undefined ? {} : { tls }),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password: reveal(password) }),
+      ...(options.sentinel === undefined
+        ? {}
+        : {
+            name: options.sentinel.name,
+            sentinels: options.sentinel.sentinels.map((one) => ({ ...one })),
+            ...(options.sentinel.password === undefined ? {} : { sentinelPassword: reveal(options.sentinel.password) })
+          }),
+      connectionName: `${name}-${role}`,
+      connectTimeout: millis(options.connectTimeout ?? "10 seconds"),
+      keepAlive: millis(options.keepAlive ?? "30 seconds"),
+      lazyConnect: true,
+      // replies then have one shape, whatever the server and the client's version
+      protocol: 2 as const,
+      // what waits for a reply when the connection is lost fails then, and is not sent again
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      enableOfflineQueue: false,
+      autoResubscribe: false,
+      disconnectTimeout: 500,
+      maxLoadingRetryTime: 500,
+      retryStrategy: connects === "again" ? Connections.retryDelay : () => null
+    })
 }

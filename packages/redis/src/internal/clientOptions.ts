@@ -80,6 +80,40 @@ export const spelling = (options: object): Result.Result<void, InvalidOption> =>
     : refuse(unknown, "there is no such option: remove it, or check its spelling")
 }
 
+interface Servers {
+  readonly sentinel?: { readonly name: string; readonly sentinels: ReadonlyArray<Server> } | undefined
+  readonly cluster?: { readonly nodes: ReadonlyArray<Server> } | undefined
+}
+
+interface Server {
+  readonly host: string
+  readonly port: number
+}
+
+/** Who is asked where the masters are. A mistake here would otherwise be tried for ever. */
+export const servers = ({ cluster, sentinel }: Servers, { db }: Target): Result.Result<void, InvalidOption> => {
+  if (cluster !== undefined && sentinel !== undefined) {
+    return refuse("sentinel", "a cluster needs no sentinels: give one of the two")
+  }
+  if (cluster !== undefined && db > 0) return refuse("url", "a cluster has database 0 alone: remove the number")
+  if (sentinel !== undefined && (typeof sentinel.name !== "string" || sentinel.name === "")) {
+    return refuse("sentinel.name", "give the name under which the sentinels know the master")
+  }
+  return Result.andThen(
+    cluster === undefined ? Result.void : listed("cluster.nodes", cluster.nodes),
+    sentinel === undefined ? Result.void : listed("sentinel.sentinels", sentinel.sentinels)
+  )
+}
+
+const listed = (option: string, all: unknown): Result.Result<void, InvalidOption> => {
+  if (!Array.isArray(all) || all.length === 0) return refuse(option, "give one server at least")
+  const wrong = all.some(
+    ({ host, port }: Partial<Server>) =>
+      typeof host !== "string" || host === "" || !Number.isInteger(port) || Number(port) < 1 || Number(port) > 65535
+  )
+  return wrong ? refuse(option, 'each has a host and a port: { host: "redis-1", port: 6379 }') : Result.void
+}
+
 /** Finite and above 0: a socket with a negative or an endless timeout is an exception of Node's, or never gives up. */
 export const timeouts = (options: Timeouts): Result.Result<void, InvalidOption> => {
   for (const option of ["connectTimeout", "commandTimeout", "keepAlive"] as const) {

@@ -17,14 +17,14 @@ export interface Native {
   readonly connect: () => Promise<unknown>
   readonly disconnect: (reconnect?: boolean) => void
   readonly callBuffer: (command: string, args: Array<Arg>) => Promise<unknown>
-  readonly on: (event: "ready" | "end" | "error", listener: (error?: unknown) => void) => unknown
+  readonly on: (event: "ready" | "end" | "error" | "message", listener: (detail?: unknown) => void) => unknown
 }
 
 /** How often a lost connection is tried again: 50 ms at first, 1 second at most. */
 export const retryDelay = (times: number): number => Math.min(50 * 2 ** Math.min(times - 1, 10), 1000)
 
 /** Not written, since there was no connection. */
-class NotConnected extends Error {
+export class NotConnected extends Error {
   override readonly name = "NotConnected"
 }
 
@@ -37,11 +37,39 @@ class CommandFailed extends Error {
 export const codeOf = (error: unknown): string | undefined =>
   error instanceof CommandFailed ? replyCode(error.cause) : undefined
 
+/** Whether another server of a cluster serves the key, or is about to. */
+export const isElsewhere = (error: unknown): boolean => codeOf(error) === "MOVED" || codeOf(error) === "ASK"
+
+/** The words of a reply that rejected a `submit`; none where there was no reply. */
+export const wordsOf = (error: unknown): ReadonlyArray<string> =>
+  codeOf(error) === undefined || !(error instanceof CommandFailed) ? [] : messageOf(error.cause).split(" ")
+
+/** How a script went whose writes replicas were to confirm. */
+export interface Replicated<Result> {
+  readonly result: Result
+  /** How many replicas have it, as far as is known. */
+  readonly confirmed: number
+  /** Why that is not known. */
+  readonly problem: string | undefined
+}
+
+/** How many replicas to wait for, and how many milliseconds. */
+export interface Replication {
+  readonly replicas: number
+  readonly within: number
+}
+
 export interface Connection {
   /** Writes one command and answers with its reply; rejects with what the client said. For `attempt`. */
   readonly submit: (command: string, args: ReadonlyArray<Arg>) => Promise<Reply>
   /** Runs a script by its hash; loads it where the server does not know it. For `attempt`. */
   readonly execute: <Input, Result>(script: Script<Input, Result>, input: Input) => Promise<Result>
+  /** The same, and waits for replicas on this very connection. Rejects where the script does; then nothing was waited for. */
+  readonly replicate: <Input, Result>(
+    script: Script<Input, Result>,
+    input: Input,
+    replication: Replication
+  ) => Promise<Replicated<Result>>
   /** What a rejection of `submit` or `execute` means. Throws what is a bug. */
   readonly explain: (operation: string, error: unknown) => TransportErrors.TransportError
   /** Commands written from here as promises, with their failures classified. Interruption does not take back a command. */
@@ -61,20 +89,67 @@ export interface Connection {
   readonly unavailable: (operation: string) => TransportErrors.TransportError
   /** Calls back after each connect, until the function that it returns is called. */
   readonly onReady: (listener: () => void) => () => void
+  /** Calls back with the channel of each message that it hears, for as long as the connection is used. */
+  readonly onMessage: (listener: (channel: string) => void) => void
   /** Gives the connection up, and connects again. */
   readonly restart: () => void
 }
 
 export interface ConnectionOptions {
-  readonly make: () => Native
   /** Milliseconds without any reply, while one is due, after which the connection is given up. */
   readonly commandTimeout: number
+  /** How scripts wake readers. Default: by a stream. */
+  readonly rings?: "by stream" | "by message" | undefined
 }
 
-const connection = (
-  native: Native,
-  options: ConnectionOptions
-): Connection & { readonly close: Effect.Effect<void> } => {
+/** One connection, with what a cluster needs beside. */
+export interface Single extends Connection {
+  /** `asking`: for a key of a slot that is being moved here. */
+  readonly submit: (command: string, args: ReadonlyArray<Arg>, asking?: boolean) => Promise<Reply>
+  readonly execute: <Input, Result>(script: Script<Input, Result>, input: Input, asking?: boolean) => Promise<Result>
+  readonly replicate: <Input, Result>(
+    script: Script<Input, Result>,
+    input: Input,
+    replication: Replication,
+    asking?: boolean
+  ) => Promise<Replicated<Result>>
+  /** How many commands wait for a reply. */
+  readonly waiting: () => number
+  readonly close: Effect.Effect<void>
+}
+
+/** What every connection offers beyond its commands: how failures are told, and Effects. */
+export const described = (
+  self: Pick<Connection, "submit" | "execute" | "unavailable">
+): Pick<Connection, "explain" | "attempt" | "command" | "run"> => {
+  const explain = (operation: string, error: unknown): TransportErrors.TransportError => {
+    if (error instanceof NotConnected) return self.unavailable(operation)
+    if (error instanceof TransportErrors.TransportError) return error
+    if (!(error instanceof CommandFailed)) throw error
+    const known = failed(operation, error.cause)
+    // neither the server's state nor its refusal: a bug here
+    if (known === undefined) throw new Error(`${operation}: ${messageOf(error.cause)}`, { cause: error })
+    return known
+  }
+
+  const attempt = <A>(operation: string, body: () => Promise<A>): Effect.Effect<A, TransportErrors.TransportError> =>
+    Effect.callback((resume) => {
+      body().then(
+        (value) => resume(Effect.succeed(value)),
+        (error: unknown) => resume(Effect.suspend(() => Effect.fail(explain(operation, error))))
+      )
+    })
+
+  return {
+    explain,
+    attempt,
+    command: (command, args) => attempt(command, () => self.submit(command, args)),
+    run: (script, input) => attempt(script.name, () => self.execute(script, input))
+  }
+}
+
+/** A connection that begins to connect when `connect` of its client is called. */
+export const make = (native: Native, options: ConnectionOptions): Single => {
   const listeners = new Set<() => void>()
   let epoch = 0
   let attempts = 0
@@ -86,6 +161,8 @@ const connection = (
   let again: NodeJS.Timeout | undefined
   let lastRestart = -Infinity
   let ended: (() => void) | undefined
+  /** The longest that replicas were waited for: no reply is due while they are. */
+  let allowance = 0
 
   const restart = () => {
     if (closing || native.status !== "ready") return
@@ -95,9 +172,9 @@ const connection = (
   const check = () => {
     watch = undefined
     if (waiting === 0 || closing) return
-    const left = options.commandTimeout - (performance.now() - lastProgress)
+    const left = options.commandTimeout + allowance - (performance.now() - lastProgress)
     if (left <= 0) {
-      lastError = new Error(`no reply within ${options.commandTimeout} ms`)
+      lastError = new Error(`no reply within ${options.commandTimeout + allowance} ms`)
       restart()
     } else watch = setTimeout(check, left)
   }
@@ -133,24 +210,27 @@ const connection = (
     again = setTimeout(() => void native.connect().catch(() => {}), retryDelay(attempts))
   })
 
-  const submit = (command: string, args: ReadonlyArray<Arg>): Promise<Reply> => {
+  const submit = (command: string, args: ReadonlyArray<Arg>, asking = false): Promise<Reply> => {
     if (native.status !== "ready" || closing) return Promise.reject(new NotConnected())
+    // it holds for the next command alone; what becomes of it shows in the reply to that
+    if (asking) submit("ASKING", []).catch(() => {})
     if (waiting === 0) lastProgress = performance.now()
     waiting += 1
     watch ??= setTimeout(check, options.commandTimeout)
     return native.callBuffer(command, args.slice()).then(replied, lost)
   }
 
-  const execute = <Input, Result>(script: Script<Input, Result>, input: Input): Promise<Result> => {
+  const execute = <Input, Result>(script: Script<Input, Result>, input: Input, asking = false): Promise<Result> => {
     const keys = script.keys(input)
-    const args: Array<Arg> = [script.sha, String(keys.length), ...keys]
+    const { lua, sha } = options.rings === "by message" ? script.byMessage : script
+    const args: Array<Arg> = [sha, String(keys.length), ...keys]
     for (const arg of script.args(input)) args.push(arg)
-    return submit("EVALSHA", args)
+    return submit("EVALSHA", args, asking)
       .catch((error: unknown) => {
         if (codeOf(error) !== "NOSCRIPT") throw error
         // written together, so that scripts sent one after the other keep their order
-        const loaded = submit("SCRIPT", ["LOAD", script.lua])
-        const result = submit("EVALSHA", args)
+        const loaded = submit("SCRIPT", ["LOAD", lua])
+        const result = submit("EVALSHA", args, asking)
         // it may fail before anybody looks at it
         result.catch(() => {})
         return loaded.then(() => result)
@@ -160,31 +240,30 @@ const connection = (
 
   const unavailable = (operation: string) => disconnected(operation, lastError)
 
-  const explain = (operation: string, error: unknown): TransportErrors.TransportError => {
-    if (error instanceof NotConnected) return unavailable(operation)
-    if (error instanceof TransportErrors.TransportError) return error
-    if (!(error instanceof CommandFailed)) throw error
-    const known = failed(operation, error.cause)
-    // neither the server's state nor its refusal: a bug here
-    if (known === undefined) throw new Error(`${operation}: ${messageOf(error.cause)}`, { cause: error })
-    return known
+  const replicate = async <Input, Result>(
+    script: Script<Input, Result>,
+    input: Input,
+    wanted: Replication,
+    asking = false
+  ): Promise<Replicated<Result>> => {
+    const began = epoch
+    const result = await execute(script, input, asking)
+    const unknown = (problem: string): Replicated<Result> => ({ result, confirmed: 0, problem })
+    // on another connection WAIT knows nothing of these writes, and answers at once
+    if (epoch !== began || native.status !== "ready") return unknown("the connection was lost")
+    allowance = Math.max(allowance, wanted.within)
+    return submit("WAIT", [`${wanted.replicas}`, `${wanted.within}`]).then(
+      (reply): Replicated<Result> => ({ result, confirmed: Number(reply), problem: undefined }),
+      (error: unknown) => unknown(error instanceof CommandFailed ? messageOf(error.cause) : messageOf(error))
+    )
   }
-
-  const attempt = <A>(operation: string, body: () => Promise<A>): Effect.Effect<A, TransportErrors.TransportError> =>
-    Effect.callback((resume) => {
-      body().then(
-        (value) => resume(Effect.succeed(value)),
-        (error: unknown) => resume(Effect.suspend(() => Effect.fail(explain(operation, error))))
-      )
-    })
 
   return {
     submit,
     execute,
-    explain,
-    attempt,
-    command: (command, args) => attempt(command, () => submit(command, args)),
-    run: (script, input) => attempt(script.name, () => execute(script, input)),
+    replicate,
+    ...described({ submit, execute, unavailable }),
+    waiting: () => waiting,
     isReady: () => native.status === "ready" && !closing,
     isClosed: () => closing,
     epoch: () => epoch,
@@ -193,6 +272,7 @@ const connection = (
       listeners.add(listener)
       return () => void listeners.delete(listener)
     },
+    onMessage: (listener) => void native.on("message", (channel) => listener(String(channel))),
     restart,
     close: Effect.callback<void>((resume) => {
       closing = true
@@ -215,12 +295,14 @@ const connection = (
 }
 
 /** Opens a connection for the lifetime of the scope. It need not be there yet: `whenReady` waits. */
-export const open = (options: ConnectionOptions): Effect.Effect<Connection, never, Scope.Scope> =>
+export const open = (
+  options: ConnectionOptions & { readonly make: () => Native }
+): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.sync(() => {
         const native = options.make()
-        const self = connection(native, options)
+        const self = make(native, options)
         // a failure is told by "error" and tried again by the client
         native.connect().catch(() => {})
         return self

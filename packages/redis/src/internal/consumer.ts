@@ -38,17 +38,19 @@ const recovering = (member: Member, ownConnection: boolean, times = 0): Effect.E
   )
 
 export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOptions) {
-  const { client } = shared
   const { from } = options
   if (typeof from === "object" && "id" in from && !/^\d{1,20}(-\d{1,20})?$/.test(from.id)) {
     const problem = `${JSON.stringify(from)} holds no entry id: give one of the form "1700000000000-0"`
     return yield* new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
   }
+  const keys = Keys.group(shared.namespace, options.group)
+  const client = shared.client.at(keys.main)
+  if (!client.isReady()) return yield* client.unavailable("join")
   const member = new Member({
     client,
-    clock: shared.clock,
+    clock: yield* shared.clockOf(client),
     codec: shared.codec,
-    keys: Keys.group(shared.namespace, options.group),
+    keys,
     consumer: options.consumer ?? shared.nextConsumer(),
     visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
     from: options.from
@@ -59,7 +61,6 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
     if (state === "outside") return Effect.void
     return state === "kept" ? Effect.andThen(giveUp(member), leave(member)) : rollback(member)
   })
-  if (!client.isReady()) return yield* client.unavailable("join")
   yield* client
     .attempt("join", () => {
       state = "uncertain"
@@ -75,7 +76,9 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
     )
   state = "joined"
 
-  const own = options.ownConnection ? yield* client.open("consumer", { block: Reader.ownBlock }) : undefined
+  const own = options.ownConnection
+    ? yield* shared.client.open("consumer", { block: Reader.ownBlock, key: keys.main })
+    : undefined
   const reader = Reader.make(member, own, shared.scanInterval)
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope

@@ -42,6 +42,13 @@ const entryOf = (codec: Codec.Codec, id: string, fields: Codec.Fields): DeadEntr
 export const make = ({ client, codec, namespace }: Shared): Transport["Service"]["deadLetters"] => {
   const keysOf = (group: Group) => Keys.group(namespace, group)
 
+  /** A command on the dead letters of a group. */
+  const on = (group: Group) => {
+    const { deadLetters } = keysOf(group)
+    return (command: string, args: ReadonlyArray<string>) =>
+      client.at(deadLetters).command(command, [deadLetters, ...args])
+  }
+
   const read = (reply: Reply): ReadonlyArray<DeadEntry> => {
     const entries: Array<DeadEntry> = []
     for (const row of Array.isArray(reply) ? reply : []) {
@@ -51,7 +58,7 @@ export const make = ({ client, codec, namespace }: Shared): Transport["Service"]
   }
 
   const range = (group: Group, start: string, end: string, limit: number) =>
-    Effect.map(client.command("XRANGE", [keysOf(group).deadLetters, start, end, "COUNT", String(limit)]), read)
+    Effect.map(on(group)("XRANGE", [start, end, "COUNT", String(limit)]), read)
 
   const redrive = (
     group: Group,
@@ -77,7 +84,9 @@ export const make = ({ client, codec, namespace }: Shared): Transport["Service"]
       const { deadLetters } = keysOf(group)
       let discarded = 0
       for (let at = 0; at < ids.length; at += Scripts.maxIds) {
-        discarded += Number(await client.submit("XDEL", [deadLetters, ...ids.slice(at, at + Scripts.maxIds)]))
+        discarded += Number(
+          await client.at(deadLetters).submit("XDEL", [deadLetters, ...ids.slice(at, at + Scripts.maxIds)])
+        )
       }
       return discarded
     })
@@ -85,7 +94,7 @@ export const make = ({ client, codec, namespace }: Shared): Transport["Service"]
   return {
     page: (group, { after, limit }) => range(group, after === undefined ? "-" : `(${after}`, "+", limit),
     get: (group, id) => Effect.map(range(group, id, id, 1), (found) => Option.fromNullishOr(found[0])),
-    count: (group) => Effect.map(client.command("XLEN", [keysOf(group).deadLetters]), Number),
+    count: (group) => Effect.map(on(group)("XLEN", []), Number),
     redrive,
     discard
   }

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Codec from "../Codec.ts"
+import type { Connection } from "../RedisClient.ts"
 import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 import { codeOf } from "./connection.ts"
@@ -37,22 +38,26 @@ export const table = (reply: Reply): ReadonlyMap<string, Reply> => {
 export const textOf = (reply: Reply | undefined): string => (reply === undefined || reply === null ? "" : String(reply))
 
 export const make = ({ client, namespace }: Shared) => {
-  const submit = client.submit
+  type Submit = Connection["submit"]
 
   /** A command on a key that may not be there. */
-  const maybe = (command: string, args: ReadonlyArray<string>): Promise<Reply> =>
+  const maybe = (submit: Submit, command: string, args: ReadonlyArray<string>): Promise<Reply> =>
     submit(command, args).catch((error: unknown) => {
       if (codeOf(error) === "NOGROUP") return null
       throw error
     })
 
-  const groupOf = async (key: string, name: string): Promise<ReadonlyMap<string, Reply> | undefined> => {
-    const groups = await maybe("XINFO", ["GROUPS", key])
+  const groupOf = async (
+    submit: Submit,
+    key: string,
+    name: string
+  ): Promise<ReadonlyMap<string, Reply> | undefined> => {
+    const groups = await maybe(submit, "XINFO", ["GROUPS", key])
     return (Array.isArray(groups) ? groups.map(table) : []).find((one) => textOf(one.get("name")) === name)
   }
 
-  const streamOf = async (key: string) => {
-    const stream = table(await maybe("XINFO", ["STREAM", key]))
+  const streamOf = async (submit: Submit, key: string) => {
+    const stream = table(await maybe(submit, "XINFO", ["STREAM", key]))
     const first = stream.get("first-entry")
     return {
       lastId: textOf(stream.get("last-generated-id")) || "0-0",
@@ -79,10 +84,11 @@ export const make = ({ client, namespace }: Shared) => {
   const inspect = (group: Group): Effect.Effect<Inspection, TransportError> =>
     client.attempt("inspect", async () => {
       const keys = Keys.group(namespace, group)
+      const { submit } = client.at(keys.main)
       const [main, stream, retry, retries, due, deadLetters] = await Promise.all([
-        groupOf(keys.main, keys.mainGroup),
-        streamOf(keys.main),
-        groupOf(keys.retry, keys.retryGroup),
+        groupOf(submit, keys.main, keys.mainGroup),
+        streamOf(submit, keys.main),
+        groupOf(submit, keys.retry, keys.retryGroup),
         submit("XLEN", [keys.retry]),
         submit("ZCARD", [keys.due]),
         submit("XLEN", [keys.deadLetters])
@@ -98,10 +104,13 @@ export const make = ({ client, namespace }: Shared) => {
     })
 
   const lastId = (log: Log): Effect.Effect<string, TransportError> =>
-    client.attempt("lastId", async () => (await streamOf(Keys.log(namespace, log).main)).lastId)
+    client.attempt("lastId", async () => {
+      const { main } = Keys.log(namespace, log)
+      return (await streamOf(client.at(main).submit, main)).lastId
+    })
 
   /** Whether an entry of the retry stream began as one up to `through`. */
-  const retrying = async (key: string, through: string): Promise<boolean> => {
+  const retrying = async (submit: Submit, key: string, through: string): Promise<boolean> => {
     let start = "-"
     for (;;) {
       const rows = await submit("XRANGE", [key, start, "+", "COUNT", String(page)])
@@ -121,7 +130,7 @@ export const make = ({ client, namespace }: Shared) => {
   }
 
   /** Whether a member of the due set, whose time is at most `until`, began as an entry up to `through`. */
-  const scheduled = async (key: string, through: string, until: string): Promise<boolean> => {
+  const scheduled = async (submit: Submit, key: string, through: string, until: string): Promise<boolean> => {
     for (let offset = 0; ; offset += page) {
       const members = await submit("ZRANGEBYSCORE", [key, "-inf", until, "LIMIT", String(offset), String(page)])
       const list = Array.isArray(members) ? members : []
@@ -141,9 +150,10 @@ export const make = ({ client, namespace }: Shared) => {
     client.attempt("outstanding", async () => {
       const { due, through } = options
       const keys = Keys.group(namespace, group)
+      const { submit } = client.at(keys.main)
       const [found, pending, time] = await Promise.all([
-        groupOf(keys.main, keys.mainGroup),
-        maybe("XPENDING", [keys.main, keys.mainGroup, "-", through, "1"]),
+        groupOf(submit, keys.main, keys.mainGroup),
+        maybe(submit, "XPENDING", [keys.main, keys.mainGroup, "-", through, "1"]),
         submit("TIME", [])
       ])
       if (found === undefined) {
@@ -163,9 +173,9 @@ export const make = ({ client, namespace }: Shared) => {
       const until = due === "wait" ? "+inf" : String(seconds * 1000 + Math.floor(micros / 1000))
       // along the way that a failure goes, and its beginning once more: a retry that fails meanwhile is back there
       return (
-        (await scheduled(keys.due, through, until)) ||
-        (await retrying(keys.retry, through)) ||
-        (await scheduled(keys.due, through, until))
+        (await scheduled(submit, keys.due, through, until)) ||
+        (await retrying(submit, keys.retry, through)) ||
+        (await scheduled(submit, keys.due, through, until))
       )
     })
 

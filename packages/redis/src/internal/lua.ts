@@ -332,13 +332,19 @@ end
 local maxFields = 7000
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
-local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, "stream", bell)
+local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, bellKind, bell)
 if wrong then return wrong end
 
 local ids, counts, mine = {}, {}, {}
@@ -669,13 +675,19 @@ local function positionOf(stream, group)
 end
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state, "stream", bell)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell)
 if wrong then return wrong end
 
 -- the name belongs to another incarnation, and so does what is pending
@@ -763,12 +775,18 @@ local function digits(number)
 end
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local main, bell = KEYS[1], KEYS[2]
-local wrong = mistyped("stream", main, "stream", bell)
+local wrong = mistyped("stream", main, bellKind, bell)
 if wrong then return wrong end
 
 local names = tonumber(ARGV[3])
@@ -852,12 +870,18 @@ end
 local maxFields = 7000
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, "stream", bell)
+local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
 if wrong then return wrong end
 
 local delay = tonumber(ARGV[1])
@@ -987,13 +1011,19 @@ local function give(stream, group, id, count)
 end
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local stream, bell = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
-local wrong = mistyped("stream", stream, "stream", bell)
+local wrong = mistyped("stream", stream, bellKind, bell)
 if wrong then return wrong end
 
 local n = (#ARGV - 2) / 2
@@ -1082,13 +1112,19 @@ local function consumersOf(stream, group)
 end
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local main, retry, due, state, groups, bell = unpack(KEYS)
 local mainGroup, retryGroup, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, "stream", bell)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell)
 if wrong then return wrong end
 
 local time, living = now(), {}
@@ -1493,14 +1529,20 @@ end
 local maxFields = 7000
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
 local function ring(bell)
-  redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
 end
-
 local main, retry, due, deadLetters, state, bell = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
-  "stream", bell)
+  bellKind, bell)
 if wrong then return wrong end
 
 local time = now()

@@ -6,7 +6,7 @@ import type { Entry, StartPosition } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
 import type { Codec } from "../Codec.ts"
-import type { RedisClient } from "../RedisClient.ts"
+import type { Connection } from "../RedisClient.ts"
 import type { GroupKeys } from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import * as Entries from "./entry.ts"
@@ -24,7 +24,8 @@ export class Member {
   /** What was delivered and is not settled, by id. */
   readonly held: Readonly<Record<Entry["origin"], Map<string, RedisEntry>>> = { main: new Map(), retry: new Map() }
 
-  readonly client: RedisClient["Service"]
+  /** The one that serves its log. */
+  readonly client: Connection
   readonly clock: ServerClock
   readonly codec: Codec
   readonly keys: GroupKeys

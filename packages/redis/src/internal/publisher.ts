@@ -11,7 +11,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Codec } from "../Codec.ts"
-import type { Connection } from "../RedisClient.ts"
+import type { Connection, RedisClient } from "../RedisClient.ts"
 import type { LogKeys } from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 
@@ -32,6 +32,7 @@ interface Pending {
 
 interface Lane {
   readonly keys: LogKeys
+  readonly connection: Connection
   readonly queue: Array<Pending>
   inFlight: number
   scheduled: boolean
@@ -47,7 +48,7 @@ const millis = (age: Duration.Duration | undefined) => (age === undefined ? -1 :
 const alike = (a: Retention, b: Retention): boolean =>
   a === b || (a.maxLength === b.maxLength && millis(a.maxAge) === millis(b.maxAge))
 
-export const make = (connection: Connection, codec: Codec): Publish => {
+export const make = (client: Pick<RedisClient["Service"], "at">, codec: Codec): Publish => {
   const lanes = new Map<string, Lane>()
 
   /** The longest run of publishes that one call may carry. */
@@ -84,7 +85,7 @@ export const make = (connection: Connection, codec: Codec): Publish => {
     const settle = (result: Effect.Effect<Scripts.Published, TransportError>) => {
       for (const one of chosen) one.done(result)
     }
-    connection
+    lane.connection
       .execute(Scripts.publish, { keys: lane.keys, entries: [first, ...rest], retention })
       .then(
         ({ ids, trimmed }) => {
@@ -96,7 +97,7 @@ export const make = (connection: Connection, codec: Codec): Publish => {
             one.done(Effect.succeed(mine))
           }
         },
-        (error: unknown) => settle(Effect.suspend(() => Effect.fail(connection.explain("publish", error))))
+        (error: unknown) => settle(Effect.suspend(() => Effect.fail(lane.connection.explain("publish", error))))
       )
       .finally(() => {
         lane.inFlight -= 1
@@ -112,9 +113,11 @@ export const make = (connection: Connection, codec: Codec): Publish => {
 
   return (keys, messages, retention) =>
     Effect.callback((resume) => {
-      if (!connection.isReady()) return resume(Effect.fail(connection.unavailable("publish")))
       let lane = lanes.get(keys.main)
-      if (lane === undefined) lanes.set(keys.main, (lane = { keys, queue: [], inFlight: 0, scheduled: false }))
+      const connection = lane?.connection ?? client.at(keys.main)
+      if (!connection.isReady()) return resume(Effect.fail(connection.unavailable("publish")))
+      if (lane === undefined)
+        lanes.set(keys.main, (lane = { keys, connection, queue: [], inFlight: 0, scheduled: false }))
       let size = 0
       for (const message of messages) size += message.data.length
       const pending: Pending = { entries: messages.map(codec.encode), size, retention, done: resume, abandoned: false }

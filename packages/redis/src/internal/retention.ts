@@ -28,13 +28,6 @@ export const make = (
   { client, namespace }: Shared,
   inspect: (group: Group) => Effect.Effect<Inspection, TransportError>
 ) => {
-  /** What cannot be asked, since the key or the group is not there. */
-  const maybe = (command: string, args: ReadonlyArray<string>): Promise<Reply> =>
-    client.submit(command, args).catch((error: unknown) => {
-      if (codeOf(error) === "NOGROUP") return null
-      throw error
-    })
-
   const stateOf = (log: Log, name: string): string => Keys.group(namespace, { ...log, subscription: name }).state
 
   const trim = (log: Log): Effect.Effect<Trimmed, TransportError> => {
@@ -51,10 +44,17 @@ export const make = (
   const groups = (log: Log): Effect.Effect<ReadonlyArray<GroupStanding>, TransportError> =>
     client.attempt("groups", async () => {
       const keys = Keys.log(namespace, log)
+      const { submit } = client.at(keys.main)
+      /** What cannot be asked, since the key or the group is not there. */
+      const maybe = (command: string, args: ReadonlyArray<string>): Promise<Reply> =>
+        submit(command, args).catch((error: unknown) => {
+          if (codeOf(error) === "NOGROUP") return null
+          throw error
+        })
       const [found, noted, time] = await Promise.all([
         maybe("XINFO", ["GROUPS", keys.main]).then(rows),
-        client.submit("HGETALL", [keys.groups]).then(table),
-        client.submit("TIME", [])
+        submit("HGETALL", [keys.groups]).then(table),
+        submit("TIME", [])
       ])
       const now = Array.isArray(time) ? Number(String(time[0])) * 1000 + Math.floor(Number(String(time[1])) / 1000) : 0
       const present = new Map(found.map((group) => [textOf(group.get("name")), group]))
@@ -64,7 +64,7 @@ export const make = (
         const group = present.get(name)
         const pending = Number(group?.get("pending") ?? 0)
         const [state, consumers, held] = await Promise.all([
-          client.submit("HGETALL", [stateOf(log, name)]).then(table),
+          submit("HGETALL", [stateOf(log, name)]).then(table),
           group === undefined ? [] : maybe("XINFO", ["CONSUMERS", keys.main, name]).then(rows),
           pending === 0 ? null : maybe("XPENDING", [keys.main, name, "-", "+", "1"])
         ])
@@ -98,7 +98,7 @@ export const make = (
       const names = Array.from(new Set([...present.keys(), ...noted.keys()])).toSorted()
       const standings = await Promise.all(names.map(standing))
       // a member that leaves takes its signs of life with it
-      if (fresh.length > 0) await client.submit("HSET", [keys.groups, ...fresh])
+      if (fresh.length > 0) await submit("HSET", [keys.groups, ...fresh])
       return standings.filter((one) => one !== undefined)
     })
 

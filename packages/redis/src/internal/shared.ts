@@ -1,13 +1,15 @@
 /**
  * What all that runs on one transport shares: connections, the bell, and a budget of looking around.
  */
+import type { TransportError } from "@clutch/core/Errors"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { hostname } from "node:os"
 import type { Codec } from "../Codec.ts"
-import type { RedisClient } from "../RedisClient.ts"
+import type { Connection, RedisClient } from "../RedisClient.ts"
 import * as Bell from "./bell.ts"
+import * as BellMessages from "./bellMessages.ts"
 import { signOfLife } from "./extend.ts"
 import type { Member } from "./member.ts"
 import { pause, serverClock } from "./time.ts"
@@ -15,7 +17,8 @@ import type { ServerClock } from "./time.ts"
 
 export interface Shared {
   readonly client: RedisClient["Service"]
-  readonly clock: ServerClock
+  /** The clock of the server behind a connection. */
+  readonly clockOf: (connection: Connection) => Effect.Effect<ServerClock, TransportError>
   readonly codec: Codec
   readonly namespace: string
   readonly bell: Bell.Bell
@@ -44,13 +47,22 @@ export const make = Effect.fnUntraced(function* (options: {
     .slice(0, 64)
   const prefix = `${host || "host"}-${process.pid}-${randomUUID().slice(0, 8)}`
   let consumers = 0
-  const bell = yield* Bell.make(client)
+  const bell = yield* client.rings === "by stream" ? Bell.make(client) : BellMessages.make(client)
+  const clocks = new Map<Connection, ServerClock>()
+  const clockOf = (connection: Connection): Effect.Effect<ServerClock, TransportError> =>
+    Effect.suspend(() => {
+      const found = clocks.get(connection)
+      if (found !== undefined) return Effect.succeed(found)
+      return Effect.tap(serverClock(connection), (clock) => Effect.sync(() => void clocks.set(connection, clock)))
+    })
+  // one server: its clock is known before anybody asks
+  if (client.rings === "by stream") yield* clockOf(client.at(""))
 
   /** One member at a time, so that many do not speak at once. */
   const look = Effect.suspend(() => {
     let stalest: Member | undefined
     for (const member of members) if (stalest === undefined || member.seen < stalest.seen) stalest = member
-    const due = stalest !== undefined && performance.now() - stalest.seen > silence && client.isReady()
+    const due = stalest !== undefined && performance.now() - stalest.seen > silence && stalest.client.isReady()
     return due && stalest !== undefined ? Effect.ignore(signOfLife(stalest)) : Effect.void
   })
   yield* Effect.suspend(() => pause(Math.min(10_000, 50_000 / (members.size + 1)))).pipe(
@@ -61,7 +73,7 @@ export const make = Effect.fnUntraced(function* (options: {
 
   return {
     ...options,
-    clock: yield* serverClock(client),
+    clockOf,
     bell,
     nextConsumer: () => `${prefix}-${++consumers}`,
     enlist: (member) =>

@@ -21,7 +21,7 @@
 --@include ring
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
-local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, "stream", bell)
+local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, bellKind, bell)
 if wrong then return wrong end
 
 local ids, counts, mine = {}, {}, {}

@@ -18,7 +18,7 @@
 --@include ring
 local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state, "stream", bell)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell)
 if wrong then return wrong end
 
 -- the name belongs to another incarnation, and so does what is pending

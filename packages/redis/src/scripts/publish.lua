@@ -12,7 +12,7 @@
 --@include now
 --@include ring
 local main, bell = KEYS[1], KEYS[2]
-local wrong = mistyped("stream", main, "stream", bell)
+local wrong = mistyped("stream", main, bellKind, bell)
 if wrong then return wrong end
 
 local names = tonumber(ARGV[3])

@@ -12,7 +12,7 @@
 --@include netstrings
 --@include ring
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, "stream", bell)
+local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
 if wrong then return wrong end
 
 local delay = tonumber(ARGV[1])

@@ -16,7 +16,7 @@
 --@include ring
 local stream, bell = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
-local wrong = mistyped("stream", stream, "stream", bell)
+local wrong = mistyped("stream", stream, bellKind, bell)
 if wrong then return wrong end
 
 local n = (#ARGV - 2) / 2

@@ -17,7 +17,7 @@
 --@include ring
 local main, retry, due, state, groups, bell = unpack(KEYS)
 local mainGroup, retryGroup, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, "stream", bell)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell)
 if wrong then return wrong end
 
 local time, living = now(), {}

@@ -32,7 +32,7 @@
 local main, retry, due, deadLetters, state, bell = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
-  "stream", bell)
+  bellKind, bell)
 if wrong then return wrong end
 
 local time = now()
