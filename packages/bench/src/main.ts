@@ -11,6 +11,9 @@ import { page, summary } from "./page.ts"
 import { evaluate } from "./results.ts"
 import { runRounds } from "./rounds.ts"
 
+/** More digits than anything here is exact to. */
+const rounded = (_: string, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(5)) : value)
+
 const options = parse(process.argv.slice(2))
 if (options !== undefined) {
   const report = evaluate(options, await runRounds(options))
@@ -18,7 +21,7 @@ if (options !== undefined) {
   if (options.out !== undefined) {
     mkdirSync(options.out, { recursive: true })
     writeFileSync(join(options.out, "benchmarks.md"), page(report))
-    writeFileSync(join(options.out, "benchmarks.json"), `${JSON.stringify(report, null, 2)}\n`)
+    writeFileSync(join(options.out, "benchmarks.json"), `${JSON.stringify(report, rounded, 2)}\n`)
     console.log(`\nwritten to ${options.out}: benchmarks.md, benchmarks.json`)
   }
   if (report.measurements.some(({ failed }) => failed !== undefined)) process.exitCode = 1

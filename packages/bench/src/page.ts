@@ -1,6 +1,7 @@
 /**
  * The report as a page, and as the lines that end a run.
  */
+import { readFileSync } from "node:fs"
 import type { Contestant, Figure } from "./job.ts"
 import type { Judged, Measured, Report } from "./results.ts"
 
@@ -114,6 +115,9 @@ goes before it through a topic of its own, unmeasured, and time ends when the la
 - **Socket floor**: the same with commands written and replies parsed by hand.
 `
 
+/** Written by people, who looked at profiles: why targets are missed. */
+const limits = (): string => readFileSync(new URL("../limits.md", import.meta.url), "utf8")
+
 export const page = (report: Report): string => {
   const byId = new Map(report.measurements.map((one) => [one.id, one]))
   const sections = report.scenarios.map(({ measurements: ids, name, title }) => {
@@ -121,7 +125,7 @@ export const page = (report: Report): string => {
     const rows = ids.flatMap((id) => byId.get(id) ?? [])
     return `## ${title}\n\n${measurements(rows)}\n\n${targets(mine)}\n`
   })
-  return `${preface(report)}\n${sections.join("\n")}`
+  return `${preface(report)}\n${sections.join("\n")}\n${limits()}`
 }
 
 export const summary = (report: Report): string => {

@@ -39,21 +39,21 @@ const consume = (concurrency: number, handler: "noop" | "hop" = "noop"): TaskOf<
   handler
 })
 
-const clutch = (task: Task, messages = 300_000) => measurement("clutch", task, messages)
-const bullmq = (task: Task, messages = 30_000) => measurement("bullmq", task, messages)
+const clutch = (task: Task, messages = 200_000) => measurement("clutch", task, messages)
+const bullmq = (task: Task, messages = 20_000) => measurement("bullmq", task, messages)
 const slow = (contestant: Contestant, task: Task, messages: number) =>
   measurement(contestant, task, messages, { slow: true })
 
 const clutch32 = clutch(consume(32))
 const clutch256 = clutch(consume(256))
-const rawLoop = measurement("ioredis", consume(1), 300_000)
-const rawIovalkey = measurement("iovalkey", consume(1), 300_000)
-const floorLoop = slow("socket", consume(1), 300_000)
+const rawLoop = measurement("ioredis", consume(1), 200_000)
+const rawIovalkey = measurement("iovalkey", consume(1), 200_000)
+const floorLoop = slow("socket", consume(1), 200_000)
 
 const consuming = (concurrency: 32 | 256): Scenario => {
   const own = concurrency === 32 ? clutch32 : clutch256
   const bull = bullmq(consume(concurrency))
-  const iovalkey = measurement("clutch-iovalkey", consume(concurrency), 300_000)
+  const iovalkey = measurement("clutch-iovalkey", consume(concurrency), 200_000)
   return {
     name: `consume-${concurrency}`,
     title: `consume, no-op handler, concurrency ${concurrency}`,
@@ -61,8 +61,8 @@ const consuming = (concurrency: 32 | 256): Scenario => {
       own,
       iovalkey,
       bull,
-      slow("groupmq", consume(concurrency), 20_000),
-      slow("persisted-queue", consume(concurrency), 20_000),
+      slow("groupmq", consume(concurrency), 10_000),
+      slow("persisted-queue", consume(concurrency), 10_000),
       rawLoop,
       rawIovalkey,
       floorLoop
@@ -103,7 +103,7 @@ const publishBatches: Scenario = (() => {
   const own = clutch(task)
   const bull = bullmq(task)
   const pipeline = measurement("ioredis", task, 200_000)
-  const floor = measurement("socket", task, 400_000)
+  const floor = measurement("socket", task, 300_000)
   return {
     name: "publish-256",
     title: "publish in batches of 256, four under way",
@@ -127,7 +127,7 @@ const publishBatches: Scenario = (() => {
 const publishSingle: Scenario = (() => {
   const task: Task = { kind: "publish-single", fibers: 100 }
   const own = clutch(task, 150_000)
-  const bull = bullmq(task, 30_000)
+  const bull = bullmq(task, 20_000)
   return {
     name: "publish-1",
     title: "publish one at a time, from 100 fibers",
@@ -139,7 +139,7 @@ const publishSingle: Scenario = (() => {
 const endToEnd: Scenario = (() => {
   const task: Task = { kind: "end-to-end", concurrency: 32 }
   const own = clutch(task)
-  const raw = measurement("ioredis", task, 300_000)
+  const raw = measurement("ioredis", task, 200_000)
   return {
     name: "end-to-end",
     title: "end to end, one process publishes in batches of 256, another handles",
@@ -199,10 +199,10 @@ const atMost = (
 
 const latency: Scenario = (() => {
   const task = (ownConnection: boolean): Task => ({ kind: "latency", perSecond: 500, ownConnection })
-  const shared = clutch(task(false), 5000)
-  const own = clutch(task(true), 5000)
-  const raw = measurement("ioredis", task(true), 5000)
-  const bull = slow("bullmq", task(true), 5000)
+  const shared = clutch(task(false), 3000)
+  const own = clutch(task(true), 3000)
+  const raw = measurement("ioredis", task(true), 3000)
+  const bull = slow("bullmq", task(true), 3000)
   return {
     name: "latency",
     title: "publish to handled at 500 messages a second, two processes",
@@ -227,7 +227,7 @@ const lateness: Scenario = (() => {
 })()
 
 const idle: Scenario = (() => {
-  const own = clutch({ kind: "idle", subscriptions: 100 }, 20_000)
+  const own = clutch({ kind: "idle", subscriptions: 100 }, 10_000)
   return {
     name: "idle",
     title: "one process, 100 idle subscriptions on 100 topics",

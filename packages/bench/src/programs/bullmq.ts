@@ -3,7 +3,7 @@
  * removed at once, jobs added with `addBulk` where there are many, `maxRetriesPerRequest: null` for workers.
  */
 import { type Job as BullJob, Queue, Worker } from "bullmq"
-import { NotAvailable, type Figures, type Job, type Program, type TaskOf } from "../job.ts"
+import { type Figures, type Job, type Program, type TaskOf } from "../job.ts"
 import { type Order, main, nanos, order, orders, warm } from "../message.ts"
 import { countdown, meter } from "../meter.ts"
 import { pace, partner, publisher } from "../partner.ts"
@@ -102,7 +102,6 @@ const latency = async (job: Job<TaskOf<"latency">>): Promise<Figures> => {
 export const program: Program = {
   latency,
   consume: (job) => {
-    if (job.task.traced === true) throw new NotAvailable("not compared")
     const { concurrency, handler } = job.task
     return measured(job, concurrency, 1, (one) =>
       handler === "noop"
