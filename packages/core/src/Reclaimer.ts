@@ -172,6 +172,7 @@ export class Reclaimer extends Context.Service<
             const trimmer = Trimmer.make(transport, { topic, partition }, abandonedAfter)
             const work = Effect.asSome(trimmer.work)
             const ward = made("trimming", { topic }, work, Duration.toMillis(Trimmer.soon))
+            ward.next = 0
             const trimming: Trimming = { key, asked, ward, rung: trimmer.rung }
             wards.add(ward)
             trimmings.set(key, trimming)
@@ -199,7 +200,7 @@ export class Reclaimer extends Context.Service<
               rung()
               change(log)
             })
-            change(log)
+            changed.openUnsafe()
           })
       })
     })

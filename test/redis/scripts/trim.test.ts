@@ -121,7 +121,7 @@ describe("trim", () => {
         await redis.eval(`for i = 1, 4321 do redis.call("XADD", KEYS[1], i .. "-0", "data", "{}") end`, 1, keys.main)
         await redis.xgroup("CREATE", keys.main, "g", "4300-0")
         const first = await run(Scripts.trim, { keys, missing: [] })
-        assert.isTrue(size === 100 ? first.trimmed > 4000 : first.more && first.trimmed <= 100, JSON.stringify(first))
+        assert.isTrue(size === 100 ? first.trimmed > 4000 : first.more && first.trimmed < 104, JSON.stringify(first))
         assert.strictEqual(first.trimmed + (await trim()), 4300)
         assert.strictEqual((await ids())[0], "4301-0")
       } finally {
@@ -131,7 +131,7 @@ describe("trim", () => {
     }
   })
 
-  test("a round that drops large entries is short: about 20 MB", async () => {
+  test("a round that drops large entries is short: about 10 MB", async () => {
     await redis.eval(
       `local big = string.rep("x", 100000) for i = 1, 1000 do redis.call("XADD", KEYS[1], i .. "-0", "data", big) end`,
       1,
@@ -140,7 +140,7 @@ describe("trim", () => {
     await redis.xgroup("CREATE", keys.main, "g", "1000-0")
     const { more, trimmed } = await run(Scripts.trim, { keys, missing: [] })
     assert.isTrue(more)
-    assert.isAtMost(trimmed, 200)
+    assert.isAtMost(trimmed, 100)
     assert.strictEqual(trimmed + (await trim()), 1000)
   })
 

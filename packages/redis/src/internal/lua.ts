@@ -1719,7 +1719,8 @@ return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem
 -- RETURNS {trimmed, more can be dropped now, name of each group that has disappeared and was not named: nothing was
 --         dropped, call again with them}
 -- CALLER  Transport.trim
--- BOUNDS  about 20 MB, 10,000 entries, and of a single node 100 entries; reads one entry, then up to 101 of one node.
+-- BOUNDS  drops about 10 MB or 10,000 entries, of a single node about 100 entries; reads up to 104 entries or about 1 MB of
+--         one node.
 -- ORDER   The lowest unsettled entry of all groups is found in the step that trims. Whole nodes go first, without a look
 --         at their entries. Works while memory is full, as it frees some. A repeated call finds less to do, or nothing.
 --
@@ -1811,13 +1812,21 @@ local known, present, fresh = redis.call("HKEYS", groups), {}, {}
 for _, name in ipairs(known) do known[name] = true end
 -- without the stream there is no group either
 local rows = redis.call("EXISTS", main) == 1 and redis.call("XINFO", "GROUPS", main) or {}
+-- hundreds of groups that are all at one place are the usual case: compared once
+local settled
 for _, row in ipairs(rows) do
   local group = record(row)
-  present[group.name] = true
-  local first = group.pending > 0 and redis.call("XPENDING", main, group.name, "-", "+", 1)[1]
-  hold(first and first[1] or following(group["last-delivered-id"]))
-  if not known[group.name] then fresh[#fresh + 1] = group.name end
+  local name, delivered = group.name, group["last-delivered-id"]
+  present[name] = true
+  local first = group.pending > 0 and redis.call("XPENDING", main, name, "-", "+", 1)[1]
+  if first then
+    hold(first[1])
+  elseif delivered ~= settled and (not settled or after(settled, delivered)) then
+    settled = delivered
+  end
+  if not known[name] then fresh[#fresh + 1] = name end
 end
+if settled then hold(following(settled)) end
 
 local stateOf, unnamed, gone = {}, {}, {}
 for i, name in ipairs(ARGV) do stateOf[name] = states[i] end
@@ -1841,21 +1850,30 @@ begin(groups)
 if #gone > 0 then redis.call("HDEL", groups, unpack(gone)) end
 for _, name in ipairs(fresh) do redis.call("HSET", groups, name, digits(now())) end
 
-local first = keep and redis.call("XRANGE", main, "-", "(" .. keep, "COUNT", 1)[1]
-if not first then return { 0, 0 } end
+if not keep then return { 0, 0 } end
 
-local size = 0
-for _, part in ipairs(first[2]) do size = size + #part end
--- a node has 100 entries at most, unless somebody configured more: below that, nothing at all might be dropped
-local limit = math.max(100, math.min(10000, math.floor(20000000 / (size + 100))))
+-- by the first nodes, without reading what is in them: a large entry that is read is copied three times
+local size = (redis.call("MEMORY", "USAGE", main) or 0) / math.max(1, redis.call("XLEN", main))
+-- a node of small entries has 100 of them, and one that is larger than a node has it for itself
+local limit = math.max(10, math.min(10000, math.floor(10000000 / (size + 100))))
 local trimmed = redis.call("XTRIM", main, "MINID", "~", keep, "LIMIT", limit)
-if trimmed > limit - 100 then return { trimmed, 1 } end
+-- it may have ended at the limit
+if trimmed > math.max(limit - 100, 0) then return { trimmed, 1 } end
 
--- what is left lies in the node where \`keep\` is, or in one that is larger than the limit
-local rest = redis.call("XRANGE", main, "-", "(" .. keep, "COUNT", 101)
-if #rest == 0 then return { trimmed, 0 } end
-local more = #rest == 101 and 1 or 0
-trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", more == 1 and rest[101][1] or keep)
+-- what is left lies in the node where \`keep\` is, or in one with more entries than the limit: a part of that is dropped
+local from, count, bytes, more = "-", 0, 0, 0
+repeat
+  local part = redis.call("XRANGE", main, from, "(" .. keep, "COUNT", 8)
+  for _, entry in ipairs(part) do
+    from = "(" .. entry[1]
+    for _, field in ipairs(entry[2]) do bytes = bytes + #field end
+  end
+  count = count + #part
+  if #part == 8 and (count >= 104 or bytes >= 1000000) then
+    keep, more = part[8][1], 1
+  end
+until #part < 8 or more == 1
+if count > 0 then trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", keep) end
 return { trimmed, more }
 `
 } as const
