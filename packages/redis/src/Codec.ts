@@ -50,10 +50,16 @@ export interface Codec {
 export const field = (fields: Fields, name: string): Buffer | undefined => {
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const found = fields[i]
-    // by length first: names are compared once a field and an entry
-    if (found !== undefined && found.length === name.length && found.toString("latin1") === name) return fields[i + 1]
+    if (found !== undefined && is(found, name)) return fields[i + 1]
   }
   return undefined
+}
+
+/** Byte by byte, as names are compared once a field and an entry, and a text made of each would cost more. */
+const is = (bytes: Buffer, name: string): boolean => {
+  if (bytes.length !== name.length) return false
+  for (let i = 0; i < name.length; i++) if (bytes[i] !== name.charCodeAt(i)) return false
+  return true
 }
 
 /**

@@ -67,6 +67,9 @@ const sliceMillis = 10
 /** Deliveries of a stream that are out at once, unless `prefetch` says otherwise. */
 const streamPrefetch = 16
 
+const acked: Outcome = { _tag: "Ack" }
+const released: Outcome = { _tag: "Release" }
+
 /** Makes a joined subscription ready to begin; closing the scope drains it. What can fail was done by joining. */
 export const start = (
   { consumer, definition, group, policy, transport }: Joined,
@@ -90,10 +93,12 @@ export const start = (
     let bytes = 0
     let jobs = 0
     let busy = 0
+    let counted = 0
     let seconds: number | undefined
     let cautious = false
     let dispatching = false
     let again = false
+    let woken = false
     let dead = false
     let state: "running" | "paused" | "draining" = "running"
     const mayFetch = Latch.makeUnsafe(true)
@@ -124,7 +129,10 @@ export const start = (
         free: slots - busy,
         cautious
       })
+    /** What depends on the numbers: not after each message, but once for all that came or ended together. */
     const changed = () => {
+      if (busy !== counted) observer.running(busy - counted)
+      counted = busy
       set(mayFetch, room() > 0)
       set(nothingHeld, held.size === 0)
       set(nothingRuns, busy === 0)
@@ -137,10 +145,10 @@ export const start = (
     const settle = (handling: Handling, outcome: Outcome) => {
       handling.outcome = outcome
       handling.onOutcome?.()
-      book.add(handling, outcome)
+      book.add(handling as Handling & { readonly outcome: Outcome }) // by the line above
     }
     const release = (handlings: ReadonlyArray<Handling>) => {
-      for (const handling of handlings) settle(handling, { _tag: "Release" })
+      for (const handling of handlings) settle(handling, released)
     }
     const forget = (handling: Handling) => {
       if (held.delete(handling)) bytes -= handling.entry.size
@@ -156,7 +164,6 @@ export const start = (
       else if (outcome._tag === "Release") observer.released()
       else observer.deadLettered(outcome.reason)
       if (typeof how === "object") hook.deadLettered(handling, how.id)
-      changed()
     }
     const leaseLost = (handling: Handling) => {
       observer.leaseLost()
@@ -168,15 +175,15 @@ export const start = (
 
     // --- taking --------------------------------------------------------------------------------------------------
 
+    const { namespace } = transport
     const read = ({ content, originalId }: Entry): Reading =>
-      Result.match(content, {
-        onFailure: (problem): Reading => ({ _tag: "Poison", problem }),
-        onSuccess: (content) => readFiltered(definition.source, { namespace: transport.namespace, originalId, content })
-      })
+      Result.isFailure(content)
+        ? { _tag: "Poison", problem: content.failure }
+        : readFiltered(definition.source, { namespace, originalId, content: content.success })
     // nobody sees it: it only stands for a message that cannot be read, or is not wanted
     const unseen = ({ originalId }: Entry) =>
       fromEntry({
-        namespace: transport.namespace,
+        namespace,
         topic: group.topic,
         originalId,
         json: undefined,
@@ -195,14 +202,14 @@ export const start = (
         if (reading._tag === "Poison") verdict.poison(handling, reading.problem)
         else if (reading._tag === "Filtered") {
           observer.filtered()
-          settle(handling, { _tag: "Ack" })
+          settle(handling, acked)
         } else if (entry.attempt > maxAttempts(policy)) verdict.worn(handling)
         else if (reading._tag === "Threw") verdict.failed(handling, Cause.die(reading.thrown))
         else waiting.push(handling)
       }
       // before handlers run: one may block, and its lease begins now
       changed()
-      dispatch()
+      dispatchSoon()
     }
 
     // --- handling ------------------------------------------------------------------------------------------------
@@ -261,10 +268,22 @@ export const start = (
       dispatching = false
       changed()
     }
+    /** At the end of this turn: the next read is under way while handlers run, and what ended together is one look. */
+    const dispatchSoon = () => {
+      if (woken) return
+      woken = true
+      queueMicrotask(() => {
+        woken = false
+        try {
+          dispatch()
+        } catch (defect) {
+          crashed(defect)
+        }
+      })
+    }
     const begin = (batch: NonEmptyReadonlyArray<Handling>) => {
       jobs += 1
       busy += batch.length
-      observer.running(batch.length)
       for (const handling of batch) mark.started(handling)
       handler.start(batch)
     }
@@ -272,15 +291,16 @@ export const start = (
     const ended = (batch: NonEmptyReadonlyArray<Handling>, how: handlers.Ended, took: number) => {
       jobs -= 1
       busy -= batch.length
-      observer.running(-batch.length)
       observer.processed(took)
       seconds = intake.average(seconds, took)
       cautious = false
       for (const handling of batch) {
         if (how._tag === "Failed") verdict.failed(handling, how.cause)
-        else if (handling.outcome === undefined) settle(handling, { _tag: how._tag === "Closed" ? "Release" : "Ack" })
+        else if (handling.outcome === undefined) settle(handling, how._tag === "Closed" ? released : acked)
       }
-      dispatch()
+      // a handler that ended at once was started by the loop, which looks again
+      if (dispatching) again = true
+      else dispatchSoon()
     }
 
     // --- the parts -----------------------------------------------------------------------------------------------
@@ -312,6 +332,7 @@ export const start = (
         consumer,
         health,
         settled,
+        answered: changed,
         died: crashed,
         around: (items, call) =>
           traced
@@ -404,7 +425,7 @@ export const start = (
           return health.problem() === undefined ? wait : Effect.void
         }),
         Effect.sync(() => {
-          for (const handling of book.unconfirmed) handling.abandon(health.problem())
+          for (const handling of held) if (handling.outcome !== undefined) handling.abandon(health.problem())
         })
       )
     const drain = Effect.gen(function* () {

@@ -34,6 +34,8 @@ export class Handling implements Delivered<unknown> {
   readonly taken: number
   /** What was decided; once set it stays. */
   outcome: Outcome | undefined
+  /** As a settlement, it is sent for the first time. */
+  readonly repeated = false
   /** Called once, when the outcome is decided. */
   onOutcome: (() => void) | undefined
   /** The subscription closes, and interrupts this one's handler for it. */
@@ -50,6 +52,9 @@ export class Handling implements Delivered<unknown> {
     this.taken = taken
   }
 
+  get handling() {
+    return this
+  }
   get topic() {
     return this.desk.group.topic
   }

@@ -1,6 +1,8 @@
 /** Entry ids are `{milliseconds}-{sequence}`, and are ordered by both as numbers. */
 export const compareIds = (a: string, b: string): number => {
   if (a === b) return 0
+  // as nearly all are
+  if (a.length === b.length && a.indexOf("-") === b.indexOf("-")) return a < b ? -1 : 1
   const [millisA, sequenceA] = split(a)
   const [millisB, sequenceB] = split(b)
   if (millisA.length !== millisB.length) return millisA.length - millisB.length

@@ -2,9 +2,11 @@
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
-import { fromEntry, type Message } from "../Message.ts"
+import type * as Schema from "effect/Schema"
+import type { Message } from "../Message.ts"
 import { type Source, TypeId } from "../Source.ts"
 import type { Content } from "../Transport.ts"
+import { message } from "./stored.ts"
 
 /**
  * Why a message cannot be decoded.
@@ -25,34 +27,36 @@ interface Readable {
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const poison = (message: string): Result.Result<never, Poison> => Result.fail({ _tag: "Poison", message })
+const poison = (message: string): Poison => ({ _tag: "Poison", message })
 
+/** The message as JSON: nobody else has it yet. */
 const parse = (
   source: Source<unknown>,
   { content, namespace, originalId }: Readable
-): Result.Result<Message<unknown>, Poison> => {
+): { -readonly [K in keyof Message<unknown>]: Message<unknown>[K] } | Poison => {
   try {
     const json: unknown = JSON.parse(decoder.decode(content.data))
-    return Result.succeed(
-      fromEntry({ namespace, topic: source.topic, originalId, json, attributes: content.attributes })
-    )
+    return message({ namespace, topic: source.topic, originalId, json, data: json, attributes: content.attributes })
   } catch (cause) {
     return poison(`the data is no JSON: ${String(cause)}`)
   }
 }
 
-const decode = <A>(source: Source<A>, message: Message<unknown>): Result.Result<Message<A>, Poison> => {
-  const data = source[TypeId].decode(message.data)
-  if (Exit.isFailure(data)) {
-    const cause = Option.getOrElse(Exit.findErrorOption(data), () => data.cause)
-    return poison(`the data does not fit the schema: ${String(cause)}`)
-  }
-  return Result.succeed({ ...message, data: data.value as A }) // decoded by the source's own schema
+const misfit = (exit: Exit.Failure<unknown, Schema.SchemaError>): Poison => {
+  const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
+  return poison(`the data does not fit the schema: ${String(cause)}`)
 }
 
+const isPoison = (result: object): result is Poison => "_tag" in result
+
 /** The message, whatever the source's filters say. */
-export const read = <A>(source: Source<A>, entry: Readable): Result.Result<Message<A>, Poison> =>
-  Result.flatMap(parse(source, entry), (message) => decode(source, message))
+export const read = <A>(source: Source<A>, entry: Readable): Result.Result<Message<A>, Poison> => {
+  const parsed = parse(source, entry)
+  if (isPoison(parsed)) return Result.fail(parsed)
+  const exit = source[TypeId].decode(parsed.data)
+  if (Exit.isFailure(exit)) return Result.fail(misfit(exit))
+  return Result.succeed({ ...parsed, data: exit.value as A }) // decoded by the source's own schema
+}
 
 /** What reading an entry for a source comes to. */
 export type Reading =
@@ -64,15 +68,19 @@ export type Reading =
 
 /** The message, where the source's filters let it through. */
 export const readFiltered = (source: Source<unknown>, entry: Readable): Reading => {
-  const { accepts, keeps } = source[TypeId]
+  const { accepts, decode, keeps } = source[TypeId]
   const parsed = parse(source, entry)
-  if (Result.isFailure(parsed)) return { _tag: "Poison", problem: parsed.failure.message }
+  if (isPoison(parsed)) return { _tag: "Poison", problem: parsed.message }
   try {
-    if (!accepts.every((accept) => accept(parsed.success))) return { _tag: "Filtered" }
-    const decoded = decode(source, parsed.success)
-    if (Result.isFailure(decoded)) return { _tag: "Poison", problem: decoded.failure.message }
-    const message = decoded.success
-    return keeps.every((keep) => keep(message.data)) ? { _tag: "Message", message } : { _tag: "Filtered" }
+    if (!accepts.every((accept) => accept(parsed))) return { _tag: "Filtered" }
+    const exit = decode(parsed.data)
+    if (Exit.isFailure(exit)) return { _tag: "Poison", problem: misfit(exit).message }
+    const data = exit.value
+    if (!keeps.every((keep) => keep(data))) return { _tag: "Filtered" }
+    // a filter may have kept what it was shown
+    if (accepts.length > 0) return { _tag: "Message", message: { ...parsed, data } }
+    parsed.data = data
+    return { _tag: "Message", message: parsed }
   } catch (thrown) {
     return { _tag: "Threw", thrown }
   }

@@ -2,6 +2,7 @@
  * What was decided goes to the log in batches: at once where none is under way, together with all that came meanwhile
  * where one is. A message at low rate never waits for a batch to fill.
  */
+import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
@@ -11,29 +12,27 @@ import type { Handling } from "./handling.ts"
 import * as Health from "./health.ts"
 
 /** Enough to share a round trip, few enough that one step on the log is short. */
-const batchSize = 256
+const batchSize = 1000
 
-interface Item extends Settlement {
+/** A delivery is its own settlement while it is sent for the first time: an object more a message is felt. */
+export interface Item extends Settlement {
   readonly handling: Handling
 }
 
 export interface Settlements {
-  readonly add: (handling: Handling, outcome: Outcome) => void
+  readonly add: (item: Item) => void
   /** Waits until the log has all that was added. */
   readonly empty: Effect.Effect<void>
-  /** What the log has not confirmed. */
-  readonly unconfirmed: ReadonlySet<Handling>
 }
 
 export interface Options {
   readonly consumer: Consumer
   readonly health: Health.Health
   /** Around each call: a span, where there is a tracer. */
-  readonly around: <A, E>(
-    settlements: ReadonlyArray<{ readonly handling: Handling }>,
-    call: Effect.Effect<A, E>
-  ) => Effect.Effect<A, E>
+  readonly around: <A, E>(settlements: ReadonlyArray<Item>, call: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly settled: (handling: Handling, outcome: Outcome, settled: Exclude<Settled, TransportError>) => void
+  /** All that one call settled was told. */
+  readonly answered: () => void
   /** The loop died of a defect. */
   readonly died: (cause: unknown) => void
 }
@@ -42,18 +41,14 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
   Effect.gen(function* () {
     const { consumer, health } = options
     let queue: Array<Item> = []
+    /** What was added, and the log has not confirmed. */
+    let unconfirmed = 0
     let failures = 0
     let refusals = 0
     /** What the log could not store, and waits for its next try. */
     let unstored = 0
-    const unconfirmed = new Set<Handling>()
     const work = Latch.makeUnsafe(false)
     const empty = Latch.makeUnsafe(true)
-
-    const enqueue = (items: ReadonlyArray<Item>) => {
-      queue.push(...items)
-      work.openUnsafe()
-    }
 
     const later = (items: ReadonlyArray<Item>, error: TransportError, times: number, enqueued: () => void) =>
       health.failed("settling", error).pipe(
@@ -61,12 +56,17 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
         Effect.andThen(
           Effect.sync(() => {
             enqueued()
-            enqueue(items)
+            for (const item of items) queue.push(item)
+            work.openUnsafe()
           })
         )
       )
-    const again = (item: Item, error: TransportError): Item =>
-      error.reason._tag === "Unknown" ? { ...item, repeated: true } : item
+    const again = ({ entry, handling, outcome, repeated }: Item, error: TransportError): Item => ({
+      handling,
+      entry,
+      outcome,
+      repeated: repeated || error.reason._tag === "Unknown"
+    })
 
     const works = Effect.suspend(() => {
       // what could not be stored still waits: the log is not well, whatever else it takes
@@ -85,11 +85,12 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
           problem = result
           refused.push(again(item, result))
         } else {
-          unconfirmed.delete(item.handling)
+          unconfirmed -= 1
           options.settled(item.handling, item.outcome, result)
         }
       }
-      if (unconfirmed.size === 0) empty.openUnsafe()
+      options.answered()
+      if (unconfirmed === 0) empty.openUnsafe()
       if (problem === undefined) return works
       refusals += 1
       unstored += refused.length
@@ -99,11 +100,10 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
     }
 
     const round = Effect.suspend(() => {
-      const items = queue.slice(0, batchSize)
-      const [first, ...others] = items
-      if (first === undefined) return Effect.void
-      queue = queue.slice(batchSize)
-      return Effect.matchEffect(options.around(items, consumer.settle([first, ...others])), {
+      const items = queue.length > batchSize ? queue.slice(0, batchSize) : queue
+      queue = queue.length > batchSize ? queue.slice(batchSize) : []
+      if (!isNonEmpty(items)) return Effect.void
+      return Effect.matchEffect(options.around(items, consumer.settle(items)), {
         onSuccess: (results) => finish(items, results),
         onFailure: (error) => {
           failures += 1
@@ -126,12 +126,14 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
     })
     yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
     return {
-      add: (handling, outcome) => {
-        unconfirmed.add(handling)
+      add: (item) => {
+        unconfirmed += 1
+        queue.push(item)
         empty.closeUnsafe()
-        enqueue([{ handling, entry: handling.entry, outcome, repeated: false }])
+        work.openUnsafe()
       },
-      empty: empty.await,
-      unconfirmed
+      empty: empty.await
     }
   })
+
+const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0

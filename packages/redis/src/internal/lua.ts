@@ -6,7 +6,7 @@ export const lua = {
 --
 -- KEYS    1 stream, 2 state
 -- ARGV    1 group, 2 consumer, 3 nonce ("" never stands), 4 origin ("main" or "retry"), 5 repeated ("1" if asked
---         before), 6.. id (of each), count (of each, behind all ids)
+--         before), 6 counts (of each, separated by spaces; "" if each is 1), 7.. id (of each)
 -- RETURNS {nonce stands, then for each id, unless all were settled the short way: 1 done, 2 another's, 0 not pending}
 -- CALLER  Consumer.settle
 -- ORDER   While the nonce stands, nothing was taken from this consumer since these were read, and XACK needs no
@@ -38,19 +38,19 @@ end
 
 local stream, state = KEYS[1], KEYS[2]
 local group, consumer, nonce, origin, repeated = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local n = (#ARGV - 5) / 2
 
 local stands = redis.call("HGET", state, "n:" .. consumer) == nonce
 if stands and repeated == "0" then
-  redis.call("XACK", stream, group, unpack(ARGV, 6, 5 + n))
-  if origin == "retry" then redis.call("XDEL", stream, unpack(ARGV, 6, 5 + n)) end
+  redis.call("XACK", stream, group, unpack(ARGV, 7))
+  if origin == "retry" then redis.call("XDEL", stream, unpack(ARGV, 7)) end
   return { 1 }
 end
 
 local ids, counts, mine = {}, {}, {}
-for i = 1, n do
-  ids[i] = ARGV[5 + i]
-  counts[i] = ARGV[5 + n + i]
+local next = string.gmatch(ARGV[6], "%d+")
+for i = 7, #ARGV do
+  ids[#ids + 1] = ARGV[i]
+  counts[#counts + 1] = next() or "1"
 end
 local found = standing(stream, group, consumer, ids, counts)
 for i, how in ipairs(found) do

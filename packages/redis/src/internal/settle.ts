@@ -2,7 +2,8 @@
  * Settling: a list of outcomes becomes few scripts, and each outcome its own answer.
  */
 import type { TransportError } from "@clutch/core/Errors"
-import type { Entry, Settled, Settlement } from "@clutch/core/Transport"
+import type { Entry, Outcome, Settled, Settlement } from "@clutch/core/Transport"
+import * as Arr from "effect/Array"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,58 +14,63 @@ import type { RedisEntry } from "./entry.ts"
 import { renew } from "./member.ts"
 import type { Member } from "./member.ts"
 
-/** How many bytes of failed messages one script stores. */
+/** How many failed messages one script stores, and how many bytes of them: each costs many times what an ack does. */
+const maxFailures = 256
 const maxBytes = 4 * 1024 * 1024
-
-/** One settlement, and its place in the list that was asked for. */
-interface Item {
-  readonly index: number
-  readonly entry: RedisEntry
-  readonly settlement: Settlement
-}
 
 type Kind = "ack" | "release" | "fail"
 
-const kindOf = (settlement: Settlement): Kind =>
-  settlement.outcome._tag === "Ack" ? "ack" : settlement.outcome._tag === "Release" ? "release" : "fail"
+const kindOf = ({ _tag }: Outcome): Kind => (_tag === "Ack" ? "ack" : _tag === "Release" ? "release" : "fail")
 
-/** What proves the ownership of an entry that is held. One that was settled or lost proves nothing any more. */
-const proofOf = (member: Member, entry: RedisEntry): string =>
-  member.held[entry.origin].get(entry.id) === entry ? entry.nonce : ""
-
-/** A settlement that may have been done, of an entry that was delivered again to this very consumer since: done it was. */
-const isDeliveredAnew = (member: Member, entry: RedisEntry): boolean => {
-  const held = member.held[entry.origin].get(entry.id)
-  return held !== undefined && held !== entry
+/** What one script settles: the same move, on one of the two logs; acks also by what proves their ownership. */
+interface Move {
+  readonly kind: Kind
+  readonly origin: Entry["origin"]
+  /** Of acks; one that was settled or lost proves nothing any more. */
+  readonly nonce: string
+  readonly repeated: boolean
+  readonly entries: [RedisEntry, ...Array<RedisEntry>]
+  readonly outcomes: [Outcome, ...Array<Outcome>]
+  /** Their places in the list that was asked for. */
+  readonly places: Array<number>
+  /** Of failures, which are stored. */
+  bytes: number
 }
 
-/** What can be settled by one script: the same move, on one of the two logs; acks also by what proves their ownership. */
-const groups = (
-  member: Member,
-  settlements: NonEmptyReadonlyArray<Settlement>
-): ReadonlyArray<NonEmptyReadonlyArray<Item>> => {
-  const open = new Map<string, { items: [Item, ...Array<Item>]; bytes: number }>()
-  const full: Array<NonEmptyReadonlyArray<Item>> = []
-  for (const [index, settlement] of settlements.entries()) {
+const most = { ack: Scripts.maxIds, release: Scripts.maxIds, fail: maxFailures }
+
+/** The moves that settle these, as few as there can be. */
+const movesOf = (member: Member, settlements: ReadonlyArray<Settlement>): ReadonlyArray<Move> => {
+  const moves: Array<Move> = []
+  for (const [place, settlement] of settlements.entries()) {
+    const { outcome, repeated } = settlement
     const entry = own(settlement.entry)
-    if (settlement.repeated && isDeliveredAnew(member, entry)) continue
-    const kind = kindOf(settlement)
-    const nonce = proofOf(member, entry)
-    const key = kind === "ack" ? `${entry.origin} ${nonce} ${settlement.repeated}` : `${kind} ${entry.origin}`
-    const item = { index, entry, settlement }
+    const held = member.held[entry.origin].get(entry.id)
+    // it may have been done, and was delivered again to this very consumer since: done it was
+    if (repeated && held !== undefined && held !== entry) continue
+    const kind = kindOf(outcome)
+    const nonce = kind === "ack" && held === entry ? entry.nonce : ""
     const bytes = kind === "fail" ? entry.size : 0
-    const group = open.get(key)
-    if (group === undefined) open.set(key, { items: [item], bytes })
-    else if (group.items.length >= Scripts.maxIds || group.bytes + bytes > maxBytes) {
-      full.push(group.items)
-      open.set(key, { items: [item], bytes })
+    const move = moves.findLast(
+      (one) =>
+        one.kind === kind &&
+        one.origin === entry.origin &&
+        one.nonce === nonce &&
+        one.repeated === repeated &&
+        one.places.length < most[kind] &&
+        one.bytes + bytes <= maxBytes
+    )
+    if (move === undefined) {
+      const { origin } = entry
+      moves.push({ kind, origin, nonce, repeated, entries: [entry], outcomes: [outcome], places: [place], bytes })
     } else {
-      group.items.push(item)
-      group.bytes += bytes
+      move.entries.push(entry)
+      move.outcomes.push(outcome)
+      move.places.push(place)
+      move.bytes += bytes
     }
   }
-  for (const { items } of open.values()) full.push(items)
-  return full
+  return moves
 }
 
 type Found = Scripts.Found | { readonly deadLetter: string }
@@ -74,7 +80,7 @@ const answer = (found: Found | undefined, repeated: boolean): Settled => {
   return found === "done" ? "done" : found === "gone" && repeated ? "unknown" : "lost"
 }
 
-const failure = (entry: RedisEntry, outcome: Settlement["outcome"]): Scripts.Failure => {
+const failure = (entry: RedisEntry, outcome: Outcome): Scripts.Failure => {
   const common = { id: entry.id, count: entry.count, first: { at: entry.firstDelivered } }
   const meta = { original: entry.originalId, redriven: entry.meta?.redriven }
   switch (outcome._tag) {
@@ -106,63 +112,55 @@ const failure = (entry: RedisEntry, outcome: Settlement["outcome"]): Scripts.Fai
   }
 }
 
-const map = <A, B>([first, ...rest]: NonEmptyReadonlyArray<A>, f: (a: A) => B): [B, ...Array<B>] => [
-  f(first),
-  ...rest.map(f)
-]
-
-const heldOf = ({ entry }: Item): Scripts.Held => ({ id: entry.id, count: entry.count })
-
 const fail = (
   member: Member,
   origin: Entry["origin"],
-  items: NonEmptyReadonlyArray<Item>
+  failures: NonEmptyReadonlyArray<Scripts.Failure>
 ): Promise<ReadonlyArray<Found>> =>
-  member.client.execute(Scripts.fail, {
-    keys: member.keys,
-    consumer: member.consumer,
-    origin,
-    failures: map(items, ({ entry, settlement }) => failure(entry, settlement.outcome))
-  })
+  member.client.execute(Scripts.fail, { keys: member.keys, consumer: member.consumer, origin, failures })
 
-const ack = async (member: Member, entry: RedisEntry, items: NonEmptyReadonlyArray<Item>) => {
-  const { origin } = entry
-  const nonce = proofOf(member, entry)
+const ack = async (member: Member, { entries, nonce, origin, repeated }: Move): Promise<ReadonlyArray<Found>> => {
   const { fenced, settled } = await member.client.execute(Scripts.ack, {
     keys: member.keys,
     consumer: member.consumer,
     origin,
     nonce,
-    repeated: items[0].settlement.repeated,
-    held: map(items, heldOf)
+    repeated,
+    held: entries
   })
   if (!fenced && nonce === member.nonce) renew(member)
   return settled
 }
 
-const release = async (member: Member, origin: Entry["origin"], items: NonEmptyReadonlyArray<Item>) => {
+const release = async (
+  member: Member,
+  origin: Entry["origin"],
+  entries: NonEmptyReadonlyArray<RedisEntry>
+): Promise<ReadonlyArray<Found>> => {
   const found = await member.client.execute(Scripts.release, {
     keys: member.keys,
     consumer: member.consumer,
     origin,
-    held: map(items, heldOf)
+    held: entries
   })
-  const [first, ...rest] = items.filter((_, i) => found[i] === "trimmed")
-  if (first === undefined) return found.map((one): Found => (one === "trimmed" ? "gone" : one))
-  const moved = await fail(member, origin, [first, ...rest])
+  const trimmed = entries.filter((_, i) => found[i] === "trimmed").map((entry) => failure(entry, released))
+  if (!Arr.isReadonlyArrayNonEmpty(trimmed)) return found.map((one): Found => (one === "trimmed" ? "gone" : one))
+  const moved = await fail(member, origin, trimmed)
   let at = 0
   return found.map((one): Found => (one === "trimmed" ? (moved[at++] ?? "gone") : one))
 }
 
-const apply = (member: Member, items: NonEmptyReadonlyArray<Item>): Promise<ReadonlyArray<Found>> => {
-  const { entry, settlement } = items[0]
-  switch (kindOf(settlement)) {
+const released: Outcome = { _tag: "Release" }
+
+const apply = (member: Member, move: Move): Promise<ReadonlyArray<Found>> => {
+  const { entries, kind, origin, outcomes } = move
+  switch (kind) {
     case "ack":
-      return ack(member, entry, items)
+      return ack(member, move)
     case "release":
-      return release(member, entry.origin, items)
+      return release(member, origin, entries)
     case "fail":
-      return fail(member, entry.origin, items)
+      return fail(member, origin, Arr.zipWith(entries, outcomes, failure))
   }
 }
 
@@ -176,20 +174,21 @@ export const settle = (
     let unknown: TransportError | undefined
     let known = false
     await Promise.all(
-      groups(member, settlements).map(async (items) => {
+      movesOf(member, settlements).map(async (move) => {
+        const { entries, origin, places, repeated } = move
         try {
-          const found = await apply(member, items)
+          const found = await apply(member, move)
           known = true
-          for (const [i, { entry, index, settlement }] of items.entries()) {
-            answers[index] = answer(found[i], settlement.repeated)
-            const held = member.held[entry.origin]
+          const held = member.held[origin]
+          for (const [i, entry] of entries.entries()) {
+            answers[places[i] ?? 0] = answer(found[i], repeated)
             if (held.get(entry.id) === entry) held.delete(entry.id)
           }
         } catch (error) {
           const explained = member.client.explain("settle", error)
           if (explained.reason._tag === "Unknown") unknown = explained
           else known = true
-          for (const { index } of items) answers[index] = explained
+          for (const place of places) answers[place] = explained
         }
       })
     )
@@ -199,16 +198,14 @@ export const settle = (
 
 /** Gives back what nobody was given, without waiting. What fails is found by the next comparison with the pending list. */
 export const giveBack = (member: Member, entries: ReadonlyArray<RedisEntry>): void => {
-  const items = entries.map((entry, index): Item => {
-    // no longer held: whatever becomes of this call, the pending list alone tells
-    member.held[entry.origin].delete(entry.id)
-    return { index, entry, settlement: { entry, outcome: { _tag: "Release" }, repeated: false } }
-  })
+  // no longer held: whatever becomes of this call, the pending list alone tells
+  for (const entry of entries) member.held[entry.origin].delete(entry.id)
   for (const origin of ["main", "retry"] as const) {
-    const mine = items.filter(({ entry }) => entry.origin === origin)
-    for (let at = 0; at < mine.length; at += Scripts.maxIds) {
-      const [first, ...rest] = mine.slice(at, at + Scripts.maxIds)
-      if (first !== undefined) release(member, origin, [first, ...rest]).catch(() => {})
+    for (const some of Arr.chunksOf(
+      entries.filter((entry) => entry.origin === origin),
+      Scripts.maxIds
+    )) {
+      if (Arr.isReadonlyArrayNonEmpty(some)) release(member, origin, some).catch(() => {})
     }
   }
 }

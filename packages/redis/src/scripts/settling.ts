@@ -78,7 +78,7 @@ export const ack: Script.Script<Ack, Acked> = Script.make({
   name: "ack",
   lua: lua.ack,
   keyNames: ["stream", "state"],
-  argNames: ["group", "consumer", "nonce", "origin", "repeated", "id", "count"],
+  argNames: ["group", "consumer", "nonce", "origin", "repeated", "counts", "id"],
   keys: ({ keys, origin }) => [streamOf(keys, origin), keys.state],
   args: ({ consumer, held, keys, nonce, origin, repeated }) => [
     groupOf(keys, origin),
@@ -86,8 +86,8 @@ export const ack: Script.Script<Ack, Acked> = Script.make({
     nonce,
     origin,
     repeated ? "1" : "0",
-    ...ids(held),
-    ...counts(held)
+    held.every(({ count }) => count === 1) ? "" : counts(held).join(" "),
+    ...ids(held)
   ],
   decode: (reply, { held }) => {
     const [fenced, ...settled] = Script.list(reply)
