@@ -77,17 +77,19 @@ const measurements = (all: ReadonlyArray<Measured>): string => {
   )
 }
 
-const targets = (all: ReadonlyArray<Judged>): string =>
-  table(
-    ["", "target", "measured", "by CPU", ""],
+const targets = (all: ReadonlyArray<Judged>): string => {
+  const byCpu = all.some((one) => one.byCpu !== undefined)
+  return table(
+    ["", "target", "measured", ...(byCpu ? ["by CPU"] : []), ""],
     all.map((one) => [
       one.what,
       one.bound,
       valueOf(one),
-      one.byCpu === undefined ? "" : `${number(one.byCpu)} ×`,
+      ...(byCpu ? [one.byCpu === undefined ? "" : `${number(one.byCpu)} ×`] : []),
       verdict(one)
     ])
   )
+}
 
 /** What a reader must know to judge the figures, and to make them again. */
 const preface = ({ date, machine, rounds, seconds, share }: Report): string => `# Benchmarks
