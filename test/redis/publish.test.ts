@@ -81,7 +81,8 @@ describe("publish", () => {
   it.live("two calls are under way at most, and order holds between them", () =>
     Effect.gen(function* () {
       const { calls, proxy, stored, transport } = yield* setup()
-      proxy.delayReplies(50)
+      // longer than all of them take to be asked for
+      proxy.delayReplies(1000)
       const before = calls()
       const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
       for (let i = 0; i < 20; i++) {

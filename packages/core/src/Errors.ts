@@ -127,6 +127,28 @@ export class DuplicateSubscription extends Schema.TaggedError<DuplicateSubscript
 }
 
 /**
+ * It is stored, and fewer replicas than asked for have confirmed it in time. They may have it all the same, or receive it
+ * soon; publishing it again stores it twice. `detail` says why nothing is known of them, where that is so.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class UnderReplicated extends Schema.TaggedError<UnderReplicated>()("UnderReplicated", {
+  wanted: Schema.Number,
+  confirmed: Schema.Number,
+  within: Schema.Duration,
+  detail: Schema.optional(Schema.String)
+}) {
+  override get message() {
+    const why = this.detail === undefined ? "" : ` (${this.detail})`
+    return (
+      `stored, but ${this.confirmed} of ${this.wanted} replicas confirmed it within ` +
+      `${Duration.format(this.within)}${why}`
+    )
+  }
+}
+
+/**
  * The data does not fit the topic's schema.
  *
  * @category reasons
@@ -185,7 +207,7 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
 }
 
 /**
- * A message was not published, or, where the reason is `Unknown`, may have been.
+ * A message was not published; where the reason is `Unknown`, it may have been, and where it is `UnderReplicated`, it is.
  * `stored` counts the messages of the call that are confirmed as stored, from the first on.
  *
  * @category errors
@@ -194,7 +216,7 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
 export class PublishError extends Schema.TaggedError<PublishError>()("PublishError", {
   topic: Schema.String,
   stored: Schema.Number,
-  reason: Schema.Union([Encode, Unavailable, Unknown, Refused, InvalidName, InvalidOption])
+  reason: Schema.Union([Encode, Unavailable, Unknown, UnderReplicated, Refused, InvalidName, InvalidOption])
 }) {
   override get message() {
     return `publish to "${this.topic}": ${this.reason.message}`

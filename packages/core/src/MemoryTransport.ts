@@ -47,13 +47,15 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
     namespace: "clutch",
     system: "memory",
     stream: (log) => streamName(log),
-    publish: (address, messages, retention) =>
+    publish: (address, messages, retention, replication) =>
       bells.step((now) => {
         const log = store.ensureLog(address, false)
         const ids = messages.map((message) => log.append(payloadOf(message), now))
         const trimmed = log.trim(retention, now)
         log.touch(bells, store.tendersOf(address))
-        return { ids, trimmed }
+        // nothing outlives this process, and no replica could change that
+        const replicated = replication && { confirmed: replication.replicas, problem: undefined }
+        return { ids, trimmed, replicated }
       }),
     join: (options) => join(store, bells, options),
     tend: (address) =>

@@ -391,6 +391,34 @@ export interface DeadEntry {
 }
 
 /**
+ * How many replicas to wait for, and how long.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Replication {
+  /** At least 1. */
+  readonly replicas: number
+  /** Finite and above 0. */
+  readonly within: Duration.Duration
+}
+
+/**
+ * What publishing a batch did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Published {
+  /** The entries' ids, in the order of the messages. */
+  readonly ids: ReadonlyArray<string>
+  /** How many entries the retention dropped. */
+  readonly trimmed: number
+  /** Where replicas were waited for: how many confirmed, and why that is not known, where it is not. */
+  readonly replicated?: { readonly confirmed: number; readonly problem: string | undefined } | undefined
+}
+
+/**
  * A backend.
  *
  * @category services
@@ -407,13 +435,15 @@ export class Transport extends Context.Service<
     readonly stream: (log: Log) => string
     /**
      * Stores a batch in order, all or nothing, and says how many entries the retention dropped. Returns once it is stored.
-     * Fails at once where the log cannot be reached: waiting is the caller's.
+     * Fails at once where the log cannot be reached: waiting is the caller's. With `replication` it waits for replicas too,
+     * once for the batch, and says how many confirmed; too few of them are no failure here.
      */
     readonly publish: (
       log: Log,
       messages: NonEmptyReadonlyArray<Outgoing>,
-      retention: Retention
-    ) => Effect.Effect<{ readonly ids: ReadonlyArray<string>; readonly trimmed: number }, TransportError>
+      retention: Retention,
+      replication?: Replication
+    ) => Effect.Effect<Published, TransportError>
     /** Joins a group, creating it if it is absent. Whatever fails, dies or is interrupted leaves nothing behind. */
     readonly join: (options: JoinOptions) => Effect.Effect<Consumer, TransportError, Scope.Scope>
     /**

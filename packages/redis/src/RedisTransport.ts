@@ -78,7 +78,8 @@ export const make = Effect.fnUntraced(function* (
     namespace,
     system: "redis",
     stream: (log) => Keys.log(namespace, log).main,
-    publish: (log, messages, retention) => publish(Keys.log(namespace, log), messages, retention),
+    publish: (log, messages, retention, replication) =>
+      publish(Keys.log(namespace, log), messages, retention, replication),
     join: (options) => join(shared, options),
     tend: tending.tend,
     watch: tending.watch,

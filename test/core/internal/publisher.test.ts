@@ -4,7 +4,7 @@ import * as Topic from "@clutch/core/Topic"
 import type { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
@@ -197,4 +197,72 @@ describe("publisher", () => {
       assert.strictEqual(exit._tag, "Failure")
     })
   })
+
+  it.effect("asks for replicas, and fails where too few confirm: what is stored counts all the same", () => {
+    const asked: Array<Parameters<Publish>[3]> = []
+    const layer = layerWith((self) => ({
+      ...self,
+      publish: (log, messages, retention, replication) => {
+        asked.push(replication)
+        const confirmed = asked.length === 2 ? 1 : 2
+        return Effect.map(self.publish(log, messages, retention), (published) => ({
+          ...published,
+          replicated: { confirmed, problem: undefined }
+        }))
+      }
+    }))
+    return run(layer, function* () {
+      const many = Array.from({ length: 600 }, (_, i) => `${i}`)
+      const options = { replicas: 2, within: "3 seconds" } as const
+      const error = yield* Effect.flip(Topic.publishAll(Texts, many, options))
+      assert.strictEqual(error.message, 'publish to "texts": stored, but 1 of 2 replicas confirmed it within 3s')
+      assert.strictEqual(error.reason._tag, "UnderReplicated")
+      // the third batch was not begun
+      assert.strictEqual(error.stored, 512)
+      assert.strictEqual((yield* sent).count, 512)
+      assert.deepStrictEqual(
+        asked.map((one) => one?.replicas),
+        [2, 2]
+      )
+      yield* Topic.publish(Texts, "x", { replicas: 1 })
+      assert.strictEqual(Duration.toMillis(asked[2]?.within ?? 0), 1000)
+      yield* Topic.publish(Texts, "x")
+      assert.isUndefined(asked[3])
+    })
+  })
+
+  it.effect("an answer is awaited for as long as replicas are, and the timeout beside", () => {
+    const { layer } = publishing(() => Effect.never)
+    return run(layer, function* () {
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(Topic.publish(Texts, "x", { timeout: 0, replicas: 1, within: "5 seconds" }))
+      )
+      yield* TestClock.adjust(5999)
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* Fiber.join(fiber)).reason._tag, "Unknown")
+    })
+  })
+
+  const wrong: ReadonlyArray<readonly [Topic.PublishOptions, string]> = [
+    [{ replicas: 0 }, "replicas"],
+    [{ replicas: 1.5 }, "replicas"],
+    [{ replicas: Number.NaN }, "replicas"],
+    [{ replicas: 1, within: 0 }, "within"],
+    [{ replicas: 1, within: Infinity }, "within"],
+    [{ within: "1 second" }, "within"]
+  ]
+  it.effect.each(wrong)("refuses %o", ([options, option]) =>
+    run(publishing((_, call) => call).layer, function* () {
+      const { reason } = yield* Effect.flip(Topic.publish(Texts, "x", options))
+      assert.isTrue(reason._tag === "InvalidOption" && reason.option === option)
+    })
+  )
+
+  it.effect("the in-memory log takes replicas for granted", () =>
+    run(publishing((_, call) => call).layer, function* () {
+      const { layer } = { layer: layerWith((self) => self) }
+      yield* Effect.provide(Topic.publish(Texts, "x", { replicas: 2 }), layer)
+    })
+  )
 })

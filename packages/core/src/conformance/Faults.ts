@@ -95,7 +95,7 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
     })
   return Transport.of({
     ...self,
-    publish: (log, messages, retention) => at("publish", self.publish(log, messages, retention)),
+    publish: (...args) => at("publish", self.publish(...args)),
     join: (options) =>
       Effect.map(at("join", self.join(options)), (consumer) => ({
         name: consumer.name,

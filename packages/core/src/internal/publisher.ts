@@ -11,7 +11,7 @@ import type { Message } from "../Message.ts"
 import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
 import * as Tracing from "../Tracing.ts"
-import { type Retention, Transport } from "../Transport.ts"
+import { type Replication, type Retention, Transport } from "../Transport.ts"
 import * as durations from "./durations.ts"
 import * as outgoing from "./outgoing.ts"
 import { partitionsProblem } from "./partitions.ts"
@@ -40,6 +40,8 @@ export const publish = <A>(
     if (Result.isFailure(retention)) return Effect.fail(fail(retention.failure))
     const patience = checkOptions(options, data.length)
     if (Result.isFailure(patience)) return Effect.fail(fail(patience.failure))
+    const replication = replicationOf(options)
+    if (Result.isFailure(replication)) return Effect.fail(fail(replication.failure))
     const transport = Context.get(context, Transport)
     const log = { topic: topic.topic, partition: 0 }
 
@@ -66,6 +68,7 @@ export const publish = <A>(
         transport,
         log,
         retention: retention.success,
+        replication: replication.success,
         patience: patience.success,
         data,
         messages: messages.success,
@@ -155,6 +158,24 @@ const checkOptions = (options: PublishOptions, count: number): Result.Result<num
     : Result.succeed(Duration.toMillis(patience.value))
 }
 
+/** How many replicas are waited for, and how long; none without the option. */
+const replicationOf = ({ replicas, within }: PublishOptions): Result.Result<Replication | undefined, Problem> => {
+  if (replicas === undefined) {
+    return within === undefined
+      ? noReplication
+      : refuse("within", "it says how long to wait for replicas: give `replicas` too, or leave it out")
+  }
+  if (!Number.isSafeInteger(replicas) || replicas < 1) {
+    return refuse("replicas", `${replicas} is no number of replicas: give a whole number from 1, or leave it out`)
+  }
+  const wait = positive(within ?? "1 second")
+  return Option.isNone(wait)
+    ? refuse("within", "give a finite duration above 0, or leave it out to wait for a second")
+    : Result.succeed({ replicas, within: wait.value })
+}
+
+const noReplication = /* @__PURE__ */ Result.succeed(undefined)
+
 const defaultPatience = /* @__PURE__ */ Result.succeed(10_000)
 
 const publishOptions: ReadonlySet<string> = new Set<keyof PublishOptions>([
@@ -162,7 +183,9 @@ const publishOptions: ReadonlySet<string> = new Set<keyof PublishOptions>([
   "source",
   "subject",
   "headers",
-  "timeout"
+  "timeout",
+  "replicas",
+  "within"
 ])
 
 const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))

@@ -5,10 +5,10 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { type PublishError, TransportError, Unavailable, Unknown } from "../Errors.ts"
+import { type PublishError, TransportError, Unavailable, UnderReplicated, Unknown } from "../Errors.ts"
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
-import type { Log, Retention, Transport } from "../Transport.ts"
+import type { Log, Published, Replication, Retention, Transport } from "../Transport.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
 import * as stored from "./stored.ts"
@@ -21,6 +21,7 @@ export interface Sending<out A> {
   readonly transport: Transport["Service"]
   readonly log: Log
   readonly retention: Retention
+  readonly replication: Replication | undefined
   /** How long to wait in an outage, in milliseconds. */
   readonly patience: number
   readonly data: ReadonlyArray<A>
@@ -29,18 +30,17 @@ export interface Sending<out A> {
   readonly fail: (reason: PublishError["reason"], stored: number) => PublishError
 }
 
-type Published = Effect.Success<ReturnType<Transport["Service"]["publish"]>>
-
 export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-  const { context, data, fail, log, messages, patience, retention, transport } = sending
+  const { context, data, fail, log, messages, patience, replication, retention, transport } = sending
   const { namespace } = transport
   const { topic } = log
   const clock = Context.get(context, Clock.Clock)
   const counted = countersOf(transport, topic)
   const sent: Array<Message<A>> = []
+  const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
 
   const send = (batch: NonEmptyReadonlyArray<Encoded>) =>
-    patiently(transport.publish(log, batch, retention), patience, clock).pipe(
+    patiently(transport.publish(log, batch, retention, replication), patience, forReplicas, clock).pipe(
       Effect.mapError((error) => fail(reasonOf(error), sent.length))
     )
   const confirmed = ({ ids, trimmed }: Published): Effect.Effect<void> => {
@@ -54,10 +54,21 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
     counted.trimmed.updateUnsafe(trimmed, context)
     return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
   }
+  /** The failure, where too few replicas have it; those of the batch are stored all the same. */
+  const replicated = (published: Published): Effect.Effect<never, PublishError> | undefined => {
+    if (replication === undefined) return undefined
+    const { confirmed, problem } = published.replicated ?? { confirmed: 0, problem: "the log does not say" }
+    if (confirmed >= replication.replicas) return undefined
+    const { replicas: wanted, within } = replication
+    return Effect.fail(fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }), sent.length))
+  }
   const next = (): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
     const batch = messages.slice(sent.length, sent.length + batchSize)
     if (!isNonEmpty(batch)) return Effect.succeed(sent as unknown as NonEmptyReadonlyArray<Message<A>>)
-    return Effect.flatMap(send(batch), (published) => Effect.andThen(confirmed(published), Effect.suspend(next)))
+    return Effect.flatMap(send(batch), (published) => {
+      const rest = Effect.suspend(() => replicated(published) ?? next())
+      return Effect.andThen(confirmed(published), rest)
+    })
   }
   return next()
 }
@@ -98,11 +109,13 @@ const leastForReply = 1000
 const patiently = <A>(
   self: Effect.Effect<A, TransportError>,
   patience: number,
+  /** What the log takes beside, as it was asked to wait; in milliseconds. */
+  besides: number,
   clock: Clock.Clock
 ): Effect.Effect<A, TransportError> => {
   const begun = clock.currentTimeMillisUnsafe()
   const again = (left: number, tries: number): Effect.Effect<A, TransportError> => {
-    const forReply = Duration.millis(Math.max(left, leastForReply))
+    const forReply = Duration.millis(Math.max(left, leastForReply) + besides)
     return self.pipe(
       Effect.timeoutOrElse({ duration: forReply, orElse: () => Effect.fail(unanswered(forReply)) }),
       Effect.catchIf(

@@ -39,4 +39,12 @@ export interface PublishOptions {
    * and at least a second, the log's answer is awaited; then the reason is `Unknown`.
    */
   readonly timeout?: Duration.Input | undefined
+  /**
+   * How many replicas must have it before publishing succeeds; a whole number from 1. Default: none is waited for. Where
+   * fewer confirm within `within`, it fails with reason `UnderReplicated`, and is stored all the same. It makes a loss by
+   * a failover less likely, and does not rule it out. The in-memory log has no replicas, and takes them for granted.
+   */
+  readonly replicas?: number | undefined
+  /** How long `replicas` are waited for, once a batch of 256 messages. Default 1 second. */
+  readonly within?: Duration.Input | undefined
 }
