@@ -46,6 +46,34 @@ export const settling: Category = (kit) => {
     })
   )
 
+  kit.test("8. what was taken from a worker and given to it again is another delivery: the first one is refused", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      yield* Topic.publish(topic, "x")
+      const transport = yield* Transport
+      const worker = yield* join(kit, topic, "s")
+      const [first] = yield* fetch(kit, worker, 1)
+      // it costs no attempt, so both deliveries are attempt 1 of one entry by one consumer
+      yield* worker.mark("main", "0-0")
+      yield* kit.eventually(
+        "the lease ends and the delivery is taken back",
+        Effect.map(transport.tend(group(topic, "s")), ({ reclaimed }) => reclaimed > 0)
+      )
+      const [second] = yield* fetch(kit, worker, 1)
+      if (first === undefined || second === undefined) return assert.fail("no delivery")
+      assert.deepStrictEqual([first.id, first.attempt], [second.id, second.attempt])
+      for (const outcome of [{ _tag: "Ack" }, { _tag: "Retry", delay: Duration.zero, cause: "late" }] as const) {
+        const settled = yield* settle(worker, [{ entry: first, outcome, repeated: false }])
+        assert.deepStrictEqual(settled, ["lost"], outcome._tag)
+      }
+      assert.strictEqual((yield* transport.inspect(group(topic, "s"))).pending, 1)
+      assert.deepStrictEqual(yield* settle(worker, [{ entry: second, outcome: { _tag: "Ack" }, repeated: false }]), [
+        "done"
+      ])
+      assert.strictEqual((yield* transport.inspect(group(topic, "s"))).pending, 0)
+    })
+  )
+
   kit.test("1. a release reaches another worker at once, without waiting for a timeout", () =>
     Effect.gen(function* () {
       const topic = kit.topic()

@@ -46,8 +46,8 @@ const movesOf = (member: Member, settlements: ReadonlyArray<Settlement>): Readon
     const { outcome, repeated } = settlement
     const entry = own(settlement.entry)
     const held = member.held[entry.origin].get(entry.id)
-    // it may have been done, and was delivered again to this very consumer since: done it was
-    if (repeated && held !== undefined && held !== entry) continue
+    // taken away, and delivered to this consumer again: owner and count may be the same, and still this delivery is over
+    if (held !== undefined && held !== entry) continue
     const kind = kindOf(outcome)
     const nonce = kind === "ack" && held === entry ? entry.nonce : ""
     const bytes = kind === "fail" ? entry.size : 0
