@@ -273,6 +273,18 @@ const good: Readonly<Record<string, Made>> = {
   "an attempt that was given back is begun again": [
     [...published(1), started(2, "w1", 1), settled(3, "w1", 1, "Release"), ...handled(12, "w2", 1)]
   ],
+  "a worker that was cut off begins late what another one has, and finds nothing to settle": [
+    [
+      ...published(1),
+      fetched(2, "w1", 1),
+      fetched(10, "w2", 1),
+      started(11, "w1", 1),
+      ...handled(12, "w2", 1),
+      ended(13, "w1", 1),
+      settled(20, "w1", 1, "Ack", "error"),
+      settled(30, "w1", 1, "Ack", "unknown")
+    ]
+  ],
   "a frozen worker begins late what another one has done": [
     [...published(1), ...handled(2, "w2", 1), fault(1, 20, "SIGSTOP", { to: "w1" }), started(21, "w1", 1)]
   ],

@@ -44,8 +44,11 @@ const taken = (history: History, what: { readonly from: number; readonly at: num
 const wasFrozen = (history: History, { at, by }: Start): boolean =>
   history.faults.some((fault) => fault.what === "SIGSTOP" && fault.to === by && fault.at >= at - 1_000_000)
 
+/** Its settlement found that another one has the message, or that there is nothing to settle: it had begun late. */
 const isRefused = (life: Life, { at, by, entry }: Start): boolean =>
-  life.settlements.some((one) => one.how === "lost" && one.by === by && one.entry === entry && one.at >= at)
+  life.settlements.some(
+    (one) => (one.how === "lost" || one.how === "unknown") && one.by === by && one.entry === entry && one.at >= at
+  )
 
 const isAccepted = ({ how, outcome }: Settlement): boolean => how === "done" && outcome !== "Release"
 const isFinal = ({ how, outcome }: Settlement): boolean =>

@@ -34,6 +34,7 @@ export interface Settings {
 export interface TopicSettings {
   readonly name: string
   readonly maxLength?: number
+  readonly partitions?: number
 }
 
 export interface WorkerSettings {

@@ -20,7 +20,10 @@ export interface Place {
   readonly target: Load.Settings["target"]
   /** Where to look without being hit by the faults of a network. */
   readonly direct: Load.Settings["target"]
-  readonly redis: Redis
+  /** Of the server that has a key now. */
+  readonly at: (key: string) => Promise<Redis>
+  /** Of all servers that have keys of their own now. */
+  readonly masters: () => Promise<ReadonlyArray<Redis>>
 }
 
 export interface Options {
@@ -61,15 +64,18 @@ const stuckAfter = 45_000
 
 const addresses = ({ topic }: Options) => Load.addresses(topic)
 
-const keysOfGroup = ({ namespace, topic }: Options, subscription: string) =>
-  RedisKeys.group(namespace, { topic: topic.name, partition: 0, subscription })
+/** The keys of each subscription on each partition. */
+const groups = ({ namespace, topic }: Options) =>
+  Load.subscriptions.flatMap((subscription) =>
+    Array.from({ length: topic.partitions ?? 1 }, (_, partition) => ({
+      subscription,
+      ...RedisKeys.group(namespace, { topic: topic.name, partition, subscription })
+    }))
+  )
 
 /** Keys that may be there when all is settled: a set of due retries would hold some. */
 export const restingKeys = (options: Options): ReadonlyArray<string> =>
-  Load.subscriptions.flatMap((subscription) => {
-    const { bell, deadLetters, main, retry, state } = keysOfGroup(options, subscription)
-    return [main, bell, retry, state, deadLetters]
-  })
+  groups(options).flatMap(({ bell, deadLetters, main, retry, state }) => [main, bell, retry, state, deadLetters])
 
 export const make = (place: Place, options: Options): Effect.Effect<Rig, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -129,20 +135,28 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
         })
       )
 
-    const healed = (since: number) => {
+    /** Looks at what was written since it was made: whether each subscription has handled what was published since. */
+    const healing = (since: number) => {
+      let looked = all.length
       const fresh = new Set<number>()
+      const handled = new Map<number, Set<string>>()
       const seen = new Set<string>()
-      for (const event of all) {
-        if (event.is === "published" && event.how === "confirmed" && event.from >= since) {
-          for (const n of event.ns) fresh.add(n)
+      return () => {
+        for (; looked < all.length; looked++) {
+          const event = all[looked]
+          if (event?.is === "published" && event.how === "confirmed" && event.from >= since) {
+            for (const n of event.ns) {
+              fresh.add(n)
+              for (const sub of handled.get(n) ?? []) seen.add(sub)
+            }
+          }
+          // a handler may be read of before the publisher is, as they write to two files
+          if (event?.is !== "ended" || event.how !== "succeeded" || event.at < since) continue
+          if (fresh.has(event.n)) seen.add(event.sub)
+          handled.set(event.n, (handled.get(event.n) ?? new Set()).add(event.sub))
         }
+        return seen.size === Load.subscriptions.length
       }
-      for (const event of all) {
-        if (event.is === "ended" && event.at >= since && event.how === "succeeded" && fresh.has(event.n)) {
-          seen.add(event.sub)
-        }
-      }
-      return seen.size === Load.subscriptions.length
     }
 
     // --- the end -----------------------------------------------------------------------------------------------------
@@ -151,9 +165,11 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
     const looking = yield* Effect.orDie(
       Layer.build(Layer.fresh(RedisTransport.layer({ ...place.direct, namespace, connectionName: "rig" })))
     ).pipe(Effect.provide(quiet))
-    /** As long as something happens, it may still come to rest. */
+    /** It may take as long as what went before, and some; and no longer, whatever still happens. */
     const settled = Effect.suspend(() => {
       let done = false
+      const begun = all[0]?.at ?? Ledger.now()
+      const end = Ledger.now() + Math.max(Ledger.now() - begun, 60e6)
       const waiting: Effect.Effect<void> = Effect.forEach(addresses(options), (one) => Subscription.awaitIdle(one), {
         discard: true
       }).pipe(
@@ -167,18 +183,27 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
       )
       return Effect.raceFirst(
         Effect.as(waiting, true),
-        untilOr(() => done)
+        Effect.as(
+          untilOr(() => done || Ledger.now() > end),
+          false
+        )
       ).pipe(Effect.ensuring(Effect.sync(() => (done = true))))
     })
 
-    const unsettled = Effect.forEach(addresses(options), (one) =>
-      Effect.gen(function* () {
+    const unsettled = Effect.gen(function* () {
+      const left: Array<string> = []
+      for (const one of addresses(options)) {
         const { due, pending, waiting } = yield* Subscription.stats(one)
-        const retries = yield* Effect.promise(() => place.redis.xlen(keysOfGroup(options, one.name).retry))
-        const counts = { waiting: Option.getOrElse(waiting, () => 0), pending, due, retries }
-        return Object.entries(counts).flatMap(([what, count]) => (count === 0 ? [] : [`${one.name}: ${count} ${what}`]))
-      })
-    )
+        for (const [what, count] of Object.entries({ due, pending, waiting: Option.getOrElse(waiting, () => 0) })) {
+          if (count > 0) left.push(`${one.name}: ${count} ${what}`)
+        }
+      }
+      for (const { retry } of groups(options)) {
+        const count = yield* Effect.promise(async () => (await place.at(retry)).xlen(retry))
+        if (count > 0) left.push(`${retry}: ${count}`)
+      }
+      return left
+    })
     const letters = Effect.forEach(addresses(options), (one) =>
       Stream.runCollect(
         Stream.map(DeadLetters.list(one), ({ attempts, raw, reason }) => ({
@@ -191,20 +216,20 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
     )
     const consumers = async () => {
       const names = new Set<string>()
-      for (const subscription of Load.subscriptions) {
-        const { main, mainGroup, retry, retryGroup, state } = keysOfGroup(options, subscription)
-        for (const [key, group] of [
-          [main, mainGroup],
-          [retry, retryGroup]
-        ] as const) {
-          for (const { name } of await xinfo(place.redis, "CONSUMERS", key, group))
-            if (name !== undefined) names.add(name)
-        }
-        for (const field of await place.redis.hkeys(state)) if (/^[a-z]:/.test(field)) names.add(field.slice(2))
+      for (const { main, mainGroup, retry, retryGroup, state } of groups(options)) {
+        const redis = await place.at(main)
+        const rows = [
+          ...(await xinfo(redis, "CONSUMERS", main, mainGroup)),
+          ...(await xinfo(redis, "CONSUMERS", retry, retryGroup))
+        ]
+        for (const { name } of rows) if (name !== undefined) names.add(name)
+        for (const field of await redis.hkeys(state)) if (/^[a-z]:/.test(field)) names.add(field.slice(2))
       }
       names.delete(RedisKeys.released)
       return [...names]
     }
+    const keys = async () =>
+      (await Promise.all((await place.masters()).map((redis) => keysOf(redis, namespace)))).flat()
 
     const endWorkers = Effect.promise(async () => {
       const early = [...workers.values()].filter((worker) => worker.hasEnded()).map(({ by }) => `${by} ended by itself`)
@@ -221,12 +246,12 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
       publisher.endInput()
       yield* Effect.promise(() => publisher.ended)
       const isSettled = yield* settled
-      const left = isSettled ? [] : [`not settled, and nothing happened for ${stuckAfter / 1000} s`]
+      const left = isSettled ? [] : ["it never came to rest"]
       const ends = yield* endWorkers
       const rest: History.Rest = {
-        unsettled: [...left, ...ends, ...(yield* unsettled).flat()],
+        unsettled: [...left, ...ends, ...(yield* unsettled)],
         letters: (yield* letters).flat(),
-        keys: yield* Effect.promise(() => keysOf(place.redis, namespace)),
+        keys: yield* Effect.promise(keys),
         consumers: yield* Effect.promise(consumers),
         at: Ledger.now()
       }
@@ -251,7 +276,7 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
       untilHealed: Effect.suspend(() => {
         const from = Ledger.now()
         return Effect.andThen(
-          until("it works again", () => healed(from)),
+          until("it works again", healing(from)),
           Effect.sync(() => own.write({ is: "healed", from }))
         )
       }),

@@ -3,12 +3,12 @@ import * as Effect from "effect/Effect"
 import { admin } from "../../cases/kit.ts"
 import { missing, shiftedServer } from "../clock.ts"
 import { scenario } from "../scenario.ts"
-import { any, pause, repeat } from "./kit.ts"
+import { alone, any, pause, repeat } from "./kit.ts"
 
 const jumping = Effect.gen(function* () {
   const { server, shift } = yield* shiftedServer
   const target = { url: server.url }
-  return { shift, target, direct: target, redis: yield* admin(server.url) }
+  return { shift, target, direct: target, ...alone(yield* admin(server.url)) }
 })
 
 const second = 1000

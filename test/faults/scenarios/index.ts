@@ -1,6 +1,7 @@
 /** Every scenario, in the order in which they run. */
 import type { Scenario } from "../scenario.ts"
 import * as Clock from "./clock.ts"
+import * as Failover from "./failover.ts"
 import * as Network from "./network.ts"
 import * as Server from "./server.ts"
 import * as Workers from "./workers.ts"
@@ -15,5 +16,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   Network.network,
   Server.memory,
   Server.trim,
-  Clock.clock
+  Clock.clock,
+  Failover.sentinel,
+  Failover.cluster
 ]

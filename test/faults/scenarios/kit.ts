@@ -1,6 +1,7 @@
 /** What scenarios are made of. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { Redis } from "ioredis"
 import { admin, privateServer } from "../../cases/kit.ts"
 import type { RedisServer } from "../../support/redis.ts"
 import type { Place } from "../rig.ts"
@@ -8,14 +9,22 @@ import type { Run } from "../scenario.ts"
 
 export interface Single extends Place {
   readonly server: RedisServer
+  readonly redis: Redis
 }
+
+/** All keys are on one server. */
+export const alone = (redis: Redis): Pick<Place, "at" | "masters"> => ({
+  at: () => Promise.resolve(redis),
+  masters: () => Promise.resolve([redis])
+})
 
 /** A Redis of its own. */
 export const single = (...args: ReadonlyArray<string>): Effect.Effect<Single, never, Scope.Scope> =>
   Effect.gen(function* () {
     const server = yield* privateServer(...args)
     const target = { url: server.url }
-    return { server, target, direct: target, redis: yield* admin(server.url) }
+    const redis = yield* admin(server.url)
+    return { server, target, direct: target, redis, ...alone(redis) }
   })
 
 export const any = <A>(items: ReadonlyArray<A>): A | undefined => items[Math.floor(Math.random() * items.length)]

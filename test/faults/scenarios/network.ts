@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { proxyTo } from "../../cases/kit.ts"
 import type { Proxy } from "../../support/proxy.ts"
 import { scenario } from "../scenario.ts"
-import { any, pause, repeat, single } from "./kit.ts"
+import { alone, any, pause, repeat, single } from "./kit.ts"
 
 /** Milliseconds that clients wait for a reply. */
 const commandTimeout = 1000
@@ -11,7 +11,7 @@ const commandTimeout = 1000
 const behindProxy = Effect.gen(function* () {
   const { redis, server } = yield* single()
   const proxy = yield* proxyTo(server.url)
-  return { proxy, redis, direct: { url: server.url }, target: { url: proxy.url, commandTimeout } }
+  return { proxy, ...alone(redis), direct: { url: server.url }, target: { url: proxy.url, commandTimeout } }
 })
 
 /** Loses the next reply to such a command; where none comes for a while, it is left to hit a later one. */

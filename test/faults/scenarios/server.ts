@@ -12,7 +12,9 @@ const crash = ({ server }: Single) =>
     await server.restart()
   })
 
-const aof = (fsync: "always" | "everysec") => single("--appendonly", "yes", "--appendfsync", fsync)
+/** Rewritten often: each start reads it all, and a crash may fall into the rewriting. */
+const aof = (fsync: "always" | "everysec") =>
+  single("--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-min-size", "1mb")
 
 export const restartAlways = scenario({
   name: "restart",
@@ -47,19 +49,34 @@ export const restartEverysec = scenario({
     )
 })
 
+/** Milliseconds: long enough for messages to come before anybody has noticed, and shorter than a lease. */
+const unnoticed = 300
+
 export const flush = scenario({
   name: "flush",
-  what: "FLUSHALL",
+  what: "FLUSHALL, half of the time while all workers are frozen for a moment",
   times: 50,
   place: single(),
-  chaos: ({ redis }, rig, run) =>
-    repeat(run, () =>
+  chaos: ({ redis }, rig, run) => {
+    const flushing = rig.fault(
+      { what: "FLUSHALL", loses: "all" },
+      Effect.asVoid(Effect.promise(() => redis.flushall()))
+    )
+    const tell = (signal: "SIGSTOP" | "SIGCONT") =>
+      Effect.sync(() => {
+        for (const worker of rig.workers()) worker.signal(signal)
+      })
+    const frozen = Effect.andThen(tell("SIGSTOP"), Effect.andThen(flushing, Effect.sleep(unnoticed))).pipe(
+      Effect.ensuring(tell("SIGCONT"))
+    )
+    return repeat(run, (i) =>
       Effect.gen(function* () {
         yield* pause(500)
-        yield* rig.fault({ what: "FLUSHALL", loses: "all" }, Effect.asVoid(Effect.promise(() => redis.flushall())))
+        yield* i % 2 === 0 ? frozen : flushing
         yield* rig.untilHealed
       })
     )
+  }
 })
 
 export const clientKill = scenario({

@@ -26,8 +26,8 @@ export const kill = scenario({
     )
 })
 
-/** Milliseconds: several leases. */
-const freeze = 2500
+/** Milliseconds, from about a lease to several: some are taken over, and others wake just then. */
+const freeze = () => 900 + Math.random() * 2000
 
 export const stop = scenario({
   name: "stop",
@@ -35,6 +35,8 @@ export const stop = scenario({
   times: 100,
   place: single(),
   rules: { deaths: true },
+  // handlers are busy: what is taken over still waits for one when its first owner wakes
+  load: { work: 150, concurrency: 4 },
   chaos: (_place, rig, run) =>
     repeat(run, () =>
       Effect.gen(function* () {
@@ -43,7 +45,7 @@ export const stop = scenario({
           { what: "SIGSTOP", to: worker.by },
           Effect.gen(function* () {
             worker.signal("SIGSTOP")
-            yield* Effect.sleep(freeze)
+            yield* Effect.sleep(freeze())
             worker.signal("SIGCONT")
           })
         )
