@@ -13,19 +13,24 @@ const times: Readonly<Record<string, number>> = {
   "client-kill": 6,
   network: 12,
   trim: 4,
-  clock: 8
+  clock: 8,
+  sentinel: 1
 }
 
 describe("real processes on a real Redis", () => {
   for (const scenario of scenarios) {
     const { missing, name, what } = scenario
-    it.skipIf(missing?.() !== undefined)(`hold the contract through: ${what}`, async () => {
-      const { dir, figures, table, violations } = await Effect.runPromise(
-        run(scenario, { times: times[name] ?? 2, progress: () => {} })
-      )
-      expect(violations, `${table}\nledgers and logs: ${dir}`).toStrictEqual([])
-      expect(figures.confirmed).toBeGreaterThan(100)
-      expect(figures.starts).toBeGreaterThan(100)
-    })
+    it.skipIf(missing?.() !== undefined)(
+      `hold the contract through: ${what}`,
+      async () => {
+        const { dir, figures, table, violations } = await Effect.runPromise(
+          run(scenario, { times: times[name] ?? 2, progress: () => {} })
+        )
+        expect(violations, `${table}\nledgers and logs: ${dir}`).toStrictEqual([])
+        expect(figures.confirmed).toBeGreaterThan(100)
+        expect(figures.starts).toBeGreaterThan(100)
+      },
+      120_000
+    )
   }
 })
