@@ -136,7 +136,20 @@ export const parseNetstrings = (encoded: Buffer): Result.Result<Fields, string> 
 // the native format
 // -----------------------------------------------------------------------------
 
-const decodeAttributes = Schema.decodeUnknownResult(Schema.fromJsonString(Attributes))
+/** What the bytes of JSON say, by a schema; a sentence where they are none, or do not fit. */
+const decoder = <A>(schema: Schema.Codec<A, unknown>): ((bytes: Buffer) => Result.Result<A, string>) => {
+  // a schema of JSON text does the same, at several times the cost
+  const decode = Schema.decodeUnknownResult(schema)
+  return (bytes) => {
+    try {
+      return Result.mapError(decode(JSON.parse(bytes.toString())), ({ message }) => message)
+    } catch (thrown) {
+      return Result.fail(String(thrown))
+    }
+  }
+}
+
+const decodeAttributes = decoder(Attributes)
 
 /**
  * Clutch's own format: `data`, and `ce` where an attribute differs from what is derived.
@@ -153,10 +166,10 @@ export const native: Codec = {
     if (data === undefined) return Result.fail(`the entry has no field "data"`)
     const ce = field(fields, "ce")
     if (ce === undefined) return Result.succeed({ data, attributes: undefined })
-    const attributes = decodeAttributes(ce.toString())
+    const attributes = decodeAttributes(ce)
     return Result.isSuccess(attributes)
       ? Result.succeed({ data, attributes: attributes.success })
-      : Result.fail(`the field "ce" is no JSON object of CloudEvents attributes: ${attributes.failure.message}`)
+      : Result.fail(`the field "ce" is no JSON object of CloudEvents attributes: ${attributes.failure}`)
   }
 }
 
@@ -221,32 +234,28 @@ export interface DeadMeta {
 // what is no entry id has no place in the topic's log
 const EntryId = Schema.String.check(Schema.isPattern(/^\d{1,20}-\d{1,20}$/))
 
-const RetryJson = Schema.fromJsonString(
-  Schema.Struct({
-    original: EntryId,
-    attempt: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
-    first: Schema.optional(Schema.Finite),
-    failed: Schema.optional(Schema.Finite),
-    cause: Schema.optional(Schema.String),
-    redriven: Schema.optional(Schema.String)
-  })
-)
+const Retry = Schema.Struct({
+  original: EntryId,
+  attempt: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
+  first: Schema.optional(Schema.Finite),
+  failed: Schema.optional(Schema.Finite),
+  cause: Schema.optional(Schema.String),
+  redriven: Schema.optional(Schema.String)
+})
 
-const DeadJson = Schema.fromJsonString(
-  Schema.Struct({
-    original: EntryId,
-    reason: Schema.Literals(["exhausted", "notRetryable", "poison", "rejected"]),
-    cause: Schema.String,
-    attempts: Schema.Int,
-    from: Schema.optional(Schema.String),
-    first: Schema.optional(Schema.Finite),
-    failed: Schema.optional(Schema.Finite),
-    redriven: Schema.optional(Schema.String)
-  })
-)
+const Dead = Schema.Struct({
+  original: EntryId,
+  reason: Schema.Literals(["exhausted", "notRetryable", "poison", "rejected"]),
+  cause: Schema.String,
+  attempts: Schema.Int,
+  from: Schema.optional(Schema.String),
+  first: Schema.optional(Schema.Finite),
+  failed: Schema.optional(Schema.Finite),
+  redriven: Schema.optional(Schema.String)
+})
 
-const decodeRetry = Schema.decodeUnknownResult(RetryJson)
-const decodeDead = Schema.decodeUnknownResult(DeadJson)
+const decodeRetry = decoder(Retry)
+const decodeDead = decoder(Dead)
 
 /**
  * Reads `clutch` of a retry; a sentence where it is missing or none.
@@ -257,8 +266,8 @@ const decodeDead = Schema.decodeUnknownResult(DeadJson)
 export const retryMeta = (fields: Fields): Result.Result<RetryMeta, string> => {
   const clutch = field(fields, "clutch")
   if (clutch === undefined) return Result.fail(`the entry has no field "clutch"`)
-  const meta = decodeRetry(clutch.toString())
-  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure.message}`)
+  const meta = decodeRetry(clutch)
+  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure}`)
   const { attempt, cause, failed, first, original, redriven } = meta.success
   return Result.succeed({ original, attempt, first, failed, cause, redriven })
 }
@@ -272,8 +281,8 @@ export const retryMeta = (fields: Fields): Result.Result<RetryMeta, string> => {
 export const deadMeta = (fields: Fields): Result.Result<DeadMeta, string> => {
   const clutch = field(fields, "clutch")
   if (clutch === undefined) return Result.fail(`the dead letter has no field "clutch"`)
-  const meta = decodeDead(clutch.toString())
-  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure.message}`)
+  const meta = decodeDead(clutch)
+  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure}`)
   const { attempts, cause, failed, first, from, original, reason, redriven } = meta.success
   return Result.succeed({ original, reason, cause, attempts, from: from ?? "", first, failed, redriven })
 }

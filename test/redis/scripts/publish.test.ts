@@ -47,6 +47,21 @@ describe("publish", () => {
     assert.isTrue(stored[2]?.[1][1]?.equals(bytes))
   })
 
+  test("values keep to themselves: a half of a character is no part of the next one's", async () => {
+    const halves = [
+      ["data", "a\ud83d", "ce", "\ude00ü"],
+      ["data", "\ude00", "ce", "é"]
+    ] as const
+    await run(Scripts.publish, { keys, entries: halves, retention: none })
+    assert.deepStrictEqual(
+      (await entries(keys.main)).map(([, fields]) => fields),
+      [
+        { data: "a\ufffd", ce: "\ufffdü" },
+        { data: "\ufffd", ce: "é" }
+      ]
+    )
+  })
+
   test("an entry without a value does not tear a batch apart", async () => {
     const batch = [
       ["data", "1", "ce", "{}"],

@@ -39,7 +39,10 @@ export interface Published {
   readonly trimmed: number
 }
 
-/** The names first, then a value for each name and entry: a plain entry costs one argument, not three. */
+/**
+ * The names first, then all values as one argument: an argument for each would cost a client and the server as much as
+ * storing it.
+ */
 const table = (entries: Publish["entries"]): ReadonlyArray<Script.Arg> => {
   const names: Array<string> = []
   for (const entry of entries) {
@@ -48,16 +51,26 @@ const table = (entries: Publish["entries"]): ReadonlyArray<Script.Arg> => {
       if (!names.includes(name)) names.push(name)
     }
   }
-  const args: Array<Script.Arg> = [`${names.length}`, ...names]
+  const values: Array<Script.Arg> = []
   for (const entry of entries) {
     for (const [i, name] of names.entries()) {
       // a codec writes its fields in one order, so the first guess is nearly always right
       const at =
         String(entry[2 * i]) === name ? 2 * i : entry.findIndex((part, j) => j % 2 === 0 && String(part) === name)
-      args.push(at < 0 ? "" : (entry[at + 1] ?? ""))
+      values.push(at < 0 ? "" : (entry[at + 1] ?? ""))
     }
   }
-  return args
+  const lengths = values.map((value) => Buffer.byteLength(value))
+  return [`${names.length}`, ...names, lengths.join(" "), joined(values, lengths)]
+}
+
+const joined = (values: ReadonlyArray<Script.Arg>, lengths: ReadonlyArray<number>): Script.Arg => {
+  if (values.every((value) => typeof value === "string")) {
+    const text = values.join("")
+    // halves of a character at the end of one text and at the beginning of the next would become a whole one
+    if (Buffer.byteLength(text) === lengths.reduce((sum, length) => sum + length, 0)) return text
+  }
+  return Buffer.concat(values.map((value) => (typeof value === "string" ? Buffer.from(value) : value)))
 }
 
 /**
@@ -70,7 +83,7 @@ export const publish: Script.Script<Publish, Published> = Script.make({
   name: "publish",
   lua: lua.publish,
   keyNames: ["main", "bell"],
-  argNames: ["maxLength", "maxAge", "names", "name", "value"],
+  argNames: ["maxLength", "maxAge", "names", "name", "lengths", "values"],
   keys: ({ keys }) => [keys.main, keys.bell],
   args: ({ entries, retention }) => [
     retention.maxLength === undefined ? "" : `${retention.maxLength}`,
@@ -78,7 +91,7 @@ export const publish: Script.Script<Publish, Published> = Script.make({
     ...table(entries)
   ],
   decode: (reply) => {
-    const [trimmed, ...ids] = Script.list(reply)
-    return { trimmed: Script.number(trimmed), ids: ids.map(Script.text) }
+    const [trimmed, ids] = Script.list(reply)
+    return { trimmed: Script.number(trimmed), ids: Script.text(ids).split(" ") }
   }
 })
