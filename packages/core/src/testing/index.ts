@@ -1,5 +1,5 @@
 /**
- * For tests of your own: the in-memory log under virtual time.
+ * For tests of your own: the in-memory log under virtual time, and histories by chance over it.
  *
  * @since 0.1.0
  */
@@ -20,3 +20,5 @@ export const layerTest: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Lay
   MemoryTransport.layer,
   /* @__PURE__ */ Layer.succeed(DrainAtOnce, true)
 )
+
+export * as Simulator from "./Simulator.ts"

@@ -1,0 +1,434 @@
+/** One history: workers, a log, faults and chance, from the first join until everything is at rest. */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import * as References from "effect/References"
+import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
+import type { PublishError, TransportError } from "../../Errors.ts"
+import type { Definition } from "../../internal/definition.ts"
+import * as policies from "../../internal/policy.ts"
+import { SliceClock } from "../../internal/slices.ts"
+import { subscribeAll } from "../../internal/subscribe.ts"
+import * as MemoryTransport from "../../MemoryTransport.ts"
+import { Reclaimer } from "../../Reclaimer.ts"
+import * as Subscription from "../../Subscription.ts"
+import * as Topic from "../../Topic.ts"
+import { type Log, Transport } from "../../Transport.ts"
+import { Dice } from "./Dice.ts"
+import * as Faults from "./Faults.ts"
+import { type Event, Ledger } from "./Ledger.ts"
+import { broken, type GroupModel, type Violation } from "./Model.ts"
+import { Network, type Worker } from "./Network.ts"
+import { here } from "./Remote.ts"
+import type { Publication, Scenario } from "./Scenario.ts"
+import { Process, World } from "./World.ts"
+
+/**
+ * Which history to run. A seed is enough; the rest narrows it down, and is what a failing history is printed with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Plan {
+  /** Decides about everything that is not said below. */
+  readonly seed: string
+  /** How many workers there are at once. */
+  readonly workers: number
+  /** Another order of events, all else being equal. Default 0. */
+  readonly order?: number | undefined
+  /** Which of the scenario's subscriptions run, from 1. Default: all. */
+  readonly subscriptions?: ReadonlyArray<number> | undefined
+  /** Which of the scenario's messages are published, from 1. Default: all. */
+  readonly messages?: ReadonlyArray<number> | undefined
+  /** These faults and no others. Default: drawn by the seed, at least `leastFaults`. */
+  readonly faults?: ReadonlyArray<Faults.Fault> | undefined
+}
+
+/** How a history went. */
+export interface Outcome {
+  /** With the faults that struck: what makes the same history again. */
+  readonly plan: Plan & { readonly faults: ReadonlyArray<Faults.Fault> }
+  readonly violation: Violation | undefined
+  readonly events: ReadonlyArray<Event>
+  readonly subscriptions: number
+  /** Messages that the log stored. */
+  readonly messages: number
+  readonly deliveries: number
+  /** Virtual time, in milliseconds. */
+  readonly millis: number
+}
+
+export interface Setup {
+  readonly scenario: Effect.Effect<Scenario>
+  readonly plan: Plan
+  readonly leastFaults: number
+  readonly recording: boolean
+  /** What the log is, if not `MemoryTransport.make`: a test gives one that misbehaves. */
+  readonly log: Effect.Effect<Transport["Service"]>
+}
+
+/** What every process has around it: its own time, chance and order; no log lines, as a history is told otherwise. */
+const contextOf = (process: Process, dice: Dice): Context.Context<never> =>
+  Context.make(Scheduler.Scheduler, process).pipe(
+    Context.add(Clock.Clock, process.clock),
+    Context.add(Random.Random, dice),
+    Context.add(References.MinimumLogLevel, "None"),
+    Context.add(SliceClock, sliceClock(process, dice))
+  )
+
+/** Time stands still while a process runs; but handlers take some of it, and its slices end. */
+const sliceClock = (process: Process, dice: Dice) => {
+  let spent = 0
+  return () => process.world.now + (spent += dice.below(3))
+}
+
+class History {
+  private readonly plan: Plan
+  private readonly scenario: Scenario
+  private readonly world: World
+  private readonly server: Process
+  private readonly publisher: Process
+  private readonly ledger: Ledger
+  private readonly chaos: Faults.Chaos
+  private readonly network: Network
+  private readonly log: Transport["Service"]
+  private readonly chance: Dice
+  private readonly serverContext: Context.Context<never>
+  private readonly definitions: ReadonlyArray<{ readonly definition: Definition; readonly policy: policies.Policy }>
+  /** Longest visibility timeout of the subscriptions, in milliseconds. */
+  private readonly lease: number
+  private readonly alive = new Map<Worker, Fiber.Fiber<unknown, unknown>>()
+  private publishing = 0
+  private published = false
+  private ending = false
+
+  constructor({ leastFaults, log, plan, recording, scenario }: Setup) {
+    const { seed } = plan
+    this.plan = plan
+    this.scenario = Effect.runSyncWith(Context.make(Random.Random, new Dice(`${seed}/scenario`)))(scenario)
+    const chosen = this.scenario.subscriptions.filter((_, i) => plan.subscriptions?.includes(i + 1) ?? true)
+    this.definitions = chosen.map(Subscription.definitionOf).map((definition) => ({
+      definition,
+      policy: Result.getOrThrow(policies.make(definition.options))
+    }))
+    this.lease = Math.max(1, ...this.definitions.map(({ policy }) => Duration.toMillis(policy.visibilityTimeout)))
+    this.chance = new Dice(`${seed}/order ${plan.order ?? 0}`)
+    this.world = new World(this.chance)
+    this.server = new Process(this.world, "log", false)
+    this.publisher = new Process(this.world, "publisher")
+    this.ledger = new Ledger({
+      world: this.world,
+      definitions: this.definitions,
+      messages: this.scenario.messages.length,
+      poison: new Set(this.scenario.messages.flatMap(({ _tag }, i) => (_tag === "Raw" ? [i + 1] : []))),
+      recording
+    })
+    this.chaos =
+      plan.faults === undefined
+        ? Faults.drawn(new Dice(`${seed}/faults`), leastFaults, this.lease)
+        : Faults.noted(plan.faults)
+    this.serverContext = contextOf(this.server, this.chance)
+    this.log = Effect.runSyncWith(this.serverContext)(log)
+    this.network = new Network({
+      world: this.world,
+      dice: this.chance,
+      chaos: this.chaos,
+      ledger: this.ledger,
+      log: this.log,
+      server: this.server,
+      context: this.serverContext,
+      fate: {
+        crash: (worker, after) => this.crash(worker, after),
+        freeze: (worker, millis) => this.freeze(worker, millis),
+        close: (worker, after) => this.close(worker, after)
+      }
+    })
+  }
+
+  // -----------------------------------------------------------------------------
+  // workers
+  // -----------------------------------------------------------------------------
+
+  private boot(index: number): void {
+    if (this.ending) return
+    const process = new Process(this.world, `worker ${index}`)
+    const worker: Worker = {
+      index,
+      process,
+      waiting: new Set(),
+      watches: new Set(),
+      isClosing: false,
+      calmSince: this.world.now
+    }
+    this.ledger.note(process.name, () => "starts")
+    const definitions = this.definitions.map(({ definition }, i) => this.observed(worker, definition, i))
+    const main = Effect.scoped(
+      Effect.gen(function* () {
+        const started = yield* subscribeAll(definitions)
+        yield* Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
+      })
+    ).pipe(Effect.provide(Layer.merge(this.scenario.services, Reclaimer.layer)))
+    const context = contextOf(process, this.chance).pipe(
+      Context.add(Transport, this.network.client(worker)),
+      Context.add(here, { worker, network: this.network, context: this.serverContext })
+    )
+    const fiber = Effect.runForkWith(context)(main)
+    this.alive.set(worker, fiber)
+    fiber.addObserver((exit) => this.exited(worker, exit))
+  }
+
+  /** The user's handler, and what the ledger writes around it. */
+  private observed(worker: Worker, definition: Definition, i: number): Definition {
+    const { ledger } = this
+    const group = ledger.groups[i]
+    if (group === undefined) return definition
+    return {
+      ...definition,
+      handler: (handlings) =>
+        Effect.suspend(() => {
+          const deliveries = ledger.started(
+            worker,
+            group,
+            handlings.map(({ entry }) => entry)
+          )
+          return Effect.onExit(Effect.scoped(definition.handler(handlings)), (exit) =>
+            Effect.sync(() => ledger.ended(worker, group, deliveries, exit))
+          )
+        })
+    }
+  }
+
+  private exited(worker: Worker, exit: Exit.Exit<unknown, unknown>): void {
+    if (worker.process.state === "dead") return
+    this.alive.delete(worker)
+    worker.process.kill()
+    this.network.hangUp(worker)
+    if (worker.isClosing) return this.ledger.note(worker.process.name, () => "is closed")
+    const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
+    const error = Cause.squash(cause)
+    const cannotStart =
+      typeof error === "object" && error !== null && "_tag" in error && error._tag === "SubscribeError"
+    if (!cannotStart) {
+      this.ledger.violate({ promise: "runtime", problem: `${worker.process.name} ended: ${Cause.pretty(cause)}` })
+    }
+    this.ledger.note(worker.process.name, () => `cannot start: ${Cause.pretty(cause)}`)
+    this.restart(worker, 20)
+  }
+
+  private restart(worker: Worker, after: number): void {
+    this.world.after(this.server, after, () => this.boot(worker.index))
+  }
+
+  private crash(worker: Worker, restartAfter: number): void {
+    if (!this.alive.delete(worker)) return
+    worker.process.kill()
+    this.network.hangUp(worker)
+    this.restart(worker, restartAfter)
+  }
+
+  private freeze(worker: Worker, millis: number): void {
+    worker.process.freeze()
+    this.world.after(this.server, millis, () => worker.process.thaw())
+  }
+
+  private close(worker: Worker, reopenAfter?: number): void {
+    const fiber = this.alive.get(worker)
+    if (fiber === undefined || worker.isClosing) return
+    worker.isClosing = true
+    worker.process.post(() => fiber.interruptUnsafe())
+    if (reopenAfter !== undefined) this.restart(worker, reopenAfter)
+  }
+
+  // -----------------------------------------------------------------------------
+  // publishing
+  // -----------------------------------------------------------------------------
+
+  /** Publishes in batches, at times that chance gives: drawn for all messages, so that leaving some out moves no other. */
+  private publish(): void {
+    if (this.published || !this.ledger.isReady) return
+    this.published = true
+    const dice = new Dice(`${this.plan.seed}/publishing`)
+    const spread = dice.pick(0, this.lease / 4, this.lease, this.lease * 3)
+    const { messages } = this.scenario
+    for (let first = 0; first < messages.length;) {
+      const size = dice.pick(1, 1, 1, 2, 4)
+      const at = Math.round(dice.below(spread + 1))
+      const numbers: Array<number> = []
+      const { topic, _tag } = messages[first] ?? {}
+      for (let i = first; i < Math.min(first + size, messages.length); i++) {
+        if (i > first && (messages[i]?.topic !== topic || messages[i]?._tag !== _tag || _tag === "Raw")) break
+        numbers.push(i + 1)
+      }
+      first += numbers.length
+      this.publishLater(
+        numbers.filter((number) => this.plan.messages?.includes(number) ?? true),
+        at
+      )
+    }
+  }
+
+  private publishLater(numbers: ReadonlyArray<number>, at: number): void {
+    const publications = numbers.flatMap((number) => this.scenario.messages[number - 1] ?? [])
+    const [head, ...tail] = publications
+    if (head === undefined) return
+    const worker: Worker = {
+      index: 0,
+      process: this.publisher,
+      waiting: new Set(),
+      watches: new Set(),
+      isClosing: false,
+      calmSince: this.world.now,
+      publishes: numbers
+    }
+    const context = contextOf(this.publisher, this.chance).pipe(Context.add(Transport, this.network.client(worker)))
+    this.publishing++
+    const fiber = Effect.runForkWith(context)(Effect.delay(publishing([head, ...tail]), at))
+    fiber.addObserver((exit) => {
+      this.publishing--
+      this.ledger.violate(this.judge(numbers, exit))
+    })
+  }
+
+  private judge(
+    numbers: ReadonlyArray<number>,
+    exit: Exit.Exit<unknown, { readonly reason: { readonly _tag: string } }>
+  ) {
+    const times = numbers.map((number) => this.ledger.storedTimes.get(number) ?? 0)
+    if (Exit.isSuccess(exit)) {
+      return times.includes(0) ? broken(13, `messages ${numbers.join()} are confirmed, and not stored`) : undefined
+    }
+    const error = Cause.squash(exit.cause) as { readonly reason?: { readonly _tag: string } }
+    return error.reason?._tag === "Unavailable" && times.some((count) => count > 0)
+      ? broken(13, `messages ${numbers.join()} are said not to be stored, and are`)
+      : undefined
+  }
+
+  // -----------------------------------------------------------------------------
+  // the history
+  // -----------------------------------------------------------------------------
+
+  run(): Outcome {
+    const { ledger, world } = this
+    const begin = world.now
+    ledger.onKept = () => this.publish()
+    for (let index = 1; index <= this.plan.workers; index++) this.boot(index)
+    this.publish()
+    const isOver = () => ledger.violation !== undefined
+    const isDone = () => isOver() || (this.published && this.publishing === 0 && ledger.open === 0)
+    if (!world.run(isDone, begin + this.patience)) this.standstill()
+    // what was late may still come, and what was acked must stay so
+    if (!isOver()) world.run(isOver, world.now + 4 * this.lease)
+    if (!isOver()) this.end(isOver)
+    return {
+      plan: { ...this.plan, faults: this.chaos.struck },
+      violation: ledger.violation,
+      events: ledger.events ?? [],
+      subscriptions: this.definitions.length,
+      messages: ledger.stored,
+      deliveries: ledger.deliveries,
+      millis: world.now - begin
+    }
+  }
+
+  /** Longer than any policy may wait, in virtual milliseconds. */
+  private get patience(): number {
+    const delays = this.definitions.map(({ policy: { retry } }) => {
+      const retries = retry.maxRetries === Infinity ? 100 : retry.maxRetries
+      return retries * Duration.toMillis(retry.maxDelay)
+    })
+    return 600_000 + 100 * this.lease + 2 * Math.max(...delays)
+  }
+
+  private standstill(): void {
+    const open = this.ledger.groups.flatMap(({ messages, subscription }) =>
+      [...messages.values()]
+        .filter(({ final, isDue }) => final === undefined && isDue)
+        .map(({ number }) => `message ${number} of "${subscription}"`)
+    )
+    const problem = open.length === 0 ? "publishing does not end" : `${open.join(", ")} never settled`
+    this.ledger.violate(broken(1, problem))
+  }
+
+  private end(isOver: () => boolean): void {
+    const { ledger, world } = this
+    this.chaos.end()
+    this.ending = true
+    for (const worker of this.alive.keys()) this.close(worker)
+    if (!world.run(() => isOver() || this.alive.size === 0, world.now + this.patience)) {
+      const names = [...this.alive.keys()].map(({ process }) => process.name)
+      ledger.violate({ promise: "runtime", problem: `${names.join(", ")} never closed` })
+    }
+    // finalizers of connections
+    if (!isOver()) world.run(isOver, world.now + 10)
+    if (!isOver()) this.inspect()
+    if (!isOver()) this.atRest(isOver)
+  }
+
+  private ask<A, E>(question: Effect.Effect<A, E>): A {
+    return Effect.runSyncWith(this.serverContext)(question as Effect.Effect<A>) // the log answers at once
+  }
+
+  /** What the log holds in the end: dead letters, and nothing else of anybody. */
+  private inspect(): void {
+    for (const group of this.ledger.groups) this.inspectGroup(group)
+    const { logs, watchers } = this.ask(Effect.provideService(MemoryTransport.snapshot, Transport, this.log))
+    if (watchers > 0) this.ledger.violate({ promise: "runtime", problem: `${watchers} watchers are left` })
+    const length = logs.reduce((sum, log) => sum + log.length, 0)
+    const expected = this.ledger.stored - this.ledger.trimmed
+    if (length !== expected) {
+      this.ledger.violate(broken(2, `the topics hold ${length} messages, and ${expected} were published and kept`))
+    }
+  }
+
+  private inspectGroup(group: GroupModel): void {
+    const { subscription, topic } = group
+    const address = { topic, partition: 0, subscription }
+    const { deadLetters, due, pending } = this.ask(this.log.inspect(address))
+    const left = `"${subscription}" is left with ${pending} pending deliveries and ${due} retries`
+    if (pending + due > 0) this.ledger.violate(broken(3, left))
+    const expected = `"${subscription}" has ${deadLetters} dead letters, and buried ${group.deadLetters}`
+    if (deadLetters !== group.deadLetters) this.ledger.violate(broken(12, expected))
+  }
+
+  private atRest(isOver: () => boolean): void {
+    const context = Context.add(this.serverContext, Transport, this.log)
+    const fiber = Effect.runForkWith(context)(this.scenario.atRest)
+    const isDone = () => fiber.pollUnsafe() !== undefined
+    if (!this.world.run(() => isOver() || isDone(), this.world.now + this.patience)) {
+      return this.ledger.violate({ promise: "scenario", problem: "atRest does not end" })
+    }
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined && Exit.isFailure(exit)) {
+      this.ledger.violate({ promise: "scenario", problem: messageOf(Cause.squash(exit.cause)) })
+    }
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+const publishing = ([first, ...rest]: NonEmptyReadonlyArray<Publication>): Effect.Effect<
+  unknown,
+  PublishError | TransportError,
+  Transport
+> => {
+  if (first._tag === "Message") {
+    const others = rest.flatMap((one) => (one._tag === "Message" ? [one.data] : []))
+    return Topic.publishAll(first.topic, [first.data, ...others])
+  }
+  const log: Log = { topic: first.topic, partition: 0 }
+  const outgoing = { data: first.text, attributes: undefined }
+  return Effect.flatMap(Transport, (transport) =>
+    transport.publish(log, [outgoing], { maxLength: undefined, maxAge: undefined })
+  )
+}
+
+/** Runs one history, to its end, synchronously. */
+export const run = (setup: Setup): Outcome => new History(setup).run()

@@ -1,0 +1,398 @@
+/**
+ * Everything that happens in a history, as seen from outside of the runtime: at the log, and around handlers. It keeps the
+ * model up to date, asks the rules, and writes the lines of the table.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
+import type { Definition } from "../../internal/definition.ts"
+import type { Policy } from "../../internal/policy.ts"
+import type { Consumer, Entry, FetchLimit, Group, Log, Outcome, Settled, Settlement, Tended } from "../../Transport.ts"
+import type { Fault } from "./Faults.ts"
+import { broken, type DeliveryModel, type GroupModel, type MessageModel, type Seat, type Violation } from "./Model.ts"
+import type { Worker } from "./Network.ts"
+import * as rules from "./Rules.ts"
+import { epoch, type World } from "./World.ts"
+
+/**
+ * A line of the table.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Event {
+  /** Milliseconds since the history began. */
+  readonly at: number
+  readonly who: string
+  readonly what: string
+}
+
+const keyOf = (log: Log, id: string) => `${log.partition}:${id}`
+
+export class Ledger {
+  readonly groups: ReadonlyArray<GroupModel>
+  /** What came first; nothing is judged behind it. */
+  violation: Violation | undefined
+  /** Of the table, where one is wanted. */
+  readonly events: Array<Event> | undefined
+  /** Messages in the log, of any topic. */
+  stored = 0
+  /** Messages that it has dropped since. */
+  trimmed = 0
+  /** Which messages of the history are in the log, and how often each. */
+  readonly storedTimes = new Map<number, number>()
+  deliveries = 0
+  /** Told whenever a worker has its place in a group. */
+  onKept: () => void = () => {}
+  private readonly world: World
+  private readonly byName = new Map<string, GroupModel>()
+  private readonly byTopic = new Map<string, Array<GroupModel>>()
+  private readonly deliveryOf = new Map<Entry, DeliveryModel>()
+  private readonly seats = new Map<Worker, Map<GroupModel, Seat>>()
+  private readonly poison: ReadonlySet<number>
+  /** Since when nothing has befallen anybody. */
+  private calmSince = epoch
+  /** Messages of handlers are numbered behind the history's own. */
+  private numbers: number
+
+  constructor(options: {
+    readonly world: World
+    readonly definitions: ReadonlyArray<{ readonly definition: Definition; readonly policy: Policy }>
+    readonly messages: number
+    readonly poison: ReadonlySet<number>
+    readonly recording: boolean
+  }) {
+    this.world = options.world
+    this.poison = options.poison
+    this.numbers = options.messages
+    this.events = options.recording ? [] : undefined
+    this.groups = options.definitions.map(({ definition, policy }): GroupModel => ({
+      topic: definition.source.topic,
+      subscription: definition.name,
+      definition,
+      policy,
+      since: policy.from === "beginning" ? epoch : undefined,
+      messages: new Map(),
+      deadLetters: 0
+    }))
+    for (const group of this.groups) {
+      this.byName.set(`${group.topic}/${group.subscription}`, group)
+      const others = this.byTopic.get(group.topic)
+      if (others === undefined) this.byTopic.set(group.topic, [group])
+      else others.push(group)
+    }
+  }
+
+  /** How many messages of groups must end, and have not. */
+  open = 0
+
+  violate(violation: Violation | undefined): void {
+    if (violation === undefined || this.violation !== undefined) return
+    this.violation = violation
+    this.note("simulator", () => `${violation.promise} is broken: ${violation.problem}`)
+  }
+
+  note(who: string, what: () => string): void {
+    this.events?.push({ at: this.world.now - epoch, who, what: what() })
+  }
+
+  group(at: { readonly topic: string; readonly subscription: string }): GroupModel {
+    const group = this.byName.get(`${at.topic}/${at.subscription}`)
+    if (group === undefined) throw new Error(`the history has no subscription "${at.subscription}" on "${at.topic}"`)
+    return group
+  }
+
+  seat(worker: Worker, group: GroupModel): Seat {
+    let seats = this.seats.get(worker)
+    if (seats === undefined) this.seats.set(worker, (seats = new Map()))
+    let seat = seats.get(group)
+    if (seat === undefined) seats.set(group, (seat = { worker, group, held: new Set(), running: new Set() }))
+    return seat
+  }
+
+  // -----------------------------------------------------------------------------
+  // faults and lives
+  // -----------------------------------------------------------------------------
+
+  struck(worker: Worker, fault: Fault): void {
+    this.disturbed(worker, fault.millis)
+    this.note(worker.process.name, () => `fault: ${describeFault(fault)}`)
+  }
+
+  disturbed(worker: Worker, millis: number): void {
+    const until = this.world.now + millis
+    worker.calmSince = Math.max(worker.calmSince, until)
+    this.calmSince = Math.max(this.calmSince, until)
+  }
+
+  // -----------------------------------------------------------------------------
+  // at the log
+  // -----------------------------------------------------------------------------
+
+  published(worker: Worker, log: Log, ids: ReadonlyArray<string>): void {
+    for (const [i, id] of ids.entries()) {
+      const number = worker.publishes?.[i] ?? ++this.numbers
+      this.stored++
+      const times = (this.storedTimes.get(number) ?? 0) + 1
+      this.storedTimes.set(number, times)
+      if (times > 1) this.violate(broken(13, `message ${number} is stored twice, published once`))
+      for (const group of this.byTopic.get(log.topic) ?? []) {
+        const isDue = group.since !== undefined
+        const message: MessageModel = {
+          number,
+          stored: this.world.now,
+          isPoison: this.poison.has(number),
+          isDue,
+          final: undefined,
+          last: undefined
+        }
+        group.messages.set(keyOf(log, id), message)
+        if (isDue) this.open++
+      }
+      this.note("log", () => `stores message ${number} of "${log.topic}" as ${id}`)
+    }
+  }
+
+  joined(worker: Worker, group: Group, consumer: Consumer): void {
+    this.note(worker.process.name, () => `joins "${group.subscription}" as ${consumer.name}`)
+  }
+
+  kept(at: Group): void {
+    this.group(at).since ??= this.world.now
+    this.onKept()
+  }
+
+  /** Every group is there, and gets what is published from here on. */
+  get isReady(): boolean {
+    return this.groups.every(({ since }) => since !== undefined)
+  }
+
+  left(worker: Worker, at: Group, consumer: Consumer): void {
+    const seat = this.seat(worker, this.group(at))
+    for (const message of seat.group.messages.values()) {
+      const { last } = message
+      if (last?.worker === worker && last.settled === undefined) last.left = this.world.now
+    }
+    this.note(worker.process.name, () => `leaves "${at.subscription}", where it was ${consumer.name}`)
+  }
+
+  taken(worker: Worker, at: Group, entries: ReadonlyArray<Entry>, limit: FetchLimit, waitedSince: number): void {
+    const group = this.group(at)
+    const { now } = this.world
+    if (entries.length > limit.count) {
+      this.violate(broken(11, `${entries.length} messages are taken, ${limit.count} were asked for`))
+    }
+    for (const entry of entries) {
+      const message = group.messages.get(keyOf(at, entry.originalId))
+      if (message === undefined) {
+        const problem = `${entry.originalId} is delivered to "${group.subscription}", and was never published to its topic`
+        this.violate(broken(2, problem))
+        continue
+      }
+      this.note(worker.process.name, () => {
+        const what = `takes message ${message.number} for "${group.subscription}", attempt ${entry.attempt}`
+        return entry.reclaims > 0 ? `${what}, after ${entry.reclaims} workers that died` : what
+      })
+      const taking = { now, alone: limit.alone && entries.length === 1, waitedSince, calmSince: this.calmSince }
+      this.violate(rules.mayTake(group, message, entry, taking))
+      const delivery: DeliveryModel = {
+        message,
+        worker,
+        entry,
+        isAlone: limit.alone,
+        taken: now,
+        heard: undefined,
+        leaseEnd: now + Duration.toMillis(group.policy.visibilityTimeout),
+        started: undefined,
+        handler: "none",
+        exit: undefined,
+        settled: undefined,
+        left: undefined
+      }
+      this.deliveries++
+      message.last = delivery
+      this.deliveryOf.set(entry, delivery)
+    }
+  }
+
+  settled(worker: Worker, at: Group, settlements: ReadonlyArray<Settlement>, results: ReadonlyArray<Settled>): void {
+    const group = this.group(at)
+    for (const [i, { entry, outcome, repeated }] of settlements.entries()) {
+      const delivery = this.deliveryOf.get(entry)
+      const result = results[i]
+      if (delivery === undefined || result === undefined || result instanceof Error) continue
+      const isStored = result === "done" || (typeof result === "object" && result._tag === "DeadLettered")
+      this.note(worker.process.name, () => {
+        const what = `message ${delivery.message.number} of "${group.subscription}": ${describeOutcome(outcome)}`
+        return isStored ? what : `${what}, refused (${result === "lost" ? "lost" : "unknown"})`
+      })
+      if (!isStored) this.refused(delivery, repeated)
+      else {
+        this.violate(rules.maySettle(group, delivery, outcome))
+        this.store(group, delivery, outcome)
+      }
+    }
+  }
+
+  private refused(delivery: DeliveryModel, repeated: boolean): void {
+    const { message } = delivery
+    const isOwner = message.last === delivery && delivery.settled === undefined && delivery.left === undefined
+    if (isOwner && !repeated && this.world.now < delivery.leaseEnd) {
+      this.violate(broken(8, `message ${message.number} is refused to the worker that holds its lease`))
+    }
+  }
+
+  private store(group: GroupModel, delivery: DeliveryModel, outcome: Outcome): void {
+    const { message } = delivery
+    delivery.settled = { outcome, at: this.world.now }
+    if (outcome._tag !== "Ack" && outcome._tag !== "DeadLetter") return
+    if (message.final !== undefined) return
+    message.final = outcome._tag === "Ack" ? "acked" : "dead"
+    if (outcome._tag === "DeadLetter") group.deadLetters++
+    if (message.isDue) this.open--
+  }
+
+  extended(worker: Worker, at: Group, entries: ReadonlyArray<Entry>, lost: ReadonlyArray<Entry>): void {
+    const group = this.group(at)
+    for (const entry of entries) {
+      const delivery = this.deliveryOf.get(entry)
+      if (delivery === undefined || lost.includes(entry)) continue
+      const { message } = delivery
+      if (message.last !== delivery || delivery.settled !== undefined || delivery.left !== undefined) {
+        this.violate(broken(8, `the lease of message ${message.number} is extended for a worker that lost it`))
+      }
+      delivery.leaseEnd = this.world.now + Duration.toMillis(group.policy.visibilityTimeout)
+      this.note(worker.process.name, () => `extends the lease of message ${message.number} of "${group.subscription}"`)
+    }
+  }
+
+  tended(worker: Worker, at: Group, { moved, reclaimed, removed }: Tended): void {
+    if (moved + reclaimed + removed === 0) return
+    this.note(worker.process.name, () => {
+      const what = [
+        ...(moved > 0 ? [`moves ${moved} due retries`] : []),
+        ...(reclaimed > 0 ? [`takes ${reclaimed} deliveries from the dead`] : []),
+        ...(removed > 0 ? [`removes ${removed} dead consumers`] : [])
+      ]
+      return `${what.join(", ")} of "${at.subscription}"`
+    })
+  }
+
+  trims(worker: Worker, log: Log, trimmed: number): void {
+    this.trimmed += trimmed
+    if (trimmed > 0) this.note(worker.process.name, () => `drops ${trimmed} messages of "${log.topic}", settled by all`)
+  }
+
+  // -----------------------------------------------------------------------------
+  // in a worker
+  // -----------------------------------------------------------------------------
+
+  heard(worker: Worker, at: Group, entries: ReadonlyArray<Entry>): void {
+    const seat = this.seat(worker, this.group(at))
+    for (const entry of entries) {
+      const delivery = this.deliveryOf.get(entry)
+      if (delivery === undefined) continue
+      delivery.heard = this.world.now
+      seat.held.add(delivery)
+    }
+    const { prefetch } = seat.group.policy
+    if (prefetch !== undefined && seat.held.size > prefetch) {
+      const problem = `"${seat.group.subscription}" holds ${seat.held.size} unsettled messages, prefetch is ${prefetch}`
+      this.violate(broken(11, problem))
+    }
+  }
+
+  told(worker: Worker, at: Group, settlements: ReadonlyArray<Settlement>, results: ReadonlyArray<Settled>): void {
+    const { held } = this.seat(worker, this.group(at))
+    for (const [i, { entry }] of settlements.entries()) {
+      const delivery = this.deliveryOf.get(entry)
+      if (delivery !== undefined && !(results[i] instanceof Error)) held.delete(delivery)
+    }
+  }
+
+  lost(worker: Worker, at: Group, entries: ReadonlyArray<Entry>): void {
+    const { held } = this.seat(worker, this.group(at))
+    for (const entry of entries) {
+      const delivery = this.deliveryOf.get(entry)
+      // what runs is held until its settlement is refused
+      if (delivery !== undefined && delivery.started === undefined) held.delete(delivery)
+    }
+  }
+
+  started(worker: Worker, group: GroupModel, entries: ReadonlyArray<Entry>): ReadonlyArray<DeliveryModel> {
+    const seat = this.seat(worker, group)
+    const deliveries = entries.flatMap((entry) => this.deliveryOf.get(entry) ?? [])
+    // what a dead process did between its last call and its end is nobody's business
+    if (worker.process.state === "dead") return deliveries
+    this.note(worker.process.name, () => {
+      const which = deliveries.map(({ entry, message }) => `message ${message.number}, attempt ${entry.attempt}`)
+      return `"${group.subscription}" handles ${which.join(" and ")}`
+    })
+    this.violate(rules.mayStart(seat, deliveries))
+    seat.running.add(deliveries)
+    for (const delivery of deliveries) {
+      delivery.started = this.world.now
+      delivery.handler = "runs"
+    }
+    return deliveries
+  }
+
+  ended(
+    worker: Worker,
+    group: GroupModel,
+    deliveries: ReadonlyArray<DeliveryModel>,
+    exit: Exit.Exit<void, unknown>
+  ): void {
+    this.seat(worker, group).running.delete(deliveries)
+    const how = Exit.isSuccess(exit) ? "succeeded" : Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : "failed"
+    for (const delivery of deliveries) {
+      delivery.handler = how
+      delivery.exit = exit
+    }
+    this.note(worker.process.name, () => {
+      const which = deliveries.map(({ message }) => message.number).join(" and ")
+      return `"${group.subscription}" ${how === "succeeded" ? "is done with" : how === "failed" ? "failed on" : "is interrupted on"} message ${which}`
+    })
+  }
+}
+
+const describeOutcome = (outcome: Outcome): string => {
+  switch (outcome._tag) {
+    case "Ack":
+      return "acked"
+    case "Release":
+      return "released"
+    case "Retry":
+      return `to be retried in ${Duration.format(outcome.delay)}`
+    case "DeadLetter":
+      return `dead-lettered (${outcome.reason})`
+  }
+}
+
+/** A fault in words. */
+export const describeFault = ({ call, kind, millis }: Fault): string => {
+  switch (kind) {
+    case "fails":
+      return `${call} fails, nothing is done`
+    case "losesReply":
+      return `${call} is done, its reply is lost`
+    case "isLate":
+      return `${call} reaches the log ${millis} ms late`
+    case "replyIsLate":
+      return `the reply to ${call} comes ${millis} ms late`
+    case "isDoubled":
+      return `${call} is done twice`
+    case "isHalfDone":
+      return `${call} is done for a part only`
+    case "crashesBefore":
+      return `dies before ${call} is sent; another starts in ${millis} ms`
+    case "crashesAfter":
+      return `dies once ${call} is done; another starts in ${millis} ms`
+    case "freezesBefore":
+      return `stands still for ${millis} ms before ${call} is sent`
+    case "freezesAfter":
+      return `stands still for ${millis} ms once ${call} is done`
+    case "closes":
+      return `is told to close at ${call}; another starts in ${millis} ms`
+  }
+}

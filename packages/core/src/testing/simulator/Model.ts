@@ -1,0 +1,82 @@
+/** What the simulator knows of a history: groups, their messages, each delivery, and what became of it. */
+import type * as Exit from "effect/Exit"
+import type { Definition } from "../../internal/definition.ts"
+import type { Policy } from "../../internal/policy.ts"
+import type { Entry, Outcome } from "../../Transport.ts"
+import type { Worker } from "./Network.ts"
+
+/**
+ * What went wrong: which promise is broken, and how. `contract 4` names a clause of the contract, `runtime` what a program
+ * must do at all (start, go on, close), `scenario` what its author said holds at rest.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Violation {
+  readonly promise: string
+  readonly problem: string
+}
+
+/** Clause `clause` of the contract is broken. */
+export const broken = (clause: number, problem: string): Violation => ({ promise: `contract ${clause}`, problem })
+
+/** A subscription's group. */
+export interface GroupModel {
+  readonly topic: string
+  readonly subscription: string
+  readonly definition: Definition
+  readonly policy: Policy
+  /** From then on every message stored must be delivered; `undefined` before a worker was there. */
+  since: number | undefined
+  /** By partition and original id. */
+  readonly messages: Map<string, MessageModel>
+  deadLetters: number
+}
+
+/** A message, as one group has it. */
+export interface MessageModel {
+  /** Which of the history's messages it is, from 1. */
+  readonly number: number
+  readonly stored: number
+  /** No handler may ever see it. */
+  readonly isPoison: boolean
+  /** It was stored when the group was there to get it. */
+  readonly isDue: boolean
+  final: "acked" | "dead" | undefined
+  last: DeliveryModel | undefined
+}
+
+export type HandlerState = "none" | "runs" | "succeeded" | "failed" | "interrupted"
+
+/** One delivery of a message to a worker. */
+export interface DeliveryModel {
+  readonly message: MessageModel
+  readonly worker: Worker
+  readonly entry: Entry
+  readonly isAlone: boolean
+  /** Which time the group's deliveries had, the log's. */
+  readonly taken: number
+  /** When the worker had it; `undefined` where the reply was lost. */
+  heard: number | undefined
+  leaseEnd: number
+  started: number | undefined
+  handler: HandlerState
+  exit: Exit.Exit<void, unknown> | undefined
+  /** What the log has stored of it. */
+  settled: { readonly outcome: Outcome; readonly at: number } | undefined
+  /** When its worker left the group, which gives back what it still holds. */
+  left: number | undefined
+}
+
+/** What a worker's life holds of a group. */
+export interface Seat {
+  readonly worker: Worker
+  readonly group: GroupModel
+  /** What it was given, and has heard no end of. */
+  readonly held: Set<DeliveryModel>
+  /** What runs now, by handler. */
+  readonly running: Set<ReadonlyArray<DeliveryModel>>
+}
+
+export const isSuspect = ({ attempt, reclaims }: Entry, { retry }: Policy): boolean =>
+  reclaims >= 2 || (reclaims === 1 && attempt >= retry.maxRetries + 1)

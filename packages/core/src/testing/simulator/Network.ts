@@ -1,0 +1,373 @@
+/**
+ * What lies between a worker and the log: requests and replies, which take their time, get lost, or find nobody at home.
+ *
+ * The log runs in a process of its own. A call becomes a message to it and a message back, so a worker that is frozen or
+ * dead hears nothing, while what it has sent is done all the same.
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { TransportError, Unavailable, Unknown } from "../../Errors.ts"
+import type { Consumer, Entry, Group, JoinOptions, Settled, Settlement } from "../../Transport.ts"
+import { Transport } from "../../Transport.ts"
+import type { Dice } from "./Dice.ts"
+import type { Call, Chaos, Fault, Kind } from "./Faults.ts"
+import type { Ledger } from "./Ledger.ts"
+import type { Process, World } from "./World.ts"
+
+/** One life of a worker. */
+export interface Worker {
+  /** From 1; 0 is who publishes. */
+  readonly index: number
+  readonly process: Process
+  /** What waits at the log for an answer, and is gone with the connection. */
+  readonly waiting: Set<Request>
+  /** What it hears of from the log, and is gone with the connection too. */
+  readonly watches: Set<Scope.Closeable>
+  /** It was told to close. */
+  isClosing: boolean
+  /** Since when nothing has befallen it. */
+  calmSince: number
+  /** Which of the history's messages it publishes, where it does nothing else. */
+  readonly publishes?: ReadonlyArray<number> | undefined
+}
+
+export interface Request {
+  cancelled: boolean
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+/** What befalls a worker as a whole. */
+export interface Fate {
+  readonly crash: (worker: Worker, restartAfter: number) => void
+  readonly freeze: (worker: Worker, millis: number) => void
+  readonly close: (worker: Worker, reopenAfter: number) => void
+}
+
+/** These strike when the log has answered. */
+const behind: ReadonlySet<Kind> = new Set<Kind>(["losesReply", "replyIsLate", "crashesAfter", "freezesAfter"])
+
+interface Handling<A, E> {
+  /** It waits at the log: nobody wants it done once the caller is gone. */
+  readonly waits?: boolean
+  /** Takes back what was done, where the caller has gone or will never know. */
+  readonly undo?: (value: A) => void
+  /** Does it by half. */
+  readonly half?: () => Effect.Effect<A, E>
+  /** Takes note of the answer, where and when the worker has it. */
+  readonly heard?: (value: A) => void
+}
+
+export class Network {
+  private readonly world: World
+  private readonly dice: Dice
+  private readonly chaos: Chaos
+  private readonly ledger: Ledger
+  private readonly log: Transport["Service"]
+  private readonly server: Process
+  private readonly fate: Fate
+  private readonly serve: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+
+  constructor(options: {
+    readonly world: World
+    readonly dice: Dice
+    readonly chaos: Chaos
+    readonly ledger: Ledger
+    readonly log: Transport["Service"]
+    readonly server: Process
+    readonly context: Context.Context<never>
+    readonly fate: Fate
+  }) {
+    this.world = options.world
+    this.dice = options.dice
+    this.chaos = options.chaos
+    this.ledger = options.ledger
+    this.log = options.log
+    this.server = options.server
+    this.fate = options.fate
+    this.serve = Effect.runForkWith(options.context)
+  }
+
+  // -----------------------------------------------------------------------------
+  // requests and replies
+  // -----------------------------------------------------------------------------
+
+  private send(to: Process, millis: number, run: () => void): void {
+    const after = millis + (this.dice.chance(0.75) ? 0 : this.dice.between(1, 3))
+    if (after === 0) to.post(run)
+    else this.world.after(to, after, run)
+  }
+
+  /** A call to the log: sent, done there, answered; or what a fault makes of it. */
+  private call<A, E extends TransportError>(
+    worker: Worker,
+    what: Call,
+    perform: () => Effect.Effect<A, E>,
+    handling: Handling<A, E> = {}
+  ): Effect.Effect<A, E | TransportError> {
+    return Effect.callback((resume) => {
+      const fault = this.chaos.at(worker.index, what)
+      const isBehind = fault !== undefined && behind.has(fault.kind)
+      if (fault !== undefined && !isBehind) this.ledger.struck(worker, fault)
+      const request: Request = { cancelled: false, fiber: undefined }
+      let done: { readonly value: A } | undefined
+
+      const answer = (exit: Exit.Exit<A, E>) => {
+        worker.waiting.delete(request)
+        if (isBehind) this.ledger.struck(worker, fault)
+        if (Exit.isSuccess(exit)) done = exit
+        const isLost = fault?.kind === "losesReply" && Exit.isSuccess(exit)
+        if (isLost && what === "join") undo()
+        if (request.cancelled) return undo()
+        this.send(worker.process, fault?.kind === "replyIsLate" ? fault.millis : 0, () => {
+          if (request.cancelled) return
+          done = undefined
+          if (isLost) return resume(Effect.fail(failed(what, "losesReply")))
+          if (Exit.isSuccess(exit)) handling.heard?.(exit.value)
+          resume(exit)
+        })
+        this.strikeAfter(worker, fault)
+      }
+      const undo = () => {
+        if (done !== undefined) handling.undo?.(done.value)
+        done = undefined
+      }
+      const execute = () => {
+        if (request.cancelled && handling.waits === true) return
+        if (worker.process.state === "dead" && handling.waits === true) return
+        const effect = fault?.kind === "isHalfDone" && handling.half !== undefined ? handling.half() : perform()
+        const fiber = this.serve(effect)
+        if (handling.waits === true) {
+          request.fiber = fiber
+          worker.waiting.add(request)
+        }
+        fiber.addObserver(answer)
+        if (fault?.kind === "isDoubled") this.send(this.server, 0, () => void this.serve(perform()))
+      }
+
+      switch (fault?.kind) {
+        case "fails":
+          this.send(worker.process, 0, () => resume(Effect.fail(failed(what, "fails"))))
+          break
+        case "crashesBefore":
+          this.fate.crash(worker, fault.millis)
+          break
+        case "freezesBefore":
+          // in this process's queue: sent when it goes on
+          this.fate.freeze(worker, fault.millis)
+          worker.process.post(() => this.send(this.server, 0, execute))
+          break
+        case "closes":
+          this.fate.close(worker, fault.millis)
+          this.send(this.server, 0, execute)
+          break
+        default:
+          this.send(this.server, fault?.kind === "isLate" ? fault.millis : 0, execute)
+      }
+      return Effect.sync(() => {
+        request.cancelled = true
+        if (handling.waits !== true) return
+        this.send(this.server, 0, () => {
+          request.fiber?.interruptUnsafe()
+          undo()
+        })
+      })
+    })
+  }
+
+  private strikeAfter(worker: Worker, fault: Fault | undefined): void {
+    if (fault?.kind === "crashesAfter") this.fate.crash(worker, fault.millis)
+    else if (fault?.kind === "freezesAfter") this.fate.freeze(worker, fault.millis)
+  }
+
+  /** The connection of a worker that died. */
+  hangUp(worker: Worker): void {
+    this.send(this.server, 0, () => {
+      for (const { fiber } of worker.waiting) fiber?.interruptUnsafe()
+      for (const scope of worker.watches) void this.serve(Scope.close(scope, Exit.void))
+      worker.waiting.clear()
+      worker.watches.clear()
+    })
+  }
+
+  /** A call to another system: `effect` is done there, as one step, unless it waits. */
+  remote<A, E>(worker: Worker, effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    // no fault of this kind makes an error: what another system answers is the user's to say
+    return this.call(worker, "remote", () => effect as Effect.Effect<A, never>) as Effect.Effect<A, E>
+  }
+
+  // -----------------------------------------------------------------------------
+  // the log, as a worker sees it
+  // -----------------------------------------------------------------------------
+
+  client(worker: Worker): Transport["Service"] {
+    const { ledger, log } = this
+    const look = <A>(perform: () => Effect.Effect<A, TransportError>) => this.call(worker, "look", perform)
+    return Transport.of({
+      ...log,
+      publish: (address, messages, retention) =>
+        this.call(worker, "publish", () =>
+          Effect.tap(log.publish(address, messages, retention), ({ ids }) =>
+            Effect.sync(() => ledger.published(worker, address, ids))
+          )
+        ),
+      join: (options) => this.join(worker, options),
+      tend: (group) =>
+        this.call(worker, "tend", () =>
+          Effect.tap(log.tend(group), (tended) => Effect.sync(() => ledger.tended(worker, group, tended)))
+        ),
+      watch: (address, changed) =>
+        Effect.asVoid(
+          this.scoped(worker, "watch", (scope) =>
+            Scope.provide(
+              log.watch(address, () => this.send(worker.process, 0, changed)),
+              scope
+            )
+          )
+        ),
+      trim: (address) =>
+        this.call(worker, "trim", () =>
+          Effect.tap(log.trim(address), ({ trimmed }) => Effect.sync(() => ledger.trims(worker, address, trimmed)))
+        ),
+      groups: (address) => look(() => log.groups(address)),
+      removeGroup: (group) => look(() => log.removeGroup(group)),
+      inspect: (group) => look(() => log.inspect(group)),
+      lastId: (address) => look(() => log.lastId(address)),
+      outstanding: (group, options) => look(() => log.outstanding(group, options)),
+      // this log would tell, but only those who wait in its own process
+      progress: () => Effect.sleep(10),
+      deadLetters: {
+        page: (group, options) => look(() => log.deadLetters.page(group, options)),
+        get: (group, id) => look(() => log.deadLetters.get(group, id)),
+        count: (group) => look(() => log.deadLetters.count(group)),
+        redrive: (group, ids, delay) => look(() => log.deadLetters.redrive(group, ids, delay)),
+        discard: (group, ids) => look(() => log.deadLetters.discard(group, ids))
+      }
+    })
+  }
+
+  /** Something that lasts at the log until the worker's scope closes, or its connection does. */
+  private scoped<A>(
+    worker: Worker,
+    what: "join" | "watch",
+    open: (scope: Scope.Closeable) => Effect.Effect<A, TransportError>
+  ): Effect.Effect<{ readonly value: A; readonly scope: Scope.Closeable }, TransportError, Scope.Scope> {
+    const close = (scope: Scope.Closeable) => void this.serve(Scope.close(scope, Exit.void))
+    const acquire = this.call(
+      worker,
+      what,
+      () => {
+        const scope = Scope.makeUnsafe()
+        if (what === "watch") worker.watches.add(scope)
+        return Effect.map(open(scope), (value) => ({ value, scope }))
+      },
+      { waits: true, undo: ({ scope }) => close(scope) }
+    )
+    return Effect.acquireRelease(
+      acquire,
+      ({ scope }) =>
+        what === "watch"
+          ? Effect.sync(() => this.send(this.server, 0, () => close(scope)))
+          : // nobody is left who could act on an error
+            Effect.ignore(this.call(worker, "leave", () => Scope.close(scope, Exit.void))),
+      { interruptible: true }
+    )
+  }
+
+  private join(worker: Worker, options: JoinOptions): Effect.Effect<Consumer, TransportError, Scope.Scope> {
+    const { ledger, log } = this
+    const { group } = options
+    const joining = this.scoped(worker, "join", (scope) =>
+      Effect.flatMap(Scope.provide(log.join(options), scope), (consumer) => {
+        ledger.joined(worker, group, consumer)
+        const left = Scope.addFinalizer(
+          scope,
+          Effect.sync(() => ledger.left(worker, group, consumer))
+        )
+        return Effect.as(left, consumer)
+      })
+    )
+    return Effect.map(joining, ({ value }) => this.consumer(worker, group, value))
+  }
+
+  private consumer(worker: Worker, group: Group, consumer: Consumer): Consumer {
+    const { ledger } = this
+    const settle = (settlements: NonEmptyReadonlyArray<Settlement>) =>
+      Effect.tap(consumer.settle(settlements), (results) =>
+        Effect.sync(() => ledger.settled(worker, group, settlements, results))
+      )
+    const release = (entries: ReadonlyArray<Entry>) => {
+      const [first, ...rest] = entries.map((entry): Settlement => ({
+        entry,
+        outcome: { _tag: "Release" },
+        repeated: false
+      }))
+      if (first !== undefined) this.serve(settle([first, ...rest]))
+    }
+    const settleHalf = ([first, ...rest]: NonEmptyReadonlyArray<Settlement>): Effect.Effect<
+      ReadonlyArray<Settled>,
+      TransportError
+    > => {
+      const full = failed("settle", "fails")
+      if (rest.length === 0) return Effect.succeed([full])
+      const stored = rest.slice(0, Math.ceil(rest.length / 2) - 1)
+      return Effect.map(settle([first, ...stored]), (results) => [
+        ...results,
+        ...rest.slice(stored.length).map((): Settled => full)
+      ])
+    }
+    return {
+      ...consumer,
+      keep: () => {
+        consumer.keep()
+        ledger.kept(group)
+      },
+      fetch: (limit) =>
+        Effect.interruptible(
+          this.call(
+            worker,
+            "fetch",
+            () => {
+              const since = this.world.now
+              return Effect.tap(consumer.fetch(limit), ({ entries }) =>
+                Effect.sync(() => ledger.taken(worker, group, entries, limit, since))
+              )
+            },
+            {
+              waits: true,
+              undo: ({ entries }) => release(entries),
+              heard: ({ entries }) => ledger.heard(worker, group, entries)
+            }
+          )
+        ),
+      settle: (settlements) =>
+        this.call(worker, "settle", () => settle(settlements), {
+          half: () => settleHalf(settlements),
+          heard: (results) => ledger.told(worker, group, settlements, results)
+        }),
+      extend: (entries) =>
+        this.call(
+          worker,
+          "extend",
+          () =>
+            Effect.tap(consumer.extend(entries), (lost) =>
+              Effect.sync(() => ledger.extended(worker, group, entries, lost))
+            ),
+          { heard: (lost) => ledger.lost(worker, group, lost) }
+        ),
+      mark: (origin, id) => this.call(worker, "mark", () => consumer.mark(origin, id))
+    }
+  }
+}
+
+const failed = (operation: string, how: "fails" | "losesReply"): TransportError =>
+  new TransportError({
+    operation,
+    reason:
+      how === "fails"
+        ? new Unavailable({ detail: "the simulator cut it off" })
+        : new Unknown({ detail: "the simulator lost the reply" })
+  })

@@ -1,0 +1,68 @@
+/** Makes a failing history smaller: fewer faults, messages, subscriptions and workers, as long as it fails. */
+import type { Fault } from "./Faults.ts"
+import type { Outcome, Plan } from "./History.ts"
+
+/** Runs of histories, at most: a minute's work is enough for anybody who waits for a test. */
+const mostRuns = 1500
+
+/** Leaving something out also moves what is left; another order may bring the failure back. */
+const orders = 4
+
+type Complete = Plan & {
+  readonly subscriptions: ReadonlyArray<number>
+  readonly messages: ReadonlyArray<number>
+  readonly faults: ReadonlyArray<Fault>
+}
+
+/** All that the plan leaves open, said. */
+const complete = (outcome: Outcome, messages: number): Complete => ({
+  seed: outcome.plan.seed,
+  workers: outcome.plan.workers,
+  order: outcome.plan.order,
+  subscriptions: outcome.plan.subscriptions ?? range(outcome.subscriptions),
+  messages: outcome.plan.messages ?? range(messages),
+  faults: outcome.plan.faults
+})
+
+const range = (n: number): ReadonlyArray<number> => Array.from({ length: n }, (_, i) => i + 1)
+
+/** The list without some: first without halves of it, at last without single ones. */
+function* without<A>(list: ReadonlyArray<A>): Generator<ReadonlyArray<A>> {
+  for (let size = Math.ceil(list.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let from = 0; from < list.length; from += size) yield [...list.slice(0, from), ...list.slice(from + size)]
+  }
+}
+
+function* smaller(plan: Complete): Generator<Complete> {
+  for (const faults of without<Fault>(plan.faults)) yield { ...plan, faults }
+  for (const messages of without(plan.messages)) if (messages.length > 0) yield { ...plan, messages }
+  for (const subscriptions of without(plan.subscriptions)) {
+    if (subscriptions.length > 0) yield { ...plan, subscriptions }
+  }
+  if (plan.workers > 1) yield { ...plan, workers: plan.workers - 1 }
+}
+
+/** The smallest history that was found on the way down to break the same promise. */
+export const shrink = (failed: Outcome, messages: number, run: (plan: Plan) => Outcome): Outcome => {
+  let smallest = failed
+  let runs = 0
+  const fails = (plan: Complete): Outcome | undefined => {
+    for (let i = 0; i < orders && runs < mostRuns; i++) {
+      runs++
+      const outcome = run({ ...plan, order: (plan.order ?? 0) + i })
+      if (outcome.violation?.promise === failed.violation?.promise) return outcome
+    }
+    return undefined
+  }
+  const step = (): boolean => {
+    for (const plan of smaller(complete(smallest, messages))) {
+      const outcome = fails(plan)
+      if (outcome === undefined) continue
+      smallest = outcome
+      return true
+    }
+    return false
+  }
+  while (step());
+  return smallest
+}

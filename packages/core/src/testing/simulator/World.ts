@@ -1,0 +1,239 @@
+/**
+ * A world of processes that share nothing but a log: one clock, and one scheduler that lets a throw of the dice decide
+ * whose turn it is. Time stands still while anybody can run; then it jumps to what falls due next. So a history of hours
+ * takes milliseconds, and the same dice make the same history.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scheduler from "effect/Scheduler"
+import { Heap } from "../../internal/memoryStructures.ts"
+import type { Dice } from "./Dice.ts"
+
+/** When histories begin: 2026, so that dates in handlers look like dates. */
+export const epoch = Date.UTC(2026, 0, 1)
+
+/** A history has some thousands; one that goes round in circles is ended here. */
+const mostSteps = 200_000
+
+interface Timer {
+  readonly at: number
+  readonly turn: number
+  readonly process: Process
+  readonly run: () => void
+  cancelled: boolean
+}
+
+/** What one fiber, timer or message has to do, in its order; between them, order is chance. */
+class Queue implements Scheduler.SchedulerDispatcher {
+  readonly process: Process
+  /** Tasks by priority, the least first; nearly always one list. */
+  private tasks: Array<{ readonly run: () => void; readonly priority: number }> = []
+  private head = 0
+  queued = false
+
+  constructor(process: Process) {
+    this.process = process
+  }
+
+  scheduleTask(run: () => void, priority: number): void {
+    let at = this.tasks.length
+    while (at > this.head && (this.tasks[at - 1]?.priority ?? 0) > priority) at--
+    if (at === this.tasks.length) this.tasks.push({ run, priority })
+    else this.tasks.splice(at, 0, { run, priority })
+    this.process.wants(this)
+  }
+
+  /** Asked for by runs to completion, which no simulated process makes. */
+  flush(): void {
+    throw new Error("a simulated process cannot be run synchronously: compose Effects instead of Effect.runSync")
+  }
+
+  get isEmpty(): boolean {
+    return this.head === this.tasks.length
+  }
+
+  step(): void {
+    const task = this.tasks[this.head++]
+    if (this.isEmpty) {
+      this.tasks = []
+      this.head = 0
+    }
+    task?.run()
+  }
+}
+
+export type State = "runs" | "frozen" | "dead"
+
+/** A process: what runs in it, what it waits for, and whether it runs at all. It is the scheduler of its fibers. */
+export class Process implements Scheduler.Scheduler {
+  readonly executionMode = "async"
+  readonly name: string
+  readonly clock: Clock.Clock
+  readonly world: World
+  state: State = "runs"
+  private readonly held: Array<Queue> = []
+  private patience: number
+  private readonly yields: boolean
+
+  /** `yields: false`: each step of it is whole, as those of a log are. */
+  constructor(world: World, name: string, yields = true) {
+    this.world = world
+    this.name = name
+    this.yields = yields
+    this.clock = new WorldClock(this)
+    this.patience = world.patience()
+  }
+
+  makeDispatcher(): Scheduler.SchedulerDispatcher {
+    return new Queue(this)
+  }
+
+  /** A fiber may be made to yield behind any operation; here chance says where. */
+  shouldYield(fiber: Fiber.Fiber<unknown, unknown>): boolean {
+    if (fiber.currentOpCount < this.patience || !this.yields) return false
+    this.patience = this.world.patience()
+    return true
+  }
+
+  /** Does it in this process, as soon as it is its turn. */
+  post(run: () => void): void {
+    new Queue(this).scheduleTask(run, 0)
+  }
+
+  wants(queue: Queue): void {
+    if (queue.queued || this.state === "dead") return
+    queue.queued = true
+    if (this.state === "frozen") this.held.push(queue)
+    else this.world.ready.push(queue)
+  }
+
+  /** Nothing of it runs until `thaw`; what falls due meanwhile comes then, late. */
+  freeze(): void {
+    if (this.state === "runs") this.state = "frozen"
+  }
+
+  thaw(): void {
+    if (this.state !== "frozen") return
+    this.state = "runs"
+    this.world.ready.push(...this.held.splice(0))
+  }
+
+  /** Nothing of it ever runs again: no finalizer, no reply, no timer. */
+  kill(): void {
+    this.state = "dead"
+    this.held.length = 0
+  }
+
+  /** Called by the world where its turn has come while it is frozen. */
+  hold(queue: Queue): void {
+    this.held.push(queue)
+  }
+}
+
+/** The world's time, as a process sees it. */
+class WorldClock implements Clock.Clock {
+  private readonly process: Process
+  readonly currentTimeMillis: Effect.Effect<number> = Effect.sync(() => this.currentTimeMillisUnsafe())
+  readonly currentTimeNanos: Effect.Effect<bigint> = Effect.sync(() => this.currentTimeNanosUnsafe())
+  readonly monotonicTimeNanos: Effect.Effect<bigint> = this.currentTimeNanos
+
+  constructor(process: Process) {
+    this.process = process
+  }
+
+  currentTimeMillisUnsafe(): number {
+    return this.process.world.now
+  }
+
+  currentTimeNanosUnsafe(): bigint {
+    return BigInt(Math.round(this.process.world.now * 1000)) * 1000n
+  }
+
+  monotonicTimeNanosUnsafe(): bigint {
+    return this.currentTimeNanosUnsafe()
+  }
+
+  sleep(duration: Duration.Duration): Effect.Effect<void> {
+    const millis = Duration.toMillis(duration)
+    if (millis <= 0) return Effect.yieldNow
+    if (millis === Infinity) return Effect.never
+    return Effect.callback((resume) => {
+      const cancel = this.process.world.after(this.process, millis, () => resume(Effect.void))
+      return Effect.sync(cancel)
+    })
+  }
+}
+
+export class World {
+  now = epoch
+  /** Who has something to do now, of processes that run. */
+  readonly ready: Array<Queue> = []
+  steps = 0
+  private readonly dice: Dice
+  /** How many operations a fiber may make before it yields; `undefined`: as Effect does. */
+  private readonly hectic: number | undefined
+  private readonly timers = new Heap<Timer>((self, that) => self.at - that.at || self.turn - that.turn)
+  private turns = 0
+
+  constructor(dice: Dice) {
+    this.dice = dice
+    this.hectic = dice.pick(undefined, undefined, 400, 60)
+  }
+
+  patience(): number {
+    // below a handful of operations a fiber would come to nothing but yielding
+    return this.hectic === undefined ? 2048 : this.dice.between(8, this.hectic)
+  }
+
+  /** Calls it in the process after so long, in whole milliseconds; the result takes it back. */
+  after(process: Process, millis: number, run: () => void): () => void {
+    const timer: Timer = { at: this.now + Math.ceil(millis), turn: this.turns++, process, run, cancelled: false }
+    this.timers.push(timer)
+    return () => {
+      timer.cancelled = true
+    }
+  }
+
+  /** Runs until `done` says so: whether it was. Not, where nothing is left to do, or it takes too long. */
+  run(done: () => boolean, until: number): boolean {
+    for (;;) {
+      while (this.ready.length > 0) {
+        if (done()) return true
+        if (this.steps > mostSteps) return false
+        this.step()
+      }
+      if (done()) return true
+      const next = this.timers.peek()
+      if (next === undefined || next.at > until) return false
+      this.now = Math.max(this.now, next.at)
+      this.due()
+    }
+  }
+
+  private due(): void {
+    for (let timer = this.timers.peek(); timer !== undefined && timer.at <= this.now; timer = this.timers.peek()) {
+      this.timers.pop()
+      if (!timer.cancelled && timer.process.state !== "dead") timer.process.post(timer.run)
+    }
+  }
+
+  private step(): void {
+    this.steps++
+    const at = this.ready.length === 1 ? 0 : this.dice.below(this.ready.length)
+    const queue = this.ready[at]
+    const last = this.ready.pop()
+    if (queue === undefined || last === undefined) return
+    if (at < this.ready.length) this.ready[at] = last
+    queue.queued = false
+    const { process } = queue
+    if (process.state === "dead") return
+    if (process.state === "frozen") {
+      queue.queued = true
+      return process.hold(queue)
+    }
+    queue.step()
+    if (!queue.isEmpty && !queue.queued) process.wants(queue)
+  }
+}

@@ -1,0 +1,122 @@
+/** Logs that break one promise each, for the simulator to find. */
+import * as MemoryTransport from "@clutch/core/MemoryTransport"
+import type { Consumer, Settled, Settlement, Transport } from "@clutch/core/Transport"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+
+const withConsumers = (change: (consumer: Consumer) => Partial<Consumer>): Effect.Effect<Transport["Service"]> =>
+  Effect.map(MemoryTransport.make, (log) => ({
+    ...log,
+    join: (options) => Effect.map(log.join(options), (consumer) => ({ ...consumer, ...change(consumer) }))
+  }))
+
+/** Answers `done` where `isLie` says so, and does nothing. */
+const lying = (isLie: (settlement: Settlement) => boolean) =>
+  withConsumers(({ settle }) => ({
+    settle: (settlements) =>
+      Effect.gen(function* () {
+        const honest = settlements.filter((settlement) => !isLie(settlement))
+        const results = isNonEmpty(honest) ? [...(yield* settle(honest))] : []
+        return settlements.map((settlement): Settled => (isLie(settlement) ? "done" : (results.shift() ?? "unknown")))
+      })
+  }))
+
+const isNonEmpty = <A>(list: ReadonlyArray<A>): list is NonEmptyReadonlyArray<A> => list.length > 0
+
+/** Settles with other outcomes than it was asked for. */
+const otherwise = (change: (settlement: Settlement) => Settlement["outcome"]) =>
+  withConsumers(({ settle }) => ({
+    settle: ([first, ...rest]) => settle([changed(change, first), ...rest.map((one) => changed(change, one))])
+  }))
+
+const changed = (change: (settlement: Settlement) => Settlement["outcome"], settlement: Settlement): Settlement => ({
+  ...settlement,
+  outcome: change(settlement)
+})
+
+const withLog = (change: (log: Transport["Service"]) => Partial<Transport["Service"]>) =>
+  Effect.map(MemoryTransport.make, (log) => ({ ...log, ...change(log) }))
+
+const isRetry = ({ outcome }: Settlement) => outcome._tag === "Retry"
+
+/** What each breaks, and which promise the simulator says it is. */
+export const logs: Record<string, { readonly promise: RegExp; readonly log: Effect.Effect<Transport["Service"]> }> = {
+  "forgets acks": { promise: /^contract 1$/, log: lying(({ outcome }) => outcome._tag === "Ack") },
+  "forgets retries": {
+    promise: /^contract 1$/,
+    log: otherwise((one) => (isRetry(one) ? { _tag: "Ack" } : one.outcome))
+  },
+  "retries at once": {
+    promise: /^contract 5$/,
+    log: otherwise((one) => (one.outcome._tag === "Retry" ? { ...one.outcome, delay: Duration.zero } : one.outcome))
+  },
+  "retries an hour late": {
+    promise: /^contract 1$/,
+    log: otherwise((one) => (one.outcome._tag === "Retry" ? { ...one.outcome, delay: Duration.hours(1) } : one.outcome))
+  },
+  "releases what is to be retried": {
+    promise: /^contract 3$/,
+    log: otherwise((one) => (isRetry(one) ? { _tag: "Release" } : one.outcome))
+  },
+  "drops dead letters": {
+    promise: /^contract 12$/,
+    log: otherwise((one) => (one.outcome._tag === "DeadLetter" ? { _tag: "Ack" } : one.outcome))
+  },
+  "takes settlements of former owners": {
+    promise: /^contract [18]$/,
+    log: withConsumers(({ settle }) => ({
+      settle: (settlements) =>
+        Effect.map(settle(settlements), (results) => results.map((result) => (result === "lost" ? "done" : result)))
+    }))
+  },
+  "refuses settlements of owners": {
+    promise: /^contract 8$/,
+    log: withConsumers(({ settle }) => ({
+      settle: (settlements) =>
+        Effect.map(settle(settlements), (results) => results.map((result) => (result === "done" ? "lost" : result)))
+    }))
+  },
+  "extends no lease": { promise: /^contract 8$/, log: withConsumers(() => ({ extend: () => Effect.succeed([]) })) },
+  "reclaims after half of a lease": {
+    promise: /^contract 7$/,
+    log: withLog(({ join }) => ({
+      join: (options) => join({ ...options, visibilityTimeout: Duration.times(options.visibilityTimeout, 0.5) })
+    }))
+  },
+  "takes suspects beside others": {
+    promise: /^contract 7$/,
+    log: withConsumers(({ fetch }) => ({ fetch: (limit) => fetch({ ...limit, maxAttempts: Infinity }) }))
+  },
+  "takes more than it is asked for": {
+    promise: /^contract 11$/,
+    log: withConsumers(({ fetch }) => ({ fetch: (limit) => fetch({ ...limit, count: limit.alone ? 1 : 100 }) }))
+  },
+  "stores each message twice": {
+    promise: /^contract 2$/,
+    log: withLog(({ publish }) => ({
+      publish: (log, messages, retention) =>
+        Effect.andThen(publish(log, messages, retention), publish(log, messages, retention))
+    }))
+  },
+  "confirms what it does not store": {
+    promise: /^contract 1$/,
+    log: withLog(() => ({
+      publish: (_, messages) => Effect.succeed({ ids: messages.map((_, i) => `1-${i}`), trimmed: 0 })
+    }))
+  },
+  "moves no retry that is due": {
+    promise: /^contract 1$/,
+    log: withLog(() => ({
+      tend: () => Effect.succeed({ moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() })
+    }))
+  },
+  "never hangs up": {
+    promise: /^runtime$/,
+    log: withLog(({ watch }) => ({
+      watch: (log, changed) => Scope.provide(watch(log, changed), Scope.makeUnsafe())
+    }))
+  }
+}
