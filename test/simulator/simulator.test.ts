@@ -1,5 +1,6 @@
 /** The simulator itself: that it can fail, that it repeats itself, and what it prints. */
 import { Simulator } from "@clutch/core/testing"
+import { globSync, readFileSync } from "node:fs"
 import { assert, describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { logs } from "./broken.ts"
@@ -33,7 +34,7 @@ describe("the simulator", () => {
 
   it.effect("comes down to what a failure needs: one worker, one message, no fault", () =>
     Effect.gen(function* () {
-      const { log } = logs["forgets acks"]!
+      const { log } = logs["forgets retries"]!
       const { history, message } = yield* Effect.flip(Simulator.check({ scenario, log }))
       const { faults, messages, subscriptions, workers } = history.plan
       assert.deepStrictEqual([workers, messages?.length, subscriptions?.length, faults], [1, 1, 1, []])
@@ -41,6 +42,15 @@ describe("the simulator", () => {
       assert.deepStrictEqual(yield* Simulator.run({ scenario, log, plan: history.plan }), history)
     })
   )
+
+  it("sees all that core does: nothing there takes turns, time or chance from anywhere else", () => {
+    const core = new URL("../../packages/core/src/", import.meta.url)
+    const own = /\b(queueMicrotask|setImmediate|setTimeout|setInterval|performance\.now|Date\.now|Math\.random)\b/
+    const files = globSync("**/*.ts", { cwd: core, exclude: ["conformance/**"] })
+    assert.isAbove(files.length, 50)
+    const found = files.filter((file) => own.test(readFileSync(new URL(file, core), "utf8")))
+    assert.deepStrictEqual(found, ["internal/turns.ts"])
+  })
 
   it("prints a history as a table, and the plan that makes it again", () => {
     const history: Simulator.History = {

@@ -35,7 +35,7 @@ import * as observe from "./observe.ts"
 import type { Policy } from "./policy.ts"
 import { type Reading, readFiltered } from "./read.ts"
 import * as settlements from "./settlements.ts"
-import { SliceClock } from "./slices.ts"
+import { Turns } from "./turns.ts"
 import * as verdicts from "./verdicts.ts"
 import { Waiting } from "./waiting.ts"
 
@@ -80,7 +80,7 @@ export const start = (
     const context = observe.ownContext(surroundings)
     const clock = Context.get(context, Clock.Clock)
     const drainAtOnce = Context.get(context, DrainAtOnce)
-    const time = Context.get(context, SliceClock)
+    const turns = Context.get(context, Turns)
     const traced = Tracing.isActive(context)
     const annotations = { topic: group.topic, subscription: group.subscription }
     const health = Health.make()
@@ -256,12 +256,12 @@ export const start = (
         return
       }
       dispatching = true
-      const sliceEnd = time() + sliceMillis
+      const sliceEnd = turns.time() + sliceMillis
       do {
         again = false
         for (let batch = next(); batch !== undefined; batch = next()) {
           begin(batch)
-          if (time() <= sliceEnd) continue
+          if (turns.time() <= sliceEnd) continue
           run(Effect.andThen(Effect.yieldNow, Effect.sync(dispatch)))
           again = false
           break
@@ -274,7 +274,7 @@ export const start = (
     const dispatchSoon = () => {
       if (woken) return
       woken = true
-      queueMicrotask(() => {
+      turns.afterThis(() => {
         woken = false
         try {
           dispatch()

@@ -15,8 +15,8 @@ import * as Scheduler from "effect/Scheduler"
 import type { PublishError, TransportError } from "../../Errors.ts"
 import type { Definition } from "../../internal/definition.ts"
 import * as policies from "../../internal/policy.ts"
-import { SliceClock } from "../../internal/slices.ts"
 import { subscribeAll } from "../../internal/subscribe.ts"
+import { Turns } from "../../internal/turns.ts"
 import * as MemoryTransport from "../../MemoryTransport.ts"
 import { Reclaimer } from "../../Reclaimer.ts"
 import * as Subscription from "../../Subscription.ts"
@@ -81,13 +81,13 @@ const contextOf = (process: Process, dice: Dice): Context.Context<never> =>
     Context.add(Clock.Clock, process.clock),
     Context.add(Random.Random, dice),
     Context.add(References.MinimumLogLevel, "None"),
-    Context.add(SliceClock, sliceClock(process, dice))
+    Context.add(Turns, turnsOf(process, dice))
   )
 
 /** Time stands still while a process runs; but handlers take some of it, and its slices end. */
-const sliceClock = (process: Process, dice: Dice) => {
+const turnsOf = (process: Process, dice: Dice): Turns => {
   let spent = 0
-  return () => process.world.now + (spent += dice.below(3))
+  return { time: () => process.world.now + (spent += dice.below(3)), afterThis: (run) => process.post(run) }
 }
 
 class History {

@@ -1,0 +1,16 @@
+/**
+ * What plain JavaScript does for the engine: the length of its turns, and what is put off to the end of one. Simulated
+ * processes bring their own, as both decide who runs when.
+ */
+import * as Context from "effect/Context"
+
+export interface Turns {
+  /** Milliseconds from any beginning. */
+  readonly time: () => number
+  /** Calls it when what runs now has run. */
+  readonly afterThis: (run: () => void) => void
+}
+
+export const Turns: Context.Reference<Turns> = Context.Reference<Turns>("@clutch/core/internal/Turns", {
+  defaultValue: () => ({ time: () => performance.now(), afterThis: (run) => queueMicrotask(run) })
+})
