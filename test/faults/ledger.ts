@@ -4,6 +4,7 @@
  * A line is written by one synchronous call before anything else happens, so a process that is killed leaves all that it
  * did up to then. Times are microseconds of the machine's monotonic clock, which all processes share and no jump moves.
  */
+import type { Outcome } from "@clutch/core/Transport"
 import { closeSync, openSync, readdirSync, readSync, writeSync } from "node:fs"
 import { join } from "node:path"
 
@@ -15,7 +16,7 @@ export interface Delivered {
 }
 
 export interface Settled extends Delivered {
-  readonly outcome: "Ack" | "Release" | "Retry" | "DeadLetter"
+  readonly outcome: Outcome["_tag"]
   /** As the log answered; `error` where it did not, and the call is repeated. */
   readonly how: "done" | "lost" | "unknown" | "error"
 }

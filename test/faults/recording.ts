@@ -20,7 +20,11 @@ const delivered = (entry: Entry): Delivered => ({
 })
 
 const answer = (settled: Settled | undefined): "done" | "lost" | "unknown" | "error" =>
-  settled === undefined || settled instanceof TransportError ? "error" : typeof settled === "object" ? "done" : settled
+  settled === undefined || settled instanceof TransportError
+    ? "error"
+    : settled === "lost" || settled === "unknown"
+      ? settled
+      : "done"
 
 /** Everything that goes through the transport below is recorded before the runtime hears of it. */
 export const layer = (ledger: Ledger): Layer.Layer<Transport, never, Transport> =>
