@@ -9,6 +9,7 @@ import { type PublishError, TransportError, Unavailable, UnderReplicated, Unknow
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Log, Published, Replication, Retention, Transport } from "../Transport.ts"
+import { within } from "./deadlines.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
 import * as stored from "./stored.ts"
@@ -116,8 +117,7 @@ const patiently = <A>(
   const begun = clock.currentTimeMillisUnsafe()
   const again = (left: number, tries: number): Effect.Effect<A, TransportError> => {
     const forReply = Duration.millis(Math.max(left, leastForReply) + besides)
-    return self.pipe(
-      Effect.timeoutOrElse({ duration: forReply, orElse: () => Effect.fail(unanswered(forReply)) }),
+    return within(self, Duration.toMillis(forReply), () => unanswered(forReply)).pipe(
       Effect.catchIf(
         (error) => error.reason._tag === "Unavailable",
         (error) => {

@@ -1,0 +1,104 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { TestClock } from "effect/testing"
+import { within } from "../../../packages/core/src/internal/deadlines.ts"
+
+const range = (n: number) => Array.from({ length: n }, (_, i) => i)
+
+describe("deadlines", () => {
+  it.effect("what takes longer is interrupted and fails when its time is over, and not before; the others go on", () =>
+    Effect.gen(function* () {
+      const interrupted: Array<number> = []
+      const stuck = (millis: number) =>
+        Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted.push(millis)))
+      const slow = yield* Effect.forkChild(Effect.flip(within(stuck(3000), 3000, () => "3000")))
+      // a shorter one behind it is not kept waiting by it
+      const quick = yield* Effect.forkChild(Effect.flip(within(stuck(500), 500, () => "500")))
+      const done = yield* Effect.forkChild(within(Effect.as(Effect.sleep(2999), "done"), 3000, () => "late"))
+      yield* TestClock.adjust(499)
+      assert.isUndefined(quick.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(quick), "500")
+      yield* TestClock.adjust(2499)
+      assert.isUndefined(slow.pollUnsafe())
+      assert.strictEqual(yield* Fiber.join(done), "done")
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(slow), "3000")
+      assert.deepStrictEqual(interrupted, [500, 3000])
+    })
+  )
+
+  it.effect("whoever is interrupted interrupts what it waits for", () =>
+    Effect.gen(function* () {
+      let ended = false
+      const stuck = Effect.onInterrupt(Effect.never, () => Effect.sync(() => void (ended = true)))
+      const fiber = yield* Effect.forkChild(within(stuck, 1000, () => "late"))
+      yield* TestClock.adjust(1)
+      yield* Fiber.interrupt(fiber)
+      assert.isTrue(ended)
+    })
+  )
+
+  it.effect("a failure and a defect are told as they are", () =>
+    Effect.gen(function* () {
+      const soon = Effect.sleep(10)
+      const failing = yield* Effect.forkChild(
+        Effect.flip(within(Effect.andThen(soon, Effect.fail("no")), 1000, () => "late"))
+      )
+      const dying = yield* Effect.forkChild(
+        Effect.exit(within(Effect.andThen(soon, Effect.die("bug")), 1000, () => "late"))
+      )
+      yield* TestClock.adjust(10)
+      assert.strictEqual(yield* Fiber.join(failing), "no")
+      assert.strictEqual((yield* Fiber.join(dying))._tag, "Failure")
+      assert.strictEqual(yield* Effect.flip(within(Effect.fail("at once"), 1000, () => "late")), "at once")
+    })
+  )
+
+  it.effect("one sleep watches many, round after round, and none is left behind", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let sleeping = 0
+      let slept = 0
+      const counting: Clock.Clock = {
+        currentTimeMillis: clock.currentTimeMillis,
+        currentTimeNanos: clock.currentTimeNanos,
+        monotonicTimeNanos: clock.monotonicTimeNanos,
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        sleep: (duration) =>
+          Effect.ensuring(
+            Effect.suspend(() => {
+              sleeping += 1
+              slept += 1
+              return clock.sleep(duration)
+            }),
+            Effect.sync(() => (sleeping -= 1))
+          )
+      }
+      const rounds = Effect.gen(function* () {
+        for (let round = 0; round < 5; round++) {
+          const gate = Deferred.makeUnsafe<void>()
+          const waits = yield* Effect.forkChild(
+            Effect.forEach(range(100), () => within(Deferred.await(gate), 1000, () => "late"), {
+              concurrency: "unbounded",
+              discard: true
+            })
+          )
+          yield* Effect.yieldNow
+          assert.strictEqual(sleeping, 1)
+          Deferred.doneUnsafe(gate, Effect.void)
+          yield* Fiber.join(waits)
+        }
+      })
+      yield* Effect.provideService(rounds, Clock.Clock, counting)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(sleeping, 0)
+      assert.isAtMost(slept, 5)
+    })
+  )
+})
