@@ -4,12 +4,15 @@
  * One cluster for all cases, in order: each leaves it whole.
  */
 import { Subscription, Topic, Transport } from "@clutch/core"
-import { RedisKeys } from "@clutch/redis"
+import { RedisKeys, RedisTransport } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { readFileSync } from "node:fs"
+import { inspect } from "node:util"
 import { afterAll, beforeAll } from "vitest"
-import { as, fresh, range, recorder, test, texts, until, worker } from "../cases/kit.ts"
+import { as, failsOnce, fresh, range, recorder, test, texts, until, worker } from "../cases/kit.ts"
 import { type Member, type RedisCluster, startCluster } from "../support/cluster.ts"
 import { changes, connections, handled, logged, publishing } from "./kit.ts"
 
@@ -113,6 +116,71 @@ describe("redis cluster", () => {
         [...shares.values()].filter((share) => share >= 160 && share <= 480),
         3
       )
+    }))
+
+  test("a user that is refused fails the layer at once, and its password is in no error", () =>
+    Effect.gen(function* () {
+      const begun = performance.now()
+      const layer = RedisTransport.layer({ ...options("refused"), url: "redis://nobody:hush-hush@cluster" })
+      const error = yield* Effect.flip(Layer.build(layer))
+      assert.strictEqual(error.reason._tag, "Refused")
+      assert.isBelow(performance.now() - begun, 5000)
+      assert.notInclude(`${String(error)} ${inspect(error, { depth: 20 })} ${JSON.stringify(error)}`, "hush-hush")
+    }))
+
+  test("servers that are none fail the layer, with an error that names the option or says what is missing", () =>
+    Effect.gen(function* () {
+      const node = { host: "127.0.0.1", port: 1 }
+      const url = "redis://cluster"
+      const wrong: ReadonlyArray<readonly [RedisTransport.Options, string]> = [
+        [{ url, cluster: { nodes: [] } }, "cluster.nodes"],
+        [{ url, cluster: { nodes: [{ host: "", port: 1 }] } }, "cluster.nodes"],
+        [{ url, cluster: { nodes: [{ host: "a", port: 70_000 }] } }, "cluster.nodes"],
+        [{ url: `${url}/1`, cluster: { nodes: [node] } }, "url"],
+        [{ url, cluster: { nodes: [node] }, sentinel: { name: "m", sentinels: [node] } }, "sentinel"],
+        [{ url, sentinel: { name: "", sentinels: [node] } }, "sentinel.name"],
+        [{ url, sentinel: { name: "m", sentinels: [] } }, "sentinel.sentinels"]
+      ]
+      for (const [given, option] of wrong) {
+        const { reason } = yield* Effect.flip(Layer.build(RedisTransport.layer(given)))
+        assert.strictEqual(reason._tag === "InvalidOption" && reason.option, option)
+      }
+      const absent = RedisTransport.layer({ url, cluster: { nodes: [node] }, connectTimeout: "500 millis" })
+      const { reason } = yield* Effect.flip(Layer.build(absent))
+      assert.strictEqual(reason._tag, "Unavailable")
+      assert.include(reason.message, "ECONNREFUSED")
+    }))
+
+  test("an ACL user with what the docs name, and no more, does everything on every server", () =>
+    Effect.gen(function* () {
+      const docs = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8")
+      const always = /^ACL SETUSER clutch (.*)$/m.exec(docs)?.[1]?.split(" ") ?? []
+      const onCluster = /^\+set \+publish .*$/m.exec(docs)?.[0].split(" ") ?? []
+      assert.isAbove(Math.min(always.length, onCluster.length), 3)
+      for (const { redis } of cluster.members) {
+        yield* Effect.promise(() => redis.call("ACL", "SETUSER", "clutch", "reset", ...always, ...onCluster))
+      }
+      const { lines, run, seen } = yield* logged({
+        ...options("clutch"),
+        url: "redis://clutch:secret@cluster",
+        connectionName: fresh("user")
+      })
+      const topics = spread()
+      const settings = { retry: { base: "20 millis" }, ownConnection: true } as const
+      for (const topic of topics) {
+        yield* run(Subscription.subscribe(Subscription.make("billing", topic, seen.handler(failsOnce), settings)))
+      }
+      for (const topic of topics) yield* run(Topic.publish(topic, topic.topic, { replicas: 1, within: "10 seconds" }))
+      yield* until("each was retried", () => seen.calls.length === 2 * topics.length)
+      const begun = performance.now()
+      for (const topic of topics) yield* run(Topic.publish(topic, "x"))
+      yield* until("each was rung for", () => seen.of("x").length === 2 * topics.length)
+      assert.isBelow(performance.now() - begun, 4000)
+      assert.deepStrictEqual(changes(lines), [])
+      for (const { redis } of cluster.members) {
+        const log = yield* Effect.promise(() => redis.call("ACL", "LOG"))
+        assert.deepStrictEqual(log, [])
+      }
     }))
 
   test("no ring is lost: whoever is idle is woken, whatever server hears of it", () =>

@@ -6,7 +6,7 @@
  * is ready, lost and connected again as its slot is. What a server sends elsewhere (MOVED, ASK) was not done, and is
  * sent there; nothing else is ever sent twice.
  */
-import type { TransportError } from "@clutch/core/Errors"
+import { TransportError } from "@clutch/core/Errors"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Arg, Reply, Script } from "../Script.ts"
@@ -380,7 +380,7 @@ const make = (options: ClusterOptions) => {
   const missing = (operation: string): TransportError =>
     lastError === undefined
       ? disconnected(operation, new Error("no server of the cluster serves this slot"))
-      : disconnected(operation, lastError.reason)
+      : new TransportError({ operation, reason: lastError.reason })
 
   const at = (key: string): Connection => view(commands, slotOf(key)).connection
 
