@@ -276,4 +276,19 @@ describe("leases", () => {
       assert.include((yield* Effect.flip(handle.join)).message, "bug")
     })
   )
+
+  it.effect("a lease that could not be extended is no problem any more when nothing is held", () =>
+    run(layerWith(withConsumers(() => ({ extend: () => Effect.fail(unavailable("extend")) }))), function* () {
+      const gate = yield* Latch.make()
+      const { handle } = yield* open(
+        Subscription.make("s", Texts, () => gate.await, { visibilityTimeout: "40 seconds" })
+      )
+      yield* Topic.publish(Texts, "x")
+      yield* pass("12 seconds")
+      assert.strictEqual((yield* handle.health).state, "unhealthy")
+      yield* gate.open
+      yield* pass("12 seconds")
+      assert.strictEqual((yield* handle.health).state, "running")
+    })
+  )
 })

@@ -70,9 +70,11 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
       since = clock.currentTimeMillisUnsafe()
     })
 
+    // where nothing is held, nothing has to be extended: it may be long until something is held for a beat again
+    const free = Effect.suspend(() => (held.size === 0 ? health.worked("extending leases") : Effect.void))
     const loop = Effect.whileLoop({
       while: () => true,
-      body: () => Effect.andThen(holding.await, beat),
+      body: () => Effect.andThen(free, Effect.andThen(holding.await, beat)),
       step: () => {}
     })
     yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
