@@ -62,7 +62,12 @@ end
 if #mine > 0 then
   -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
-    found[letter[1]] = redis.call("XADD", deadLetters, "*", unpack(letter[2]))
+    local added = redis.pcall("XADD", deadLetters, "*", unpack(letter[2]))
+    -- the server's own words name no key
+    if type(added) == "table" then
+      return redis.error_reply(string.gsub(added.err, "^-", "") .. " (" .. deadLetters .. ")")
+    end
+    found[letter[1]] = added
   end
   if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
   redis.call("XACK", stream, group, unpack(mine))
