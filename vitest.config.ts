@@ -7,7 +7,7 @@ import { configDefaults, defineConfig } from "vitest/config"
 
 const redis = ["test/{redis,cases,faults,support,examples,bench}/**/*.test.ts", "test/conformance/redis*.test.ts"]
 // what is measured is measured when nothing else runs
-const quiet = ["test/{redis,cases}/{latency,idle}.test.ts"]
+const quiet = ["test/{redis,cases}/{latency,idle}.test.ts", "test/{growth,soak}/*.test.ts"]
 // several servers each, and failovers that must not come from want of a processor
 const cluster = ["test/cluster/**/*.test.ts", "test/conformance/cluster.test.ts"]
 const packages = ["test/packages/**/*.test.ts"]

@@ -48,7 +48,7 @@ const open = Effect.fnUntraced(function* (self: Case) {
   const handles = { victim: yield* subscribe("victim", victim), beside: yield* subscribe("beside", beside) }
   const joins = yield* Effect.forEach([handles.victim, handles.beside], ({ join }) => Effect.forkScoped(join))
   const group = { topic: topic.topic, partition: 0, subscription: "victim" }
-  const wrong = self.wrong.filter(isWrong)
+  const wrong = self.wrong.filter((one, i, all) => isWrong(one) && all.findIndex(({ key }) => key === one.key) === i)
   return { case: self, ...self, wrong, topic, victim, beside, handles, joins, group, keys: keysOf(group) }
 })
 type Scene = Effect.Success<ReturnType<typeof open>>
