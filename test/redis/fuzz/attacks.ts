@@ -27,7 +27,8 @@ export const kinds = ["stream", "zset", "hash", "string", "list", "set"] as cons
 export type Kind = (typeof kinds)[number]
 
 /** What a key holds where it is as it should be; what is not named is a stream. */
-export const kindOf = (name: string): Kind => (name === "due" ? "zset" : name === "state" ? "hash" : "stream")
+export const kindOf = (name: string): Kind =>
+  name === "due" ? "zset" : name === "state" || name === "groups" ? "hash" : "stream"
 
 // -----------------------------------------------------------------------------
 // bytes, from a number: a case stays small to print, and is the same when it is played again

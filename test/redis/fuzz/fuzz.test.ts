@@ -158,8 +158,9 @@ const spoilKeys = Effect.fnUntraced(function* (redis: Redis, scene: Scene) {
 /** A line of log says which key is wrong, and how; of two, the first that was met. */
 const told = (scene: Scene, log: ReadonlyArray<Kit.Line>) => {
   const wrong = scene.wrong.map(({ key }) => scene.keys.get(key) ?? "")
-  // where nothing can be published, publishers are told
-  return scene.wrong.every(({ key, kind }) => key === "bell" || (key === "main" && kind === "full"))
+  // where nothing can be published, publishers are told; and of what nobody reads, nobody
+  const isTold = ({ key, kind }: Wrong) => key !== "bell" && key !== "groups" && !(key === "main" && kind === "full")
+  return !scene.wrong.some(isTold)
     ? Effect.void
     : Kit.until(
         `a line tells of ${wrong.join(" or ")}`,
