@@ -18,16 +18,17 @@ const documents = (): ReadonlyArray<string> => {
 /** `clutch.{orders}.billing.retry` and the like: namespace, hash tag, ending. */
 const keyName = /\b([a-z][\w-]*)\.\{([\w.-]+?)(?:\/(\d+))?\}((?:\.[\w-]+)*)/g
 
-const endings = ["retry", "due", "dlq", "state"]
+const endings = ["retry", "due", "dlq", "state", "blocked", "parked", "owners"]
 
 /** Whether the code makes this key of the names that it shows. */
 const isMade = (key: string, namespace: string, topic: string, partition: number, rest: string): boolean => {
   const log = RedisKeys.log(namespace, { topic, partition })
-  if ([log.main, log.bell, log.groups].includes(key)) return true
+  if ([log.main, log.bell, log.groups, RedisKeys.topic(namespace, topic).meta].includes(key)) return true
   const parts = rest.slice(1).split(".")
   const subscription = (endings.includes(parts.at(-1) ?? "") ? parts.slice(0, -1) : parts).join(".")
   const group = RedisKeys.group(namespace, { topic, partition, subscription })
-  return [group.retry, group.due, group.deadLetters, group.state].includes(key)
+  const made = [group.retry, group.due, group.deadLetters, group.state, group.blocked, group.parked, group.owners]
+  return made.includes(key)
 }
 
 describe("key names", () => {
@@ -53,6 +54,9 @@ describe("key names", () => {
       due: "clutch.{orders}.billing.due",
       deadLetters: "clutch.{orders}.billing.dlq",
       state: "clutch.{orders}.billing.state",
+      blocked: "clutch.{orders}.billing.blocked",
+      parked: "clutch.{orders}.billing.parked",
+      owners: "clutch.{orders}.billing.owners",
       mainGroup: "billing",
       retryGroup: "billing-retry"
     })

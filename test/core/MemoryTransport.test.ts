@@ -64,14 +64,18 @@ describe("MemoryTransport", () => {
         const wrapped = Transport.of({ ...transport, join: () => Effect.never })
         const seen = yield* Effect.provideService(MemoryTransport.snapshot, Transport, wrapped)
         assert.deepStrictEqual(seen.keys, ["orders"])
-        const { namespace, system, stream, publish: send, join, tend, watch, inspect } = transport
-        const { lastId, outstanding, progress, deadLetters, trim, groups, removeGroup } = transport
+        const { namespace, system, stream, publish: send, join, enroll, tend, watch, inspect } = transport
+        const { lastId, outstanding, progress, deadLetters, partitions, repartition, trim, groups, removeGroup } =
+          transport
         const foreign = Transport.of({
           namespace,
           system,
           stream,
           publish: send,
           join,
+          enroll,
+          partitions,
+          repartition,
           tend,
           watch,
           trim,

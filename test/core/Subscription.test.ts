@@ -16,7 +16,7 @@ import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
-import { given, layerWith, open, pass, passing, probe, run, settled, Texts, unavailable } from "./support.ts"
+import { given, layerWith, open, pass, passing, probe, run, settled, Texts, unavailable, unordered } from "./support.ts"
 
 /** A subscription as untyped as a caller from JavaScript could make it. */
 const untyped = (options: Readonly<Record<string, unknown>>) =>
@@ -222,6 +222,7 @@ describe("Subscription", () => {
           pending: 1,
           due: 1,
           deadLetters: 1,
+          ...unordered,
           inFlight: Option.some(1),
           state: "running",
           problem: Option.none()

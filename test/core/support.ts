@@ -18,6 +18,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
@@ -194,3 +195,6 @@ export const recordingFetches = () => {
 /** The first error of an exit. */
 export const errorOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
   Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+
+/** What the numbers of a subscription say of the order of keys, where there is none. */
+export const unordered = { heldBack: 0, parked: 0, oldestHeldBack: Option.none() }

@@ -66,7 +66,10 @@ describe("Codec: the field clutch", () => {
 
   test("what a script closes with times can be read", () => {
     const read = Codec.retryMeta(closed(Codec.openRetry("main", fields("data", "1"), meta)))
-    assert.deepStrictEqual(Result.getOrThrow(read), { ...meta, first: 1, failed: 2 })
+    assert.deepStrictEqual(Result.getOrThrow(read), { ...meta, first: 1, failed: 2, key: undefined })
+    const keyed = { ...meta, key: "k\ud800:\u0000" }
+    const readKeyed = Codec.retryMeta(closed(Codec.openRetry("main", fields("data", "1"), keyed)))
+    assert.deepStrictEqual(Result.getOrThrow(readKeyed), { ...keyed, first: 1, failed: 2 })
     const dead = { original: "1-0", reason: "poison", cause: "", attempts: 1, from: "k", redriven: "9-0" } as const
     const readDead = Codec.deadMeta(closed(Codec.openDead("retry", fields("data", "1"), dead)))
     assert.deepStrictEqual(Result.getOrThrow(readDead), { ...dead, first: 1, failed: 2 })

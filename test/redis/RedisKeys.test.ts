@@ -10,8 +10,20 @@ test("keys of a topic share its name as hash tag", () => {
     due: "clutch.{orders}.billing.due",
     deadLetters: "clutch.{orders}.billing.dlq",
     state: "clutch.{orders}.billing.state",
+    blocked: "clutch.{orders}.billing.blocked",
+    parked: "clutch.{orders}.billing.parked",
+    owners: "clutch.{orders}.billing.owners",
     mainGroup: "billing",
     retryGroup: "billing-retry"
+  })
+})
+
+test("what is known of a topic lies beside its first partition", () => {
+  assert.deepStrictEqual(RedisKeys.topic("shop", "orders"), {
+    main: "shop.{orders}",
+    bell: "shop.{orders}.bell",
+    groups: "shop.{orders}.groups",
+    meta: "shop.{orders}.meta"
   })
 })
 

@@ -10,14 +10,14 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import * as Number from "effect/Number"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.ts"
 import { InvalidOption, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
 import * as durations from "./internal/durations.ts"
-import { isEntryId } from "./internal/ids.ts"
-import { type DeadLetter, letter } from "./internal/letter.ts"
+import { type DeadLetter, inGroup, letter } from "./internal/letter.ts"
 import { tagsOf } from "./internal/observe.ts"
 import { spelling } from "./internal/spelling.ts"
 import * as Metrics from "./Metrics.ts"
@@ -33,19 +33,21 @@ const redriveOptions: ReadonlySet<string> = new Set(["ids", "where", "delay"])
 const pageSize = 100
 
 /**
- * The dead letters of a subscription, oldest first, read page by page.
+ * The dead letters of a subscription, oldest first, read page by page; of several partitions, one after the other.
  *
  * @category reading
  * @since 0.1.0
  */
 export const list = <A>(self: Address<A>): Stream.Stream<DeadLetter<A>, TransportError, Transport> =>
   Stream.unwrap(
-    Effect.map(located(self), ({ group, transport }) =>
-      Stream.paginate<string | undefined, DeadLetter<A>, TransportError>(undefined, (after) =>
-        Effect.map(transport.deadLetters.page(group, { after, limit: pageSize }), (page) => [
-          page.map((entry) => letter(self.source, transport.namespace, entry)),
-          page.length < pageSize ? Option.none() : Option.some(page.at(-1)?.id)
-        ])
+    Effect.map(located(self), ({ groups, transport }) =>
+      Stream.flatMap(Stream.fromIterable(groups), (group) =>
+        Stream.paginate<string | undefined, DeadLetter<A>, TransportError>(undefined, (after) =>
+          Effect.map(transport.deadLetters.page(group, { after, limit: pageSize }), (page) => [
+            page.map((entry) => letter(self.source, { namespace: transport.namespace, group }, entry)),
+            page.length < pageSize ? Option.none() : Option.some(page.at(-1)?.id)
+          ])
+        )
       )
     )
   )
@@ -60,12 +62,16 @@ export const get = <A>(
   self: Address<A>,
   id: string
 ): Effect.Effect<Option.Option<DeadLetter<A>>, TransportError, Transport> =>
-  Effect.flatMap(located(self), ({ group, transport }) =>
-    Effect.map(
-      isEntryId(id) ? transport.deadLetters.get(group, id) : Effect.succeedNone,
-      Option.map((entry) => letter(self.source, transport.namespace, entry))
-    )
-  )
+  Effect.flatMap(located(self), ({ groups, transport }) => {
+    const group = groups.find((group) => inGroup(group, id) !== undefined)
+    const own = group && inGroup(group, id)
+    return group === undefined || own === undefined
+      ? Effect.succeedNone
+      : Effect.map(
+          transport.deadLetters.get(group, own),
+          Option.map((entry) => letter(self.source, { namespace: transport.namespace, group }, entry))
+        )
+  })
 
 /**
  * How many there are.
@@ -74,7 +80,12 @@ export const get = <A>(
  * @since 0.1.0
  */
 export const count = (self: Address): Effect.Effect<number, TransportError, Transport> =>
-  Effect.flatMap(located(self), ({ group, transport }) => transport.deadLetters.count(group))
+  Effect.flatMap(located(self), ({ groups, transport }) =>
+    Effect.map(
+      Effect.forEach(groups, (group) => transport.deadLetters.count(group), { concurrency: "unbounded" }),
+      Number.sumAll
+    )
+  )
 
 /**
  * Which dead letters are meant: those with an id in `ids`, those that satisfy `where`, those that do both, or all.
@@ -140,10 +151,10 @@ export const discard = <A>(
         )
       }
     }
-    const { group, transport } = yield* located(self)
-    const metric = Metric.withAttributes(Metrics.discarded, tagsOf(group, transport.system))
+    const { groups, transport } = yield* located(self)
+    const metric = Metric.withAttributes(Metrics.discarded, tagsOf(groups[0], transport.system))
     // counted page by page: where a later page fails, the earlier ones are gone all the same
-    const discarded = yield* each(self, selection === "all" ? {} : selection, (ids) =>
+    const discarded = yield* each(self, selection === "all" ? {} : selection, (ids, { group }) =>
       Effect.tap(transport.deadLetters.discard(group, ids), (count) => Metric.update(metric, count))
     )
     yield* Effect.logInfo(`discarded ${discarded} dead letters`).pipe(
@@ -153,14 +164,14 @@ export const discard = <A>(
   })
 
 interface Located {
-  readonly group: Group
+  readonly groups: address.Groups
   readonly transport: Transport["Service"]
 }
 
 const located = (self: Address): Effect.Effect<Located, TransportError, Transport> =>
   Effect.gen(function* () {
-    const group = yield* address.group(self, "deadLetters")
-    return { group, transport: yield* Transport }
+    const groups = yield* address.groups(self, "deadLetters")
+    return { groups, transport: yield* Transport }
   })
 
 const refuse = (operation: string, reason: InvalidOption) => Effect.fail(new TransportError({ operation, reason }))
@@ -178,12 +189,32 @@ const check = (
 const each = <A>(
   self: Address<A>,
   selection: Selection<A>,
-  move: (ids: ReadonlyArray<string>, at: Located) => Effect.Effect<number, TransportError>
+  move: (ids: ReadonlyArray<string>, at: At) => Effect.Effect<number, TransportError>
 ): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
-    const at = yield* located(self)
-    const { where } = selection
-    const wanted = selection.ids === undefined ? undefined : new Set([...selection.ids].filter(isEntryId))
+    const { groups, transport } = yield* located(self)
+    const ids = selection.ids === undefined ? undefined : [...selection.ids]
+    let moved = 0
+    for (const group of groups)
+      moved += yield* eachOf(self, { ids, where: selection.where }, move, { group, transport })
+    return moved
+  })
+
+interface At {
+  readonly group: Group
+  readonly transport: Transport["Service"]
+}
+
+/** Of one partition. */
+const eachOf = <A>(
+  self: Address<A>,
+  { ids, where }: { readonly ids: ReadonlyArray<string> | undefined; readonly where: Selection<A>["where"] },
+  move: (ids: ReadonlyArray<string>, at: At) => Effect.Effect<number, TransportError>,
+  at: At
+): Effect.Effect<number, TransportError> =>
+  Effect.gen(function* () {
+    const wanted = ids === undefined ? undefined : new Set(ids.flatMap((id) => inGroup(at.group, id) ?? []))
+    if (wanted?.size === 0) return 0
     if (wanted !== undefined && where === undefined) return yield* move([...wanted], at)
     let moved = 0
     let after: string | undefined
@@ -193,7 +224,9 @@ const each = <A>(
       const page = yield* at.transport.deadLetters.page(at.group, { after, limit: Math.min(pageSize, left) })
       const ids = page
         .filter((entry) => wanted?.has(entry.id) ?? true)
-        .filter((entry) => where?.(letter(self.source, at.transport.namespace, entry)) ?? true)
+        .filter(
+          (entry) => where?.(letter(self.source, { namespace: at.transport.namespace, group: at.group }, entry)) ?? true
+        )
         .map((entry) => entry.id)
       if (ids.length > 0) moved += yield* move(ids, at)
       after = page.at(-1)?.id

@@ -49,6 +49,14 @@ export interface Settle {
 export interface DeliveryInfo {
   /** The topic's name. */
   readonly topic: string
+  /** Which of the topic's logs it belongs to, from 0. */
+  readonly partition: number
+  /**
+   * Of a topic with a key: a number that only grows within a partition, each time that a worker takes it over. Who was
+   * frozen past its lease may still run a handler while the next worker has started: a downstream that keeps
+   * the greatest fence it has seen, for each partition, can refuse the older one. `undefined` without a key.
+   */
+  readonly fence: number | undefined
   /** The log it was read from, as stored: the topic's own, or the subscription's retry log. */
   readonly stream: string
   /** The consumer group that read it. */

@@ -19,6 +19,7 @@ import { join } from "./internal/memoryConsumer.ts"
 import { type Snapshot, snapshotOf } from "./internal/memorySnapshot.ts"
 import { payloadOf, Store, streamName } from "./internal/memoryStore.ts"
 import { parseId } from "./internal/memoryStructures.ts"
+import { enroll } from "./internal/memoryWorker.ts"
 import { Reclaimer } from "./Reclaimer.ts"
 import { type Content, type Group, type Inspection, type Log, type Tended, Transport } from "./Transport.ts"
 
@@ -58,6 +59,9 @@ export const make: Effect.Effect<Transport["Service"]> = /* @__PURE__ */ Effect.
         return { ids, trimmed, replicated }
       }),
     join: (options) => join(store, bells, options),
+    enroll: (options) => enroll(store, bells, options),
+    partitions: (topic, partitions) => bells.step(() => store.partitions(topic, partitions)),
+    repartition: (topic, change) => bells.step(() => store.repartition(topic, change)),
     tend: (address) =>
       Effect.flatMap(
         bells.step((now) => store.group(address)?.tend(now)),
@@ -155,7 +159,15 @@ const removeGroup = (
 
 const nothingToTend: Tended = { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() }
 
-const nothingToSee: Inspection = { waiting: Option.none(), pending: 0, due: 0, deadLetters: 0 }
+const nothingToSee: Inspection = {
+  waiting: Option.none(),
+  pending: 0,
+  due: 0,
+  deadLetters: 0,
+  heldBack: 0,
+  parked: 0,
+  oldestHeldBack: Option.none()
+}
 
 const warnDropped = ({ topic, subscription }: Group, dropped: number) =>
   Effect.logWarning("dropped deliveries whose consumer died: the retention had trimmed them").pipe(

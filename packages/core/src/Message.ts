@@ -18,7 +18,10 @@ import * as stored from "./internal/stored.ts"
  * @since 0.1.0
  */
 export interface Message<out A> {
-  /** Unique within `source`. The entry's id in the topic's log, unless the publisher gave one. */
+  /**
+   * Unique within `source`. The entry's id in the topic's log, unless the publisher gave one; of a partition above 0,
+   * followed by a slash and the partition's number.
+   */
   readonly id: string
   /** Where it comes from: a URI reference. `/{namespace}/{topic}` unless the publisher gave one. */
   readonly source: string
@@ -93,6 +96,7 @@ export const typeOf: (topic: string, json: unknown) => string = stored.typeOf
 export const fromEntry = <A>(entry: {
   readonly namespace: string
   readonly topic: string
+  readonly partition?: number | undefined
   readonly originalId: string
   readonly json: A
   readonly attributes: Attributes | undefined

@@ -58,6 +58,26 @@ export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_fligh
 })
 
 /**
+ * Keys of a partition that wait for a retry of one of their messages.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const heldBack = /* @__PURE__ */ Metric.gauge("clutch.keys.held_back", {
+  description: "Keys that wait for a retry of one of their messages"
+})
+
+/**
+ * How long ago the oldest message was published that holds its key back, in seconds; 0 where there is none.
+ *
+ * @category metrics
+ * @since 0.1.0
+ */
+export const oldestHeldBack = /* @__PURE__ */ Metric.gauge("clutch.keys.oldest_held_back", {
+  description: "Seconds since the oldest message was published that holds its key back"
+})
+
+/**
  * Failures scheduled for another attempt.
  *
  * @category metrics

@@ -23,6 +23,7 @@ import type { SubscribeError, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
 import * as Health from "./internal/health.ts"
 import { tagsOf } from "./internal/observe.ts"
+import { confirm } from "./internal/partitions.ts"
 import { subscribeError } from "./internal/subscribeError.ts"
 import * as Trimmer from "./internal/trimmer.ts"
 import * as Metrics from "./Metrics.ts"
@@ -229,12 +230,17 @@ export class Reclaimer extends Context.Service<
     Layer.effectDiscard(
       Effect.forEach(subscriptions, (subscription) =>
         Effect.gen(function* () {
+          const transport = yield* Transport
           const reclaimer = yield* Reclaimer
           const fail = subscribeError(subscription.source.topic, subscription.name)
-          const group = yield* Effect.fromResult(Result.mapError(address.check(subscription), fail))
-          yield* Effect.mapError(reclaimer.register(group, subscription.source[TypeId].acknowledged), (error) =>
-            fail(error.reason)
-          )
+          const groups = yield* Effect.fromResult(Result.mapError(address.check(subscription), fail))
+          const { topic } = subscription.source
+          const { acknowledged } = subscription.source[TypeId]
+          const whole = Effect.gen(function* () {
+            yield* confirm(transport, topic, groups.length, "watch")
+            for (const group of groups) yield* reclaimer.register(group, acknowledged)
+          })
+          yield* Effect.mapError(whole, (error) => fail(error.reason))
         })
       )
     )

@@ -27,6 +27,8 @@ export const TypeId: unique symbol = Symbol.for("~@clutch/core/Source")
 export interface Reader {
   /** How many logs the topic has. */
   readonly partitions: number
+  /** Whether the topic has a key, so that its messages are started in the order of their keys. */
+  readonly ordered: boolean
   /** What is off with the topic's options; told where the topic is used, as making one touches nothing. */
   readonly problem: InvalidOption | undefined
   /** Whether the topic drops what every group has settled, and when a group counts as abandoned. */

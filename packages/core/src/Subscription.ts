@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -26,6 +27,7 @@ import type { Definition } from "./internal/definition.ts"
 import type { Handling } from "./internal/handling.ts"
 import * as idle from "./internal/idle.ts"
 import type { RawOptions } from "./internal/policy.ts"
+import { inspectAll } from "./internal/stats.ts"
 import { subscribeAll } from "./internal/subscribe.ts"
 import type { Message } from "./Message.ts"
 import type { Reclaimer } from "./Reclaimer.ts"
@@ -233,6 +235,12 @@ export interface Stats {
   readonly due: number
   /** Dead letters that are kept now. */
   readonly deadLetters: number
+  /** Of a topic with a key: keys that wait for a retry of one of their messages. */
+  readonly heldBack: number
+  /** Messages that wait behind others of such keys, on the log; none of them is in `waiting`, `pending` or `due`. */
+  readonly parked: number
+  /** When the oldest message was published that holds its key back. */
+  readonly oldestHeldBack: Option.Option<DateTime.Utc>
   /** Messages in handlers of this process; none where the subscription is looked at from outside. */
   readonly inFlight: Option.Option<number>
   /** `"unknown"` where the subscription is looked at from outside. */
@@ -266,7 +274,7 @@ export const subscribe = <A, E, R>(
       pause: running.pause,
       resume: running.resume,
       drain: Scope.close(scope, Exit.void),
-      stats: Effect.zipWith(transport.inspect(joined.group), health, (inspection, health) => ({
+      stats: Effect.zipWith(inspectAll(transport, joined.groups), health, (inspection, health) => ({
         ...inspection,
         ...health,
         inFlight: Option.some(running.inFlight())
@@ -299,9 +307,9 @@ export const layer = <A, E, R>(
  */
 export const stats = (self: Address): Effect.Effect<Stats, TransportError, Transport> =>
   Effect.gen(function* () {
-    const group = yield* address_.group(self, "stats")
+    const groups = yield* address_.groups(self, "stats")
     const transport = yield* Transport
-    const inspection = yield* transport.inspect(group)
+    const inspection = yield* inspectAll(transport, groups)
     return { ...inspection, inFlight: Option.none(), state: "unknown", problem: Option.none() }
   })
 
@@ -318,4 +326,4 @@ export const awaitIdle = (
   self: Address,
   options?: { readonly due?: "wait" | "ignore" | undefined }
 ): Effect.Effect<void, TransportError, Transport> =>
-  Effect.flatMap(address_.group(self, "awaitIdle"), (group) => idle.awaitIdle(group, options?.due ?? "wait"))
+  Effect.flatMap(address_.groups(self, "awaitIdle"), (groups) => idle.awaitIdle(groups, options?.due ?? "wait"))

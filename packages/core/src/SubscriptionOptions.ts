@@ -58,9 +58,15 @@ export interface Common {
   readonly concurrency?: number | undefined
   /**
    * Deliveries taken and not settled, at most. Default: about one second of work, as measured, and at most 16 MiB. What
-   * is taken waits here and not at another worker.
+   * is taken waits here and not at another worker. Of a topic with several partitions, at least as many, and shared out
+   * among those that this worker reads.
    */
   readonly prefetch?: number | undefined
+  /**
+   * Of a topic with a key: how many messages of a partition wait on the log, at most, behind others of their keys that wait
+   * for a retry. Where there are more, new messages of the partition are not read. Default 10,000.
+   */
+  readonly maxWaiting?: number | undefined
   /**
    * How long a delivery belongs to its consumer without a heartbeat: a dead worker's messages are delayed by so long.
    * Default 30 seconds, at least 10 ms; below 1 second a pause of the process may cost it its leases.
@@ -79,7 +85,10 @@ export interface Common {
   readonly from?: "new" | "beginning" | { readonly id: string } | { readonly time: DateTime.Utc } | undefined
   /** The consumer's name in the group. Default: a name unique per Transport. Give one only if no other worker uses it. */
   readonly consumer?: string | undefined
-  /** A blocking connection of its own, where the log has connections: the lowest latency. Default false. */
+  /**
+   * A blocking connection of its own, where the log has connections: the lowest latency. Default false. Refused for a
+   * topic with a key or with several partitions.
+   */
   readonly ownConnection?: boolean | undefined
 }
 

@@ -48,9 +48,17 @@ export const make = <S extends DataCodec>(
   options: {
     /** Of the data. Its decoder and encoder are compiled once, at first use. */
     readonly schema: S
-    /** Carried as CloudEvents' `partitionkey`. It promises no order yet. */
+    /**
+     * Messages of one key are started in the order in which they were published, each after the one before it is settled,
+     * across processes and through retries. Carried as CloudEvents' `partitionkey`. Each partition of a topic with a key
+     * has one active worker a subscription: with the default of one partition, others stand by.
+     */
     readonly key?: ((data: S["Type"]) => string) | undefined
-    /** How many logs the topic has. Only 1, the default, is accepted in this version; more is refused by publish and subscribe. */
+    /**
+     * How many logs the topic has, from 1 (default) to 1024. A key always goes to the same one: MurmurHash3 (x86, 32 bits,
+     * seed 0) of its UTF-8, modulo this number; without a key they are taken in turn. Another number for a topic that is in
+     * use is refused by publish and subscribe: `repartition` changes it.
+     */
     readonly partitions?: number | undefined
     /**
      * Keep at most so many messages, checked at each publish. Default: all are kept. What is dropped is lost to every
@@ -88,6 +96,7 @@ export const make = <S extends DataCodec>(
       partitions: options.partitions ?? 1,
       problem: spelling(topicOptions, options) ?? retention.problem(options),
       acknowledged: retention.acknowledged(options),
+      ordered: options.key !== undefined,
       accepts: [],
       decode: (json) => decode()(json),
       keeps: []
@@ -309,5 +318,11 @@ const sum =
     waiting: Option.zipWith(self.waiting, that.waiting, (a, b) => a + b),
     pending: self.pending + that.pending,
     due: self.due + that.due,
-    deadLetters: self.deadLetters + that.deadLetters
+    deadLetters: self.deadLetters + that.deadLetters,
+    heldBack: self.heldBack + that.heldBack,
+    parked: self.parked + that.parked,
+    oldestHeldBack: Option.orElse(
+      Option.zipWith(self.oldestHeldBack, that.oldestHeldBack, (a, b) => Math.min(a, b)),
+      () => Option.orElse(self.oldestHeldBack, () => that.oldestHeldBack)
+    )
   })

@@ -34,7 +34,7 @@ import type { Attributes } from "./Message.ts"
 export interface Log {
   /** The topic's name. */
   readonly topic: string
-  /** From 0. This version has partition 0 alone. */
+  /** From 0; below the topic's number of partitions. */
   readonly partition: number
 }
 
@@ -126,6 +126,8 @@ export interface Entry {
   readonly firstDelivered: number
   /** The dead letter it was redriven from, through all retries since. */
   readonly redriven?: string | undefined
+  /** Of a retry in an ordered group: the key that it holds back. */
+  readonly key?: string | undefined
   /** Bytes, as stored. */
   readonly size: number
   /** What it holds; a sentence where the backend's codec cannot read it. */
@@ -146,7 +148,8 @@ export type DeadLetterReason = "exhausted" | "notRetryable" | "poison" | "reject
  *
  * `Ack`: done. `Release`: given back for any consumer, at no cost of an attempt. `Retry`: the next attempt is due
  * after `delay`. `DeadLetter`: never again, kept with its reason and how many attempts were counted. Under `Retry` and
- * `DeadLetter`, `cause` tells the failure in words.
+ * `DeadLetter`, `cause` tells the failure in words. `Park` is known to an `Owner` alone: the message waits behind an
+ * earlier one of its key, at no cost of an attempt.
  *
  * @category models
  * @since 0.1.0
@@ -154,6 +157,7 @@ export type DeadLetterReason = "exhausted" | "notRetryable" | "poison" | "reject
 export type Outcome =
   | { readonly _tag: "Ack" }
   | { readonly _tag: "Release" }
+  | { readonly _tag: "Park" }
   | { readonly _tag: "Retry"; readonly delay: Duration.Duration; readonly cause: string }
   | {
       readonly _tag: "DeadLetter"
@@ -176,11 +180,13 @@ export interface Settlement {
   readonly outcome: Outcome
   /** Asked for before, without a reply. */
   readonly repeated: boolean
+  /** The ordering key of a message that has a place in the order; an `Owner` alone looks at it. */
+  readonly key?: string | undefined
 }
 
 /**
- * How a settlement went: `done`; for a dead letter, the id it is kept under; `lost`, refused because the delivery belongs
- * to another consumer; `unknown`, there is nothing to settle, and it may have been this worker's own earlier call; or an
+ * How a settlement went: `done`; for a dead letter, the id it is kept under; `freed` and its field say, of a group that
+ * hands out by key, that the key is held back no longer; `lost`, refused because the delivery belongs to another consumer; `unknown`, there is nothing to settle, and it may have been this worker's own earlier call; or an
  * error, where it was not stored, the delivery is still pending, and the call is worth repeating.
  *
  * @category models
@@ -188,7 +194,8 @@ export interface Settlement {
  */
 export type Settled =
   | "done"
-  | { readonly _tag: "DeadLettered"; readonly id: string }
+  | "freed"
+  | { readonly _tag: "DeadLettered"; readonly id: string; readonly freed?: boolean | undefined }
   | "lost"
   | "unknown"
   | TransportError
@@ -289,6 +296,105 @@ export interface Consumer {
 }
 
 // -----------------------------------------------------------------------------
+// order by key
+// -----------------------------------------------------------------------------
+
+/**
+ * How to enrol as a worker of an ordered group.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type EnrollOptions = Omit<JoinOptions, "ownConnection">
+
+/**
+ * Who works on an ordered group's log. Nobody but its owner is delivered anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Roster {
+  /** The workers that have shown signs of life within their visibility timeouts, in any order. */
+  readonly workers: ReadonlyArray<string>
+  /** Who owns the log; none where nobody does, or its owner's lease has ended. */
+  readonly owner: Option.Option<string>
+  /** How long until the lease of the owner ends, unless it is renewed. */
+  readonly expires: Option.Option<Duration.Duration>
+}
+
+/**
+ * A worker of an ordered group, of a Scope's lifetime; it owns nothing until it claims. When the Scope closes before
+ * `keep`, enrolling is undone as joining is.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Worker {
+  /** As given to `enroll`, or made by it. */
+  readonly name: string
+  /** Enrolling stands. Cannot fail: it touches nothing but this value. */
+  readonly keep: () => void
+  /** Who is there. Asking is a sign of life. A group that has disappeared is created again first. */
+  readonly roster: Effect.Effect<Roster, TransportError>
+  /** Calls `changed` whenever `roster` may answer differently, apart from a lease that ends. */
+  readonly watch: (changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
+  /**
+   * Takes the log, if nobody owns it: none where another worker does. What others held of the group is taken from them
+   * first, and counts as an attempt unless their marks show that it had not started. Closing the Scope gives back what is
+   * held, at no cost of an attempt, and the log with it, in one step.
+   */
+  readonly claim: Effect.Effect<Option.Option<Owner>, TransportError, Scope.Scope>
+}
+
+/**
+ * `unread: false` takes nothing that was never delivered: only what was given back or retried.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OwnerLimit extends FetchLimit {
+  /** Whether new messages may be taken. */
+  readonly unread: boolean
+}
+
+/**
+ * The one worker that is delivered what a log has for an ordered group. Its lease lasts for its visibility timeout after
+ * each `extend`, `fetch` or `settle`; every step is checked against it on the log. Once it is lost it never comes back:
+ * another claim makes another owner.
+ *
+ * A key that waits for a retry is *held back*: from the first `Retry` of a message of that key until a message of that
+ * key is acked or dead-lettered and no other of it is parked. A parked message comes, as an entry of the retry log, when
+ * the one before it is acked or dead-lettered: in the same step.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Owner {
+  /** Grows with every claim of this log, and only grows. */
+  readonly fence: number
+  /** The keys that are held back, each since the message that holds it back was published (ms since the epoch). */
+  readonly heldBack: ReadonlyArray<{ readonly key: string; readonly since: number }>
+  /** How many messages are parked. */
+  readonly parked: number
+  /**
+   * As a `Consumer`'s, given back before retried before new, each in the order of ids; where suspects wait, nothing but
+   * `suspects` is returned. `"lost"` where the lease is. A reply that was lost loses it: what may have been delivered is
+   * to be claimed anew.
+   */
+  readonly fetch: (limit: OwnerLimit) => Effect.Effect<Fetched | "lost", TransportError>
+  /**
+   * Settles each in one atomic step, in the order of the list. `Retry` of a message with a key holds the key back; `Park`
+   * puts it behind, or where its key is not held back, becomes its first retry at once. After the first that could
+   * not be stored, none that has a key and is not an `Ack` of the main log is done: they answer with the same error.
+   */
+  readonly settle: Consumer["settle"]
+  /** Renews the lease of the log, and those of the entries; returns those that are lost, or `"lost"` where the log is. */
+  readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
+  /** As a `Consumer`'s. */
+  readonly mark: Consumer["mark"]
+}
+
+// -----------------------------------------------------------------------------
 // tending and looking
 // -----------------------------------------------------------------------------
 
@@ -327,6 +433,12 @@ export interface Inspection {
   readonly due: number
   /** Dead letters that are kept. */
   readonly deadLetters: number
+  /** Keys that are held back by a message that waits for its retry; 0 where the group is not ordered. */
+  readonly heldBack: number
+  /** Messages that wait behind others of their keys. */
+  readonly parked: number
+  /** When the oldest message that holds its key back was published; milliseconds since the epoch, by the log's clock. */
+  readonly oldestHeldBack: Option.Option<number>
 }
 
 /**
@@ -446,6 +558,21 @@ export class Transport extends Context.Service<
     ) => Effect.Effect<Published, TransportError>
     /** Joins a group, creating it if it is absent. Whatever fails, dies or is interrupted leaves nothing behind. */
     readonly join: (options: JoinOptions) => Effect.Effect<Consumer, TransportError, Scope.Scope>
+    /**
+     * Enrols as a worker of an ordered group, creating it if it is absent. Whatever fails, dies or is interrupted leaves
+     * nothing behind. A group is joined or enrolled for, and never both.
+     */
+    readonly enroll: (options: EnrollOptions) => Effect.Effect<Worker, TransportError, Scope.Scope>
+    /**
+     * The number of partitions a topic has. Where none is recorded and the topic was never used, `partitions` is recorded;
+     * a topic that is used without a record has 1.
+     */
+    readonly partitions: (topic: string, partitions: number) => Effect.Effect<number, TransportError>
+    /** Records another number of partitions, if it is `from`; returns the number it is then. */
+    readonly repartition: (
+      topic: string,
+      change: { readonly from: number; readonly to: number }
+    ) => Effect.Effect<number, TransportError>
     /**
      * Moves the retries that are due, takes deliveries from consumers that died, removes dead consumers that hold nothing.
      * Bounded work a call; `next` is zero where more is left. Needs no membership.

@@ -204,6 +204,8 @@ export interface RetryMeta {
   readonly cause: string | undefined
   /** The dead letter's id, where this was redriven. */
   readonly redriven: string | undefined
+  /** In an ordered group, the key that it holds back. */
+  readonly key: string | undefined
 }
 
 /**
@@ -240,7 +242,8 @@ const Retry = Schema.Struct({
   first: Schema.optional(Schema.Finite),
   failed: Schema.optional(Schema.Finite),
   cause: Schema.optional(Schema.String),
-  redriven: Schema.optional(Schema.String)
+  redriven: Schema.optional(Schema.String),
+  key: Schema.optional(Schema.String)
 })
 
 const Dead = Schema.Struct({
@@ -314,7 +317,7 @@ const keep = (fields: Fields, origin: Entry["origin"]): Buffer => {
 }
 
 /**
- * What `fail` stores of a delivery that is retried. `attempt` counts the attempts made, this one included.
+ * What `fail` and `order` store of a delivery that is retried or parked. `attempt` counts the attempts made, this one included.
  *
  * @category clutch
  * @since 0.1.0
@@ -322,8 +325,14 @@ const keep = (fields: Fields, origin: Entry["origin"]): Buffer => {
 export const openRetry = (
   origin: Entry["origin"],
   fields: Fields,
-  { attempt, cause, original, redriven }: Omit<RetryMeta, "first" | "failed">
-): OpenMeta => ({ clutch: open({ original, attempt, redriven, cause }), fields: keep(fields, origin) })
+  {
+    attempt,
+    cause,
+    key,
+    original,
+    redriven
+  }: Omit<RetryMeta, "first" | "failed" | "key"> & Partial<Pick<RetryMeta, "key">>
+): OpenMeta => ({ clutch: open({ original, attempt, redriven, key, cause }), fields: keep(fields, origin) })
 
 /**
  * What `fail` stores of a delivery that becomes a dead letter.

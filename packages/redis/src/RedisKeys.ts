@@ -12,6 +12,10 @@
  * clutch.{orders}.billing.due     retries whose time has not, a sorted set
  * clutch.{orders}.billing.dlq     dead letters, a stream
  * clutch.{orders}.billing.state   what the group remembers beside its streams, a hash
+ * clutch.{orders}.billing.blocked of an ordered group, the keys that are held back, a sorted set
+ * clutch.{orders}.billing.parked  the messages that wait behind others of their keys, a sorted set
+ * clutch.{orders}.billing.owners  rings when its workers come, go, claim or cede, a stream of one entry
+ * clutch.{orders}.meta            how many partitions the topic has, a hash
  * ```
  *
  * @since 0.1.0
@@ -48,6 +52,12 @@ export interface GroupKeys extends LogKeys {
   readonly deadLetters: string
   /** The hash of what the group remembers beside its streams. */
   readonly state: string
+  /** The sorted set of the keys that are held back, scored by the time in ms of the message that holds each back. */
+  readonly blocked: string
+  /** The sorted set of the messages that wait behind others of their keys, in the order of keys, then of ids. */
+  readonly parked: string
+  /** The stream that is read by workers who want to know of each other. */
+  readonly owners: string
   /** The consumer group on `main`: the subscription's name. */
   readonly mainGroup: string
   /** The consumer group on `retry`. */
@@ -91,7 +101,32 @@ export const group = (namespace: string, { topic, partition, subscription }: Gro
     due: `${prefix}.due`,
     deadLetters: `${prefix}.dlq`,
     state: `${prefix}.state`,
+    blocked: `${prefix}.blocked`,
+    parked: `${prefix}.parked`,
+    owners: `${prefix}.owners`,
     mainGroup: subscription,
     retryGroup: `${subscription}-retry`
   }
+}
+
+/**
+ * The keys of what is known of a topic as a whole: beside its first partition.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TopicKeys extends LogKeys {
+  /** The hash of what the topic is made of. */
+  readonly meta: string
+}
+
+/**
+ * The keys of a topic as a whole.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const topic = (namespace: string, name: string): TopicKeys => {
+  const first = log(namespace, { topic: name, partition: 0 })
+  return { ...first, meta: `${first.main}.meta` }
 }

@@ -21,11 +21,13 @@ import type * as Scope from "effect/Scope"
 import * as Codec from "./Codec.ts"
 import { join } from "./internal/consumer.ts"
 import * as DeadLetters from "./internal/deadLetters.ts"
+import * as Partitions from "./internal/partitions.ts"
 import * as Look from "./internal/look.ts"
 import * as Publisher from "./internal/publisher.ts"
 import * as Retention from "./internal/retention.ts"
 import * as Shared from "./internal/shared.ts"
 import * as Tend from "./internal/tend.ts"
+import { enroll } from "./internal/worker.ts"
 import { pause } from "./internal/time.ts"
 import * as RedisClient from "./RedisClient.ts"
 import * as Keys from "./RedisKeys.ts"
@@ -81,6 +83,8 @@ export const make = Effect.fnUntraced(function* (
     publish: (log, messages, retention, replication) =>
       publish(Keys.log(namespace, log), messages, retention, replication),
     join: (options) => join(shared, options),
+    enroll: (options) => enroll(shared, options),
+    ...Partitions.make(shared),
     tend: tending.tend,
     watch: tending.watch,
     ...Retention.make(shared, looking.inspect),

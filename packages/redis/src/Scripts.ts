@@ -16,6 +16,9 @@ import type * as Script from "./Script.ts"
 import { redrive } from "./scripts/deadLetters.ts"
 import { extend, mark } from "./scripts/leases.ts"
 import { join, leave, rollback } from "./scripts/membership.ts"
+import { draw, order } from "./scripts/ordering.ts"
+import { cede, claim, roster } from "./scripts/owning.ts"
+import { partitions } from "./scripts/partitioning.ts"
 import { publish } from "./scripts/publishing.ts"
 import { remove, trim } from "./scripts/retention.ts"
 import { ack, fail, release } from "./scripts/settling.ts"
@@ -30,7 +33,10 @@ export * from "./scripts/waiting.ts"
 export * from "./scripts/tending.ts"
 export * from "./scripts/deadLetters.ts"
 export * from "./scripts/retention.ts"
-export { type Held, maxIds, type Member } from "./scripts/shared.ts"
+export * from "./scripts/owning.ts"
+export * from "./scripts/ordering.ts"
+export * from "./scripts/partitioning.ts"
+export { type Held, maxIds, type Member, type Place } from "./scripts/shared.ts"
 
 /**
  * Every script, for a client that loads them ahead.
@@ -39,4 +45,25 @@ export { type Held, maxIds, type Member } from "./scripts/shared.ts"
  * @since 0.1.0
  */
 export const all: ReadonlyArray<Pick<Script.Script<never, unknown>, "name" | "lua" | "sha" | "keyNames" | "argNames">> =
-  [publish, join, rollback, leave, ack, fail, release, extend, mark, take, tend, redrive, trim, remove]
+  [
+    publish,
+    join,
+    rollback,
+    leave,
+    ack,
+    fail,
+    release,
+    extend,
+    mark,
+    take,
+    tend,
+    redrive,
+    roster,
+    claim,
+    cede,
+    draw,
+    order,
+    partitions,
+    trim,
+    remove
+  ]

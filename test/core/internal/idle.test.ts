@@ -21,7 +21,7 @@ const asking = (...answers: ReadonlyArray<boolean>) =>
         }),
       progress: () => Effect.sync(() => void waited++)
     })
-    yield* Effect.provideService(awaitIdle(groupOf("s"), "wait"), Transport, scripted)
+    yield* Effect.provideService(awaitIdle([groupOf("s")], "wait"), Transport, scripted)
     return { asked, waited }
   })
 

@@ -7,6 +7,7 @@ const idle: intake.Load = {
   prefetch: undefined,
   seconds: undefined,
   unsettled: 0,
+  stuck: 0,
   bytes: 0,
   waiting: 0,
   free: 1,

@@ -28,6 +28,7 @@ describe("policy", () => {
       {
         concurrency: 1,
         prefetch: undefined,
+        maxWaiting: 10_000,
         visibilityTimeout: 30,
         timeout: undefined,
         drainTimeout: 20,

@@ -7,6 +7,7 @@ import { Waiting } from "../../../packages/core/src/internal/waiting.ts"
 const desk: Desk = {
   group: { topic: "t", partition: 0, subscription: "s" },
   consumer: "c",
+  fence: undefined,
   settle: () => {},
   settledTwice: () => {},
   retry: () => ({ _tag: "Ack" })

@@ -3,6 +3,7 @@ import type { Arg, Reply, Script } from "@clutch/redis/Script"
 import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import * as Codec from "@clutch/redis/Codec"
+import * as Result from "effect/Result"
 import { Redis } from "ioredis"
 import { afterAll, beforeAll, beforeEach } from "vitest"
 import { startRedis, type RedisServer } from "../../support/redis.ts"
@@ -191,6 +192,109 @@ export const dead = (id: string, options: Partial<Scripts.Failure> = {}): Script
   }),
   ...options
 })
+
+// -----------------------------------------------------------------------------
+// order by key
+// -----------------------------------------------------------------------------
+
+/** The nonce of a claim by this consumer, and a member's proof of it. */
+export const claimed = (consumer: string, nonce = `claim-of-${consumer}`): Scripts.Member => ({ keys, consumer, nonce })
+
+/** Claims until nothing is left to be taken. */
+export const claim = async (consumer: string, nonce?: string): Promise<Scripts.Claimed> => {
+  for (;;) {
+    const answer = await run(Scripts.claim, claimed(consumer, nonce))
+    if (typeof answer === "string" || !answer.more) return answer
+  }
+}
+
+export const draw = (consumer: string, options: Partial<Scripts.Draw> = {}) =>
+  run(Scripts.draw, {
+    ...claimed(consumer),
+    count: 100,
+    bytes: 1e6,
+    alone: false,
+    maxAttempts: 6,
+    retries: 100,
+    mains: 100,
+    ...options
+  })
+
+const idsOf = (rows: ReadonlyArray<Reply>) => rows.map((row) => String(Array.isArray(row) ? row[0] : ""))
+
+/** The ids that were drawn, in order, by where they came from. */
+export const drawn = async (consumer: string, options: Partial<Scripts.Draw> = {}) => {
+  const answer = await draw(consumer, options)
+  if (typeof answer === "string") throw new Error(`the log is ${answer}`)
+  const { given, unread } = answer
+  return {
+    given: [...idsOf(given.main), ...idsOf(given.retry).map((id) => `retry ${id}`)],
+    unread: [...idsOf(unread.retry).map((id) => `retry ${id}`), ...idsOf(unread.main)],
+    suspects: answer.suspects
+  }
+}
+
+const keyedMeta = (id: string, key: string | null, attempt: number) =>
+  Codec.openRetry("main", data(`{"of":"${id}"}`), {
+    original: id,
+    attempt,
+    cause: undefined,
+    redriven: undefined,
+    key: key ?? undefined
+  })
+
+export const park = (id: string, key: string | null = "k"): Scripts.Move => ({
+  to: "park",
+  meta: keyedMeta(id, key, 0)
+})
+
+export const orderedRetry = (id: string, delay: number, key: string | null = "k", attempt = 1): Scripts.Move => ({
+  to: "retry",
+  delay,
+  meta: keyedMeta(id, key, attempt)
+})
+
+export const orderedDead = (id: string): Scripts.Move => ({ to: "dead", meta: dead(id).meta })
+
+export const ordered = (id: string, move: Scripts.Move, options: Partial<Scripts.Ordered> = {}): Scripts.Ordered => ({
+  id,
+  count: 1,
+  origin: "main",
+  move,
+  key: "k",
+  original: id,
+  first: 1234,
+  ...options
+})
+
+export const order = (consumer: string, items: ReadonlyArray<Scripts.Ordered>, acks: ReadonlyArray<string> = []) =>
+  run(Scripts.order, { ...claimed(consumer), acks, items })
+
+/** What each was found to be; fails where something was not stored. */
+export const settled = async (consumer: string, ...items: ReadonlyArray<Scripts.Ordered>) => {
+  const answer = await order(consumer, items)
+  if (answer.problem !== undefined) throw new Error(answer.problem)
+  return answer.found.map((one) => (typeof one === "string" ? one : one.freed ? "dead, freed" : "dead"))
+}
+
+/** The keys that are held back, each with the ms of what holds it back. */
+export const blocked = async (): Promise<ReadonlyArray<string>> => (await scored(keys.blocked)).map(String)
+
+/** The parked messages: their keys and the ids in their topic. */
+export const parked = async (): Promise<ReadonlyArray<string>> =>
+  (await redis.zrange(keys.parked, "0", "-1")).map((member) => {
+    const [key = "", id = ""] = member.split(":")
+    const part = (digits: string) => BigInt(`0x${digits}`).toString()
+    const [ms = "", seq = ""] = id.split("-")
+    return `${Buffer.from(key, "hex").toString()} ${part(ms)}-${part(seq)}`
+  })
+
+/** Entries of the retry stream: original id, attempts made, key. */
+export const fronts = async (): Promise<ReadonlyArray<string>> =>
+  (await redis.xrangeBuffer(keys.retry, "-", "+")).map(([, fields]) => {
+    const meta = Result.getOrThrow(Codec.retryMeta(fields))
+    return `${meta.original} ${meta.attempt} ${meta.key}`
+  })
 
 /** Lets the server refuse whatever needs memory. */
 export const fillMemory = async (): Promise<void> => {

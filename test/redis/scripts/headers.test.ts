@@ -1,9 +1,10 @@
 /** A script's header is its contract: what it says of keys and arguments is what the wrapper sends. */
+import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { assert, describe, test } from "vitest"
-import { held, keys, member, retry } from "./harness.ts"
+import { held, keys, member, ordered, park, retry } from "./harness.ts"
 
 const folder = fileURLToPath(new URL("../../../packages/redis/src/scripts/", import.meta.url))
 const text = (name: string): string => readFileSync(`${folder}${name}.lua`, "utf8")
@@ -37,6 +38,8 @@ const names = (words: string): ReadonlyArray<string> => {
     })
 }
 
+const topic = RedisKeys.topic("clutch", "orders")
+
 const samples: Readonly<
   Record<string, { readonly keys: ReadonlyArray<string>; readonly args: ReadonlyArray<unknown> }>
 > = {
@@ -57,7 +60,21 @@ const samples: Readonly<
   tend: sample(Scripts.tend, { keys, scan: true, cursor: undefined }),
   redrive: sample(Scripts.redrive, { keys, ids: ["1-0"], delay: 0 }),
   trim: sample(Scripts.trim, { keys, missing: [{ name: "billing", state: keys.state }] }),
-  remove: sample(Scripts.remove, { keys })
+  remove: sample(Scripts.remove, { keys }),
+  roster: sample(Scripts.roster, member("a")),
+  claim: sample(Scripts.claim, member("a")),
+  cede: sample(Scripts.cede, member("a")),
+  draw: sample(Scripts.draw, {
+    ...member("a"),
+    count: 1,
+    bytes: 1,
+    alone: false,
+    maxAttempts: 6,
+    retries: 1,
+    mains: 1
+  }),
+  order: sample(Scripts.order, { ...member("a"), acks: ["1-0"], items: [ordered("2-0", park("2-0"))] }),
+  partitions: sample(Scripts.partitions, { keys: topic, count: 2, from: undefined })
 }
 
 function sample<Input>(
@@ -102,7 +119,7 @@ describe.each(Scripts.all.map((script) => [script.name, script] as const))("%s",
       // `stream` is main or retry, as the delivery's origin says; every other word is a field of GroupKeys
       assert.strictEqual(
         key,
-        word === "stream" ? keys.main : Object.entries(keys).find(([field]) => field === word)?.[1]
+        word === "stream" ? keys.main : Object.entries({ ...keys, ...topic }).find(([field]) => field === word)?.[1]
       )
     }
   })

@@ -52,7 +52,8 @@ describe("redrive", () => {
       first: 1234,
       failed: undefined,
       cause: undefined,
-      redriven: id
+      redriven: id,
+      key: undefined
     })
   })
 

@@ -14,7 +14,8 @@ export const quiet = {
   next: undefined,
   more: false,
   cursor: undefined,
-  problem: undefined
+  problem: undefined,
+  mended: 0
 }
 
 /** A consumer that died: `silent` ms without a sign of life, its deliveries idle as long. */

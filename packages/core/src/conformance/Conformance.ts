@@ -16,10 +16,12 @@ import { healing } from "./Healing.ts"
 import { idleStats } from "./IdleStats.ts"
 import { isolation } from "./Isolation.ts"
 import { describeAll, make, type Options } from "./Kit.ts"
+import { orderByKey } from "./Keys.ts"
 import { leases } from "./Leases.ts"
 import { manual } from "./Manual.ts"
 import { many } from "./Many.ts"
 import { order } from "./Order.ts"
+import { partitions } from "./Partitions.ts"
 import { pause } from "./Pause.ts"
 import { poison } from "./Poison.ts"
 import { properties } from "./Properties.ts"
@@ -49,6 +51,8 @@ export const suite = (name: string, options: Options): void =>
     "publish and subscribe": publishSubscribe,
     groups,
     order,
+    partitions,
+    "order by key": orderByKey,
     "start positions": startPositions,
     filters,
     retries,

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { Transport, TransportError } from "../index.ts"
 import { Unavailable, Unknown } from "../Errors.ts"
 
@@ -23,6 +24,10 @@ export type Operation =
   | "settle"
   | "extend"
   | "mark"
+  | "enroll"
+  | "roster"
+  | "claim"
+  | "partitions"
   | "tend"
   | "watch"
   | "trim"
@@ -105,6 +110,24 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
         extend: (entries) => at("extend", consumer.extend(entries)),
         mark: (origin, id) => at("mark", consumer.mark(origin, id))
       })),
+    enroll: (options) =>
+      Effect.map(at("enroll", self.enroll(options)), (worker) => ({
+        name: worker.name,
+        keep: worker.keep,
+        watch: (changed) => at("watch", worker.watch(changed)),
+        roster: at("roster", worker.roster),
+        claim: Effect.map(
+          at("claim", worker.claim),
+          Option.map((owner) => ({
+            ...owner,
+            fetch: (limit) => at("fetch", owner.fetch(limit)),
+            settle: (settlements) => at("settle", owner.settle(settlements)),
+            extend: (entries) => at("extend", owner.extend(entries)),
+            mark: (origin, id) => at("mark", owner.mark(origin, id))
+          }))
+        )
+      })),
+    partitions: (topic, partitions) => at("partitions", self.partitions(topic, partitions)),
     tend: (group) => at("tend", self.tend(group)),
     watch: (log, changed) => at("watch", self.watch(log, changed)),
     trim: (log) => at("trim", self.trim(log)),

@@ -320,17 +320,6 @@ export const publishSubscribe: Category = (kit) => {
     })
   )
 
-  kit.test("10. more than one partition is refused by publish and subscribe, with an error that says so", () =>
-    Effect.gen(function* () {
-      const topic = Topic.make(kit.fresh("wide"), { schema: Schema.String, partitions: 2 })
-      const published = yield* Effect.flip(Topic.publish(topic, "x"))
-      assert.include(published.message, "partitions")
-      const subscribed = yield* Effect.flip(Subscription.subscribe(Subscription.make("s", topic, () => Effect.void)))
-      assert.strictEqual(subscribed.reason._tag, "InvalidOption")
-      assert.include(subscribed.message, "partitions")
-    })
-  )
-
   kit.test("2. a name that would make another's key is refused, for topics and subscriptions", () =>
     Effect.gen(function* () {
       const good = kit.topic()

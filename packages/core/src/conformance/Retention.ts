@@ -263,7 +263,10 @@ export const retention: Category = (kit) => {
         waiting: Option.some(0),
         pending: 0,
         due: 0,
-        deadLetters: 0
+        deadLetters: 0,
+        heldBack: 0,
+        parked: 0,
+        oldestHeldBack: Option.none()
       })
       const [next] = yield* Topic.publishAll(topic, ["next"])
       assert.strictEqual(yield* transport.lastId(log(topic)), next?.id)

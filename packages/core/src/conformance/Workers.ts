@@ -93,7 +93,7 @@ export const cuttable: Effect.Effect<
   Transport | Scope.Scope
 > = Effect.gen(function* () {
   const off = yield* Latch.make()
-  const silent = new Set<Faults.Operation>(["settle", "extend", "mark"])
+  const silent = new Set<Faults.Operation>(["settle", "extend", "mark", "roster", "claim"])
   const inject: Faults.Injector = <A, E, R>(step: Faults.Step, call: Effect.Effect<A, E, R>) =>
     Effect.suspend((): Effect.Effect<A, E | TransportError, R> => {
       if (step.operation === "fetch") {

@@ -2,42 +2,50 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type { Consumer, Entry, FetchLimit } from "../Transport.ts"
+import type { TransportError } from "../Errors.ts"
+import type { Entry, OwnerLimit } from "../Transport.ts"
 import * as Health from "./health.ts"
+import type { Seat } from "./seat.ts"
 
 /** A read that has not failed for so long works, though it has nothing to show. */
 const quietlyWorking = Duration.seconds(1)
 
 export interface Options {
-  readonly consumer: Consumer
+  readonly seat: Seat
   readonly health: Health.Health
   /** How much to take now. */
-  readonly limit: () => Omit<FetchLimit, "alone">
+  readonly limit: () => Omit<OwnerLimit, "alone">
   readonly accept: (entries: ReadonlyArray<Entry>) => void
   /** Waits until there is room. */
   readonly room: Effect.Effect<void>
-  /** Waits until nothing of the subscription is held here, and no handler of it runs. */
-  readonly alone: Effect.Effect<void>
+  /** Waits until nothing of the partition is held here. */
+  readonly nothingHeld: Effect.Effect<void>
+  /** Runs while nothing else of the subscription is handled in this process. */
+  readonly alone: (self: Effect.Effect<void, TransportError>) => Effect.Effect<void, TransportError>
+  /** The partition is another worker's. */
+  readonly lost: () => void
 }
 
-export const loop = ({ accept, alone, consumer, health, limit, room }: Options): Effect.Effect<void> => {
-  const take = (isAlone: boolean) =>
+export const loop = ({ accept, alone, health, limit, lost, nothingHeld, room, seat }: Options): Effect.Effect<void> => {
+  const take = (single: boolean) =>
     Effect.uninterruptible(
       Effect.suspend(() =>
-        Effect.map(
-          consumer.fetch({ ...limit(), ...(isAlone ? { count: 1 } : {}), alone: isAlone }),
-          ({ entries, suspects }) => {
-            accept(entries)
-            return suspects
+        Effect.flatMap(seat.fetch({ ...limit(), ...(single ? { count: 1 } : {}), alone: single }), (fetched) => {
+          if (fetched === "lost") {
+            lost()
+            // whoever is told closes this loop
+            return Effect.interruptible(Effect.never)
           }
-        )
+          accept(fetched.entries)
+          return Effect.succeed(fetched.suspects)
+        })
       )
     )
   // what a process may have died of runs while nothing else of this subscription does
-  const quarantine = Effect.andThen(alone, Effect.andThen(take(true), alone))
+  const quarantine = alone(Effect.andThen(take(true), nothingHeld))
   const once = Effect.andThen(
     room,
-    Effect.flatMap(take(false), (suspects) => (suspects ? Effect.asVoid(quarantine) : Effect.void))
+    Effect.flatMap(take(false), (suspects) => (suspects ? quarantine : Effect.void))
   )
   let failures = 0
   const works = Effect.suspend(() => {

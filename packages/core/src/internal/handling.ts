@@ -15,6 +15,8 @@ import * as durations from "./durations.ts"
 export interface Desk {
   readonly group: Group
   readonly consumer: string
+  /** Of who owns the partition. */
+  readonly fence: number | undefined
   /** Takes note of the outcome; the handling is told when the log has it. */
   readonly settle: (handling: Handling, outcome: Outcome) => void
   /** The handling wants to settle a second time. */
@@ -42,6 +44,8 @@ export class Handling implements Delivered<unknown> {
   closing = false
   /** The log says that another consumer owns it. */
   lost = false
+  /** A filter of the user's threw: its turn comes, and no handler runs. */
+  thrown: Cause.Cause<never> | undefined
   private readonly desk: Desk
   private told: Deferred.Deferred<void, SettleError> | undefined
 
@@ -57,6 +61,12 @@ export class Handling implements Delivered<unknown> {
   }
   get topic() {
     return this.desk.group.topic
+  }
+  get partition() {
+    return this.desk.group.partition
+  }
+  get fence() {
+    return this.desk.fence
   }
   get stream() {
     return this.entry.stream

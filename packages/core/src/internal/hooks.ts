@@ -41,7 +41,10 @@ export const make = ({ context, group, log, policy, source, transport }: Options
           Option.match({
             // redriven or discarded before anybody could be told
             onNone: () => Effect.void,
-            onSome: (entry) => Effect.asVoid(Effect.suspend(() => tell(letter(source, transport.namespace, entry))))
+            onSome: (entry) =>
+              Effect.asVoid(
+                Effect.suspend(() => tell(letter(source, { namespace: transport.namespace, group }, entry)))
+              )
           })
         ),
         Effect.scoped,

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { TransportError } from "../Errors.ts"
 import { type Group, Transport } from "../Transport.ts"
+import type { Groups } from "./address.ts"
 
 /**
  * Two passes must agree: between the steps of one, a message can move from a log that is still to be looked at to one
@@ -9,14 +10,26 @@ import { type Group, Transport } from "../Transport.ts"
  */
 const passes = 2
 
-export const awaitIdle = (group: Group, due: "wait" | "ignore"): Effect.Effect<void, TransportError, Transport> =>
+export const awaitIdle = (groups: Groups, due: "wait" | "ignore"): Effect.Effect<void, TransportError, Transport> =>
   Effect.gen(function* () {
     const transport = yield* Transport
-    const through = yield* transport.lastId(group)
-    for (let idle = 0; idle < passes;) {
-      if (yield* transport.outstanding(group, { through, due })) {
-        idle = 0
-        yield* transport.progress(group)
-      } else idle += 1
-    }
+    const idle = (group: Group, through: string) =>
+      Effect.gen(function* () {
+        for (let idle = 0; idle < passes;) {
+          if (yield* transport.outstanding(group, { through, due })) {
+            idle = 0
+            yield* transport.progress(group)
+          } else idle += 1
+        }
+      })
+    // all ends are noted before anybody waits: later publishes do not prolong it
+    const ends = yield* Effect.forEach(
+      groups,
+      (group) => Effect.map(transport.lastId(group), (through) => ({ group, through })),
+      { concurrency: "unbounded" }
+    )
+    yield* Effect.forEach(ends, ({ group, through }) => idle(group, through), {
+      concurrency: "unbounded",
+      discard: true
+    })
   })

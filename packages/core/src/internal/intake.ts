@@ -18,6 +18,8 @@ export interface Load {
   /** How long a delivery occupies its slot, in seconds; `undefined` before the first was measured. */
   readonly seconds: number | undefined
   readonly unsettled: number
+  /** Of these, or beside these: what waits for another of its key. */
+  readonly stuck: number
   readonly bytes: number
   /** Taken, and not yet started. */
   readonly waiting: number
@@ -25,6 +27,10 @@ export interface Load {
   /** Deliveries waited too long: take no more than can start. */
   readonly cautious: boolean
 }
+
+/** A partition's part of what the subscription may hold. */
+export const share = (prefetch: number, partitions: number): number =>
+  Math.max(1, Math.floor(prefetch / Math.max(1, partitions)))
 
 /** How many unsettled deliveries to hold. */
 export const target = ({ prefetch, seconds, slots }: Load): number => {
@@ -36,7 +42,7 @@ export const target = ({ prefetch, seconds, slots }: Load): number => {
 
 /** How many to read now; 0 where it is better to wait. */
 export const room = (load: Load): number => {
-  if (load.bytes >= maxBytes && load.unsettled > 0) return 0
+  if ((load.bytes >= maxBytes && load.unsettled + load.stuck > 0) || load.stuck >= mostHeld) return 0
   const goal = target(load)
   const left = Math.min(goal - load.unsettled, mostRead)
   const startable = load.free - load.waiting

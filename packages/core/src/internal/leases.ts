@@ -1,27 +1,30 @@
 /**
  * Heartbeats: as long as the event loop runs, what a subscription holds stays its own, up to `maxLease` a delivery.
- * They run only while something is held.
+ * They run only while something is held; of a partition that is owned, always.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
-import type { Consumer } from "../Transport.ts"
+import type { Entry } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import type { Health } from "./health.ts"
 import type { Policy } from "./policy.ts"
+import type { Seat } from "./seat.ts"
 
 /** Four beats a visibility timeout: two may fail before anything is lost, and half of it is the second beat. */
 const beats = 4
 
 export interface Options {
-  readonly consumer: Consumer
+  readonly seat: Seat
   readonly policy: Policy
   readonly health: Health
   readonly held: ReadonlySet<Handling>
-  /** These belong to another consumer by now. */
-  readonly lost: (handlings: ReadonlyArray<Handling>) => void
+  /** These belong to another consumer by now; or the whole partition does. */
+  readonly lost: (handlings: ReadonlyArray<Handling> | "lost") => void
+  /** The partition was this worker's until now, at least. */
+  readonly renewed: () => void
   /** A beat came: `now` is when. */
   readonly beat: (now: number) => Effect.Effect<void>
   /** The event loop was blocked for so long, in milliseconds, beyond half the visibility timeout. */
@@ -32,28 +35,35 @@ export interface Options {
 export interface Leases {
   /** Something is held, or nothing any more. */
   readonly holding: (some: boolean) => void
+  /** When the partition was last known to be this worker's; milliseconds of the runtime's clock. */
+  readonly renewed: () => number
 }
 
 export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
   Effect.gen(function* () {
-    const { consumer, health, held, policy } = options
+    const { health, held, policy, seat } = options
     const visibility = Duration.toMillis(policy.visibilityTimeout)
     const maxLease = Duration.toMillis(policy.maxLease)
     const interval = visibility / beats
     const clock = yield* Clock.Clock
     const holding = Latch.makeUnsafe(false)
     let since = 0
+    let renewed = clock.currentTimeMillisUnsafe()
 
     const extend = (now: number) =>
       Effect.suspend(() => {
         const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
-        const [first, ...others] = own
-        if (first === undefined) return Effect.void
-        const byEntry = new Map(own.map((handling) => [handling.entry, handling]))
-        return Effect.matchEffect(consumer.extend([first.entry, ...others.map(({ entry }) => entry)]), {
+        if (own.length === 0 && seat.order === undefined) return Effect.void
+        const byEntry = new Map<Entry, Handling>(own.map((handling) => [handling.entry, handling]))
+        return Effect.matchEffect(seat.extend(own.map(({ entry }) => entry)), {
           onFailure: (error) => health.failed("extending leases", error),
           onSuccess: (lost) => {
-            options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
+            if (lost === "lost") options.lost(lost)
+            else {
+              options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
+              renewed = now
+              options.renewed()
+            }
             return health.worked("extending leases")
           }
         })
@@ -82,6 +92,7 @@ export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
       holding: (some) => {
         if (!some) holding.closeUnsafe()
         else if (holding.openUnsafe()) since = clock.currentTimeMillisUnsafe()
-      }
+      },
+      renewed: () => renewed
     }
   })

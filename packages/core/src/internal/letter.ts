@@ -4,8 +4,9 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type { Message } from "../Message.ts"
 import type { Source } from "../Source.ts"
-import type { DeadEntry, DeadLetterReason } from "../Transport.ts"
 import * as dates from "./dates.ts"
+import type { DeadEntry, DeadLetterReason, Group } from "../Transport.ts"
+import { isEntryId } from "./ids.ts"
 import { type Poison, read } from "./read.ts"
 
 /**
@@ -15,7 +16,7 @@ import { type Poison, read } from "./read.ts"
  * @since 0.1.0
  */
 export interface DeadLetter<out A> {
-  /** Its id among the dead letters. */
+  /** Its id among the dead letters; of a partition above 0, followed by a slash and the partition's number. */
   readonly id: string
   /** Entry id in the topic's own log. */
   readonly originalId: string
@@ -32,12 +33,22 @@ export interface DeadLetter<out A> {
   readonly deadLettered: DateTime.Utc
 }
 
-export const letter = <A>(source: Source<A>, namespace: string, entry: DeadEntry): DeadLetter<A> => ({
-  id: entry.id,
+/** The id that a dead letter has in its own partition; `undefined` where it is none of this partition's. */
+export const inGroup = ({ partition }: Group, id: string): string | undefined => {
+  const own = partition === 0 ? id : id.endsWith(`/${partition}`) ? id.slice(0, id.lastIndexOf("/")) : undefined
+  return own !== undefined && isEntryId(own) ? own : undefined
+}
+
+export const letter = <A>(
+  source: Source<A>,
+  { group, namespace }: { readonly group: Group; readonly namespace: string },
+  entry: DeadEntry
+): DeadLetter<A> => ({
+  id: group.partition === 0 ? entry.id : `${entry.id}/${group.partition}`,
   originalId: entry.originalId,
   message: Result.flatMap(
     Result.mapError(entry.content, (message): Poison => ({ _tag: "Poison", message })),
-    (content) => read(source, { namespace, originalId: entry.originalId, content })
+    (content) => read(source, { namespace, partition: group.partition, originalId: entry.originalId, content })
   ),
   raw: entry.raw,
   reason: entry.reason,

@@ -10,10 +10,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
-import type { Consumer } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import * as Health from "./health.ts"
 import { compareIds } from "./ids.ts"
+import type { Seat } from "./seat.ts"
 
 /** How long a delivery waits unstarted before it is worth a write. */
 const worthMarking = Duration.millis(50)
@@ -41,7 +41,7 @@ export interface Marks {
 }
 
 export interface Options {
-  readonly consumer: Consumer
+  readonly consumer: Pick<Seat, "mark">
   readonly health: Health.Health
   /** The deliveries that wait, in the order in which they will start. */
   readonly queue: Iterable<Handling>

@@ -14,12 +14,12 @@ import type { Group } from "./memoryGroup.ts"
 import { type Log, readStart, type Store } from "./memoryStore.ts"
 import { parseId, type Position } from "./memoryStructures.ts"
 
-/** Joins; the Scope's end leaves, or undoes the joining where nobody has kept it. */
-export const join = (
+/** Takes a place; the Scope's end leaves it, or undoes the joining where nobody has kept it. */
+export const sit = (
   store: Store,
   bells: Bells,
-  options: JoinOptions
-): Effect.Effect<Consumer, TransportError, Scope.Scope> => {
+  options: Omit<JoinOptions, "ownConnection">
+): Effect.Effect<Seat, TransportError, Scope.Scope> => {
   const from = readStart(options.from)
   if (from === undefined) {
     const problem = `${JSON.stringify(options.from)} holds no entry id: give one of the form "1700000000000-0"`
@@ -27,39 +27,56 @@ export const join = (
       new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
     )
   }
-  return Effect.map(
-    Effect.acquireRelease(
-      bells.step((now) => new Seat(store, bells, options, from, now)),
-      (seat) => bells.step((now) => seat.leave(now))
-    ),
-    (seat): Consumer => ({
-      name: seat.name,
-      keep: () => seat.keep(),
-      fetch: (limit) => fetch(bells, seat, limit),
-      settle: (settlements) =>
-        bells.step((now) => {
-          seat.member.lastSeen = now
-          return settlements.map((settlement) => seat.group.settle(seat.member, settlement, now))
-        }),
-      extend: (entries) =>
-        bells.step((now) => {
-          seat.member.lastSeen = now
-          return seat.group.extend(seat.member, entries, now)
-        }),
-      mark: (origin, id) =>
-        bells.step((now) => {
-          seat.member.lastSeen = now
-          seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
-        })
-    })
+  return Effect.acquireRelease(
+    bells.step((now) => new Seat(store, bells, options, from, now)),
+    (seat) => bells.step((now) => seat.leave(now))
   )
 }
+
+/** Joins. */
+export const join = (
+  store: Store,
+  bells: Bells,
+  options: JoinOptions
+): Effect.Effect<Consumer, TransportError, Scope.Scope> =>
+  Effect.map(sit(store, bells, options), (seat): Consumer => ({
+    name: seat.name,
+    keep: () => seat.keep(),
+    fetch: (limit) =>
+      fetch<never>(bells, seat, {
+        take: (now) => seat.take(limit, now),
+        wait: seat.wait((group) => group.isReady())
+      }),
+    settle: (settlements) =>
+      bells.step((now) => {
+        seat.member.lastSeen = now
+        return settlements.map((settlement) => seat.group.settle(seat.member, settlement, now))
+      }),
+    extend: (entries) =>
+      bells.step((now) => {
+        seat.member.lastSeen = now
+        return seat.group.extend(seat.member, entries, now)
+      }),
+    mark: (origin, id) =>
+      bells.step((now) => {
+        seat.member.lastSeen = now
+        seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
+      })
+  }))
 
 /**
  * Waits, then takes. The waiting can be interrupted, also where the caller cannot; what was taken reaches the caller, or
  * goes back to the group.
  */
-const fetch = (bells: Bells, seat: Seat, limit: FetchLimit): Effect.Effect<Fetched, TransportError> =>
+export const fetch = <Lost extends string = never>(
+  bells: Bells,
+  seat: Seat,
+  taking: {
+    /** `undefined` where there is nothing to take. */
+    readonly take: (now: number) => Fetched | Lost | undefined
+    readonly wait: Effect.Effect<void>
+  }
+): Effect.Effect<Fetched | Lost, TransportError> =>
   Effect.uninterruptibleMask((restore) => {
     let inHand: Fetched | undefined
     const handOver = Effect.sync(() => {
@@ -67,12 +84,14 @@ const fetch = (bells: Bells, seat: Seat, limit: FetchLimit): Effect.Effect<Fetch
       inHand = undefined
       return fetched
     })
-    const attempt: Effect.Effect<Fetched, TransportError> = Effect.withFiber((fiber) => {
+    const attempt: Effect.Effect<Fetched | Lost, TransportError> = Effect.withFiber((fiber) => {
       if (seat.left) return Effect.fail(hasLeft)
-      inHand = bells.stepUnsafe(fiber, (now) => seat.take(limit, now))
+      const taken = bells.stepUnsafe(fiber, taking.take)
+      if (typeof taken === "string") return Effect.succeed(taken)
+      inHand = taken
       // a fiber may be made to yield, and be interrupted, between a taking and the handing over, but not behind that: it
       // is a `sync`, whose value is with the caller before the fiber can yield again
-      return inHand === undefined ? Effect.flatMap(Effect.interruptible(seat.wait), () => attempt) : handOver
+      return inHand === undefined ? Effect.flatMap(Effect.interruptible(taking.wait), () => attempt) : handOver
     })
     return Effect.catchCause(restore(attempt), (cause) =>
       Effect.andThen(
@@ -91,7 +110,8 @@ const hasLeft = new TransportError({
   reason: new Unavailable({ detail: "this consumer has left its group: join again" })
 })
 
-class Seat {
+/** A name's place in a group. */
+export class Seat {
   readonly name: string
   readonly log: Log
   group: Group
@@ -103,7 +123,13 @@ class Seat {
   private readonly store: Store
   private readonly bells: Bells
 
-  constructor(store: Store, bells: Bells, options: JoinOptions, from: "new" | "beginning" | Position, now: number) {
+  constructor(
+    store: Store,
+    bells: Bells,
+    options: Omit<JoinOptions, "ownConnection">,
+    from: "new" | "beginning" | Position,
+    now: number
+  ) {
     this.store = store
     this.bells = bells
     this.name = options.consumer ?? store.nextConsumer()
@@ -141,19 +167,19 @@ class Seat {
   }
 
   /** Takes its place again, where group or member were removed in the meantime. */
-  private sit(now: number): void {
+  sit(now: number): void {
     this.group = this.store.restore(this.log, this.group, now)
     const there = this.group.members.get(this.name)
     if (there === undefined) this.group.members.set(this.name, this.member)
     else this.member = there
   }
 
-  get wait(): Effect.Effect<void> {
+  wait(isReady: (group: Group) => boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const { group, member } = this
       member.waiting++
       return Effect.onExit(
-        this.bells.wait(group.fetchers, () => this.left || group.isReady()),
+        this.bells.wait(group.fetchers, () => this.left || isReady(group)),
         () =>
           this.bells.step((now) => {
             member.waiting--

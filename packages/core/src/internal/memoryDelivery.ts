@@ -56,6 +56,7 @@ export class Tracked implements Identified {
   leaseFrom = 0
   firstDelivered: number | undefined
   readonly redriven: string | undefined
+  readonly key: string | undefined
   settled = false
 
   constructor(
@@ -68,6 +69,7 @@ export class Tracked implements Identified {
       readonly base: number
       readonly firstDelivered: number | undefined
       readonly redriven: string | undefined
+      readonly key?: string | undefined
     }
   ) {
     this.origin = origin
@@ -80,6 +82,7 @@ export class Tracked implements Identified {
     this.base = options.base
     this.firstDelivered = options.firstDelivered
     this.redriven = options.redriven
+    this.key = options.key
   }
 
   deliver(member: Member, now: number): Delivered {
@@ -108,6 +111,7 @@ export class Delivered implements Entry {
   readonly reclaims: number
   readonly firstDelivered: number
   readonly redriven: string | undefined
+  readonly key: string | undefined
   readonly size: number
   readonly content: Result.Result<Content, string>
   readonly tracked: Tracked
@@ -122,6 +126,7 @@ export class Delivered implements Entry {
     this.reclaims = tracked.count - 1
     this.firstDelivered = firstDelivered
     this.redriven = tracked.redriven
+    this.key = tracked.key
     this.size = tracked.payload.raw.length
     this.content = tracked.payload.content
     this.tracked = tracked

@@ -15,6 +15,7 @@ import type {
   GroupStanding,
   Inspection,
   Outcome,
+  OwnerLimit,
   Settled,
   Settlement
 } from "../Transport.ts"
@@ -22,6 +23,7 @@ import { Bell, type Bells } from "./memoryBells.ts"
 import type { DeadLetterBox } from "./memoryDeadLetters.ts"
 import { isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
 import { reaches, Retries, type Retry } from "./memoryRetries.ts"
+import { Order } from "./memoryOrder.ts"
 import { order, type Position, type Sequence } from "./memoryStructures.ts"
 
 /** Where a group begins: at an index of the log, and behind a position that is still to come. */
@@ -65,6 +67,8 @@ export class Group {
   private seen: number
   /** Deliveries of the main log that are not settled, in the order of their ids. */
   private readonly main = new Set<Tracked>()
+  /** Who owns the log, and what waits for the order of keys. */
+  readonly order = new Order()
   private readonly returned = new Returned()
   private readonly retries: Retries
   /** When those who tend will be back at the latest. */
@@ -109,8 +113,8 @@ export class Group {
   // -----------------------------------------------------------------------------
 
   /** Whether a fetch would not have to wait. */
-  isReady(): boolean {
-    return this.returned.size > 0 || this.retries.peek() !== undefined || this.nextUnread() !== undefined
+  isReady(unread = true): boolean {
+    return this.returned.size > 0 || this.retries.peek() !== undefined || (unread && this.nextUnread() !== undefined)
   }
 
   private nextUnread(): Stored | undefined {
@@ -124,20 +128,27 @@ export class Group {
   }
 
   /** Takes what there is; `undefined` where the consumer has to wait. */
-  take(member: Member, limit: FetchLimit, now: number): Fetched | undefined {
+  take(member: Member, limit: FetchLimit, now: number, unread = true): Fetched | undefined {
     const taken: Array<Entry> = []
     if (limit.alone) {
       const suspect = this.returned.take(limit.maxAttempts, true)
       if (suspect !== undefined) taken.push(suspect.deliver(member, now))
     } else {
-      this.takeMany(member, limit, now, taken)
+      this.takeMany(member, limit, now, taken, unread)
     }
     const suspects = this.returned.hasSuspects(limit.maxAttempts)
     if (taken.length > 0) this.announce(now + member.visibility)
     return taken.length > 0 || suspects || limit.alone ? { entries: taken, suspects } : undefined
   }
 
-  private takeMany(member: Member, limit: FetchLimit, now: number, taken: Array<Entry>): void {
+  /** As `take`; but what must be taken alone comes before everything else. */
+  draw(member: Member, limit: OwnerLimit, now: number): Fetched | undefined {
+    return !limit.alone && this.returned.hasSuspects(limit.maxAttempts)
+      ? { entries: [], suspects: true }
+      : this.take(member, limit, now, limit.unread)
+  }
+
+  private takeMany(member: Member, limit: FetchLimit, now: number, taken: Array<Entry>, unread: boolean): void {
     const count = Math.max(1, limit.count)
     let bytes = limit.bytes
     const fits = (payload: Payload): boolean => {
@@ -158,6 +169,7 @@ export class Group {
       this.retries.take()
       taken.push(tracked.deliver(member, now))
     }
+    if (!unread) return
     while (taken.length < count) {
       const stored = this.nextUnread()
       if (stored === undefined || !fits(stored.payload)) return
@@ -179,7 +191,7 @@ export class Group {
   // settling
   // -----------------------------------------------------------------------------
 
-  settle(member: Member, { entry, outcome, repeated }: Settlement, now: number): Settled {
+  settle(member: Member, { entry, key, outcome, repeated }: Settlement, now: number): Settled {
     if (!isDelivered(entry)) return "lost"
     const tracked = entry.tracked
     if (tracked.owner !== member || tracked.delivery !== entry.delivery) {
@@ -189,24 +201,41 @@ export class Group {
     switch (outcome._tag) {
       case "Ack":
         this.finish(tracked)
-        break
+        return this.passOn(tracked, key, now) ? "freed" : "done"
       case "Release":
         this.giveBack(tracked)
         break
       case "Retry":
-        this.schedule(now + Duration.toMillis(outcome.delay), {
-          original: tracked.original,
-          payload: tracked.payload,
-          base: tracked.base + tracked.count,
-          firstDelivered: tracked.firstDelivered,
-          redriven: tracked.redriven
-        })
+        if (key !== undefined) this.order.holdBack(key, tracked.original)
+        this.schedule(now + Duration.toMillis(outcome.delay), retryOf(tracked, tracked.count, key))
         this.finish(tracked)
         break
-      case "DeadLetter":
-        return { _tag: "DeadLettered", id: this.bury(tracked, outcome, now) }
+      case "Park":
+        this.park(retryOf(tracked, tracked.count - 1, key), now)
+        this.finish(tracked)
+        break
+      case "DeadLetter": {
+        const id = this.bury(tracked, outcome, now)
+        return this.passOn(tracked, key, now) ? { _tag: "DeadLettered", id, freed: true } : { _tag: "DeadLettered", id }
+      }
     }
     return "done"
+  }
+
+  private park(retry: Retry, now: number): void {
+    if (this.order.park(retry)) return
+    this.retries.come(retry, now)
+    this.retriesCame()
+  }
+
+  /** Of a key that is held back, lets the next one come; whether it is held back no longer. */
+  private passOn({ origin }: Tracked, key: string | undefined, now: number): boolean {
+    if (origin !== "retry" || key === undefined || !this.order.isHeldBack(key)) return false
+    const next = this.order.pass(key)
+    if (next === undefined) return true
+    this.retries.come(next, now)
+    this.retriesCame()
+    return false
   }
 
   private bury(tracked: Tracked, outcome: Outcome & { readonly _tag: "DeadLetter" }, now: number): string {
@@ -308,15 +337,27 @@ export class Group {
           dropped++
           continue
         }
-        const mark = member.marks[tracked.origin]
-        // what was known not to have started costs no attempt
-        if (mark !== undefined && order(tracked, mark) > 0) tracked.count--
-        tracked.disown()
-        this.put(tracked)
+        this.takeBack(member, tracked)
         reclaimed++
       }
     }
     return { reclaimed, dropped }
+  }
+
+  /** Takes from everybody else what they hold. */
+  seize(member: Member): void {
+    for (const other of this.members.values()) {
+      if (other === member) continue
+      for (const tracked of other.held) this.takeBack(other, tracked)
+    }
+  }
+
+  private takeBack(member: Member, tracked: Tracked): void {
+    const mark = member.marks[tracked.origin]
+    // what was known not to have started costs no attempt
+    if (mark !== undefined && order(tracked, mark) > 0) tracked.count--
+    tracked.disown()
+    this.put(tracked)
   }
 
   private isTrimmed(tracked: Tracked): boolean {
@@ -379,7 +420,10 @@ export class Group {
       waiting: Option.some(this.entries.end - this.next),
       pending: this.main.size + this.retries.inFlight,
       due: this.retries.scheduled + this.retries.unread,
-      deadLetters: this.deadLetters.size
+      deadLetters: this.deadLetters.size,
+      heldBack: this.order.heldBack.size,
+      parked: this.order.parked,
+      oldestHeldBack: Option.fromUndefinedOr(this.order.oldest)
     }
   }
 
@@ -422,6 +466,15 @@ export class Group {
 
 const isDead = ({ lastSeen, visibility, waiting }: Member, now: number): boolean =>
   waiting === 0 && now - lastSeen >= Math.max(10 * visibility, shortestDeath)
+
+const retryOf = (tracked: Tracked, counted: number, key: string | undefined): Retry => ({
+  original: tracked.original,
+  payload: tracked.payload,
+  base: tracked.base + counted,
+  firstDelivered: tracked.firstDelivered,
+  redriven: tracked.redriven,
+  key
+})
 
 const firstOf = <A>(items: ReadonlySet<A>): A | undefined => {
   for (const item of items) return item

@@ -17,6 +17,8 @@ export interface Retry {
   readonly firstDelivered: number | undefined
   /** The dead letter it was. */
   readonly redriven: string | undefined
+  /** The key that it holds back, or waits behind. */
+  readonly key?: string | undefined
 }
 
 interface Scheduled extends Retry {
@@ -97,6 +99,11 @@ export class Retries {
       })
     )
     return id
+  }
+
+  /** Appends one whose turn has come. */
+  come(retry: Retry, now: number): void {
+    this.add(new Tracked("retry", this.stream, this.ids.next(now), retry))
   }
 
   private add(tracked: Tracked): void {

@@ -105,11 +105,27 @@ export class Store {
   readonly logs = new Map<string, Log>()
   /** Those who tend, by log; kept apart from the logs, for watching creates none. */
   private readonly tenders = new Map<string, Bell>()
+  /** How many partitions topics have. */
+  private readonly counts = new Map<string, number>()
   private readonly bells: Bells
   private joined = 0
 
   constructor(bells: Bells) {
     this.bells = bells
+  }
+
+  /** How many partitions a topic has: as recorded; one where it is used without a record; else so many from now on. */
+  partitions(topic: string, partitions: number): number {
+    const recorded = this.counts.get(topic) ?? (this.logs.has(keyOf({ topic, partition: 0 })) ? 1 : undefined)
+    if (recorded !== undefined) return recorded
+    if (partitions > 1) this.counts.set(topic, partitions)
+    return partitions
+  }
+
+  repartition(topic: string, { from, to }: { readonly from: number; readonly to: number }): number {
+    const recorded = this.partitions(topic, from)
+    if (recorded === from) this.counts.set(topic, to)
+    return recorded === from ? to : recorded
   }
 
   /** A name that no other consumer of this transport was given. */

@@ -27,6 +27,12 @@ export interface Observer {
   readonly filtered: () => void
   readonly released: () => void
   readonly blockedLoop: () => void
+  /** Of a partition, at a time of the runtime's clock. */
+  readonly heldBack: (
+    partition: number,
+    found: { readonly keys: number; readonly since: number | undefined },
+    now: number
+  ) => void
 }
 
 /** What tells one subscription's numbers from another's. */
@@ -67,7 +73,13 @@ export const make = (group: Group, system: string, context: Context.Context<neve
     poison: one(Metrics.poison),
     filtered: one(Metrics.filtered),
     released: one(Metrics.released),
-    blockedLoop: one(Metrics.blockedLoop)
+    blockedLoop: one(Metrics.blockedLoop),
+    heldBack: (partition, { keys, since }, now) => {
+      const at = { ...tags, "messaging.destination.partition.id": String(partition) }
+      Metric.withAttributes(Metrics.heldBack, at).updateUnsafe(keys, context)
+      const age = since === undefined ? 0 : Math.max(0, now - since) / 1000
+      Metric.withAttributes(Metrics.oldestHeldBack, at).updateUnsafe(age, context)
+    }
   }
 }
 

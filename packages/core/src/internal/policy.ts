@@ -20,6 +20,7 @@ export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 export interface RawOptions {
   readonly concurrency?: number | undefined
   readonly prefetch?: number | undefined
+  readonly maxWaiting?: number | undefined
   readonly visibilityTimeout?: Duration.Input | undefined
   readonly timeout?: Duration.Input | undefined
   readonly drainTimeout?: Duration.Input | undefined
@@ -40,6 +41,8 @@ export interface Policy {
   readonly concurrency: number
   /** Unsettled deliveries at most; `undefined` adapts. */
   readonly prefetch: number | undefined
+  /** Messages of a partition that wait behind others of their keys, at most. */
+  readonly maxWaiting: number
   readonly visibilityTimeout: Duration.Duration
   readonly timeout: Duration.Duration | undefined
   readonly drainTimeout: Duration.Duration
@@ -60,6 +63,7 @@ export interface Policy {
 const options: ReadonlySet<string> = new Set<keyof RawOptions>([
   "concurrency",
   "prefetch",
+  "maxWaiting",
   "visibilityTimeout",
   "timeout",
   "drainTimeout",
@@ -139,6 +143,17 @@ const contradiction = (raw: RawOptions, ack: Ack): Result.Result<void, Problem> 
     : Result.void
 }
 
+/** What an option means for each partition on its own, it cannot mean for several. */
+export const fits = (policy: Policy, partitions: number, ordered: boolean): Result.Result<void, Problem> => {
+  if (policy.ownConnection && (ordered || partitions > 1)) {
+    const why = ordered ? "a topic with a key" : "a topic with several partitions"
+    return refuse("ownConnection", `${why} is read over shared connections: leave the option out`)
+  }
+  return policy.prefetch !== undefined && policy.prefetch < partitions
+    ? refuse("prefetch", `${policy.prefetch} is shared by ${partitions} partitions: give at least ${partitions}`)
+    : Result.void
+}
+
 /** Checks every option. The failure names the option and the fix. */
 export const make = (raw: RawOptions): Result.Result<Policy, Problem> =>
   Result.gen(function* () {
@@ -153,6 +168,7 @@ export const make = (raw: RawOptions): Result.Result<Policy, Problem> =>
     return {
       concurrency: yield* count("concurrency", raw.concurrency ?? 1),
       prefetch: raw.prefetch === undefined ? undefined : yield* count("prefetch", raw.prefetch),
+      maxWaiting: yield* count("maxWaiting", raw.maxWaiting ?? 10_000),
       visibilityTimeout: yield* duration("visibilityTimeout", raw.visibilityTimeout ?? "30 seconds", 10),
       timeout: raw.timeout === undefined ? undefined : yield* duration("timeout", raw.timeout, 1),
       drainTimeout: yield* duration("drainTimeout", raw.drainTimeout ?? "20 seconds"),

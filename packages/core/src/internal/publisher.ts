@@ -43,7 +43,7 @@ export const publish = <A>(
     const replication = replicationOf(options)
     if (Result.isFailure(replication)) return Effect.fail(fail(replication.failure))
     const transport = Context.get(context, Transport)
-    const log = { topic: topic.topic, partition: 0 }
+    const { partitions } = topic[TypeId]
 
     const send = (traceparent: string | undefined, span?: Tracer.Span) => {
       const common =
@@ -66,7 +66,8 @@ export const publish = <A>(
       return sendAll({
         context,
         transport,
-        log,
+        topic: topic.topic,
+        partitions,
         retention: retention.success,
         replication: replication.success,
         patience: patience.success,
@@ -87,7 +88,8 @@ export const publish = <A>(
           "messaging.system": transport.system,
           "messaging.operation.name": "send",
           "messaging.operation.type": "send",
-          "messaging.destination.name": transport.stream(log),
+          "messaging.destination.name":
+            partitions === 1 ? transport.stream({ topic: topic.topic, partition: 0 }) : topic.topic,
           ...(data.length === 1 ? {} : { "messaging.batch.message_count": data.length })
         }
       },

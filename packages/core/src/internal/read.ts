@@ -21,6 +21,7 @@ export interface Poison {
 
 interface Readable {
   readonly namespace: string
+  readonly partition?: number | undefined
   readonly originalId: string
   readonly content: Content
 }
@@ -32,11 +33,19 @@ const poison = (message: string): Poison => ({ _tag: "Poison", message })
 /** The message as JSON: nobody else has it yet. */
 const parse = (
   source: Source<unknown>,
-  { content, namespace, originalId }: Readable
+  { content, namespace, originalId, partition }: Readable
 ): { -readonly [K in keyof Message<unknown>]: Message<unknown>[K] } | Poison => {
   try {
     const json: unknown = JSON.parse(decoder.decode(content.data))
-    return message({ namespace, topic: source.topic, originalId, json, data: json, attributes: content.attributes })
+    return message({
+      namespace,
+      topic: source.topic,
+      partition,
+      originalId,
+      json,
+      data: json,
+      attributes: content.attributes
+    })
   } catch (cause) {
     return poison(`the data is no JSON: ${String(cause)}`)
   }

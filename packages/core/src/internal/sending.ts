@@ -12,6 +12,7 @@ import type { Log, Published, Replication, Retention, Transport } from "../Trans
 import { within } from "./deadlines.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
+import { confirm, isConfirmed, partitionOf, turn } from "./partitions.ts"
 import * as stored from "./stored.ts"
 
 /** One step on the log: large enough that a round trip is shared, small enough that no other client waits for it. */
@@ -20,7 +21,8 @@ const batchSize = 256
 export interface Sending<out A> {
   readonly context: Context.Context<never>
   readonly transport: Transport["Service"]
-  readonly log: Log
+  readonly topic: string
+  readonly partitions: number
   readonly retention: Retention
   readonly replication: Replication | undefined
   /** How long to wait in an outage, in milliseconds. */
@@ -31,47 +33,89 @@ export interface Sending<out A> {
   readonly fail: (reason: PublishError["reason"], stored: number) => PublishError
 }
 
+type Reason = PublishError["reason"]
+
 export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-  const { context, data, fail, log, messages, patience, replication, retention, transport } = sending
+  const { context, data, fail, messages, partitions, patience, replication, retention, topic, transport } = sending
   const { namespace } = transport
-  const { topic } = log
   const clock = Context.get(context, Clock.Clock)
   const counted = countersOf(transport, topic)
-  const sent: Array<Message<A>> = []
+  const sent: Array<Message<A> | undefined> = Array.from({ length: messages.length })
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
 
-  const send = (batch: NonEmptyReadonlyArray<Encoded>) =>
-    patiently(transport.publish(log, batch, retention, replication), patience, forReplicas, clock).pipe(
-      Effect.mapError((error) => fail(reasonOf(error), sent.length))
+  const store = (log: Log, batch: NonEmptyReadonlyArray<Encoded>) =>
+    Effect.mapError(
+      patiently(transport.publish(log, batch, retention, replication), patience, forReplicas, clock),
+      reasonOf
     )
-  const confirmed = ({ ids, trimmed }: Published): Effect.Effect<void> => {
+  const confirmed = (partition: number, indices: ReadonlyArray<number>, { ids, trimmed }: Published) => {
     counted.sent.updateUnsafe(ids.length, context)
-    for (const originalId of ids) {
-      const at = sent.length
+    for (const [nth, originalId] of ids.entries()) {
+      const at = indices[nth] as number // one for each of the batch
       const { attributes, json } = messages[at] as Encoded // one for each of `data`
-      sent.push(stored.message({ namespace, topic, originalId, json, data: data[at] as A, attributes }))
+      sent[at] = stored.message({ namespace, topic, partition, originalId, json, data: data[at] as A, attributes })
     }
     if (trimmed === 0) return Effect.void
     counted.trimmed.updateUnsafe(trimmed, context)
     return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
   }
   /** The failure, where too few replicas have it; those of the batch are stored all the same. */
-  const replicated = (published: Published): Effect.Effect<never, PublishError> | undefined => {
+  const replicated = (published: Published): Effect.Effect<never, Reason> | undefined => {
     if (replication === undefined) return undefined
     const { confirmed, problem } = published.replicated ?? { confirmed: 0, problem: "the log does not say" }
     if (confirmed >= replication.replicas) return undefined
     const { replicas: wanted, within } = replication
-    return Effect.fail(fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }), sent.length))
+    return Effect.fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }))
   }
-  const next = (): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-    const batch = messages.slice(sent.length, sent.length + batchSize)
-    if (!isNonEmpty(batch)) return Effect.succeed(sent as unknown as NonEmptyReadonlyArray<Message<A>>)
-    return Effect.flatMap(send(batch), (published) => {
-      const rest = Effect.suspend(() => replicated(published) ?? next())
-      return Effect.andThen(confirmed(published), rest)
-    })
+  const lane = (indices: ReadonlyArray<number>, partition: number) => {
+    const next = (from: number): Effect.Effect<void, Reason> => {
+      const part = indices.slice(from, from + batchSize)
+      const batch = part.map((at) => messages[at] as Encoded) // one for each of `data`
+      if (!isNonEmpty(batch)) return Effect.void
+      return Effect.flatMap(store({ topic, partition }, batch), (published) => {
+        const rest = Effect.suspend(() => replicated(published) ?? next(from + batchSize))
+        return Effect.andThen(confirmed(partition, part, published), rest)
+      })
+    }
+    return next(0)
   }
-  return next()
+  const routed = Effect.suspend(() => all(route(transport, topic, partitions, messages).map(lane)))
+  const agreed = Effect.mapError(
+    patiently(confirm(transport, topic, partitions, "publish"), patience, 0, clock),
+    reasonOf
+  )
+  return Effect.mapBoth(isConfirmed(transport, topic, partitions) ? routed : Effect.andThen(agreed, routed), {
+    onFailure: (reason) => {
+      const missing = sent.indexOf(undefined)
+      return fail(reason, missing < 0 ? sent.length : missing)
+    },
+    onSuccess: () => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`, which is not empty
+  })
+}
+
+/** Partitions are different logs: none waits for another. */
+const all = (lanes: ReadonlyArray<Effect.Effect<void, Reason>>): Effect.Effect<void, Reason> => {
+  const [only, ...others] = lanes
+  return only !== undefined && others.length === 0
+    ? only
+    : Effect.all(lanes, { concurrency: "unbounded", discard: true })
+}
+
+/** The indices of the messages that go to each partition, in order. */
+const route = (
+  transport: Transport["Service"],
+  topic: string,
+  partitions: number,
+  messages: ReadonlyArray<Encoded>
+): ReadonlyArray<ReadonlyArray<number>> => {
+  if (partitions === 1) return [Array.from(messages.keys())]
+  const routed = Array.from({ length: partitions }, (): Array<number> => [])
+  for (const [index, { attributes }] of messages.entries()) {
+    const key = attributes?.partitionkey
+    const partition = key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
+    routed[partition]?.push(index)
+  }
+  return routed
 }
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0

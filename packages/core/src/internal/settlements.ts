@@ -26,8 +26,10 @@ export interface Settlements {
 }
 
 export interface Options {
-  readonly consumer: Consumer
+  readonly consumer: Pick<Consumer, "settle">
   readonly health: Health.Health
+  /** What the log could not store holds up what was decided after it. */
+  readonly inOrder: boolean
   /** Around each call: a span, where there is a tracer. */
   readonly around: <A, E>(settlements: ReadonlyArray<Item>, call: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly settled: (handling: Handling, outcome: Outcome, settled: Exclude<Settled, TransportError>) => void
@@ -61,10 +63,11 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
           })
         )
       )
-    const again = ({ entry, handling, outcome, repeated }: Item, error: TransportError): Item => ({
+    const again = ({ entry, handling, key, outcome, repeated }: Item, error: TransportError): Item => ({
       handling,
       entry,
       outcome,
+      ...(key === undefined ? {} : { key }),
       repeated: repeated || error.reason._tag === "Unknown"
     })
 
@@ -75,6 +78,13 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
       refusals = 0
       return health.worked("settling")
     })
+
+    /** Goes on with these and nothing else. */
+    const hold = (items: ReadonlyArray<Item>, error: TransportError) => {
+      failures += 1
+      queue = [...items, ...queue]
+      return Effect.andThen(health.failed("settling", error), Effect.sleep(Health.backoff(failures, error)))
+    }
 
     const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {
       const refused: Array<Item> = []
@@ -92,6 +102,7 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
       options.answered()
       if (unconfirmed === 0) empty.openUnsafe()
       if (problem === undefined) return works
+      if (options.inOrder) return hold(refused, problem)
       refusals += 1
       unstored += refused.length
       // only these wait: acks and releases behind them go on, as they work where the log's memory is full
@@ -106,8 +117,9 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
       return Effect.matchEffect(options.around(items, consumer.settle(items)), {
         onSuccess: (results) => finish(items, results),
         onFailure: (error) => {
-          failures += 1
           const repeated = items.map((item) => again(item, error))
+          if (options.inOrder) return hold(repeated, error)
+          failures += 1
           return later(repeated, error, failures, () => {})
         }
       })

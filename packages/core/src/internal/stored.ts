@@ -7,6 +7,8 @@ import * as dates from "./dates.ts"
 export interface Stored<out A> {
   readonly namespace: string
   readonly topic: string
+  /** Default 0. */
+  readonly partition?: number | undefined
   readonly originalId: string
   /** The data as JSON, of which the type is derived. */
   readonly json: unknown
@@ -15,9 +17,11 @@ export interface Stored<out A> {
   readonly attributes: Attributes | undefined
 }
 
-export const message = <A>({ attributes, data, json, namespace, originalId, topic }: Stored<A>): Message<A> => {
+export const message = <A>(entry: Stored<A>): Message<A> => {
+  const { attributes, data, json, namespace, originalId, partition = 0, topic } = entry
   const derived = {
-    id: originalId,
+    // ids are made anew by each log
+    id: partition === 0 ? originalId : `${originalId}/${partition}`,
     source: `/${namespace}/${topic}`,
     type: typeOf(topic, json),
     time: timeOf(millisOf(originalId)),

@@ -4,13 +4,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import type { SubscribeError } from "../Errors.ts"
+import type { SubscribeError, TransportError } from "../Errors.ts"
 import { Reclaimer } from "../Reclaimer.ts"
 import { TypeId } from "../Source.ts"
-import { Transport } from "../Transport.ts"
+import { type Consumer, type EnrollOptions, type Group, Transport, type Worker } from "../Transport.ts"
 import * as address from "./address.ts"
 import type { Definition } from "./definition.ts"
 import * as engine from "./engine.ts"
+import { confirm } from "./partitions.ts"
+import type { Policy } from "./policy.ts"
 import * as policies from "./policy.ts"
 import * as registry from "./registry.ts"
 import { subscribeError } from "./subscribeError.ts"
@@ -27,17 +29,53 @@ const join = (definition: Definition) =>
     const fail = subscribeError(definition.source.topic, definition.name)
     const transport = yield* Transport
     const reclaimer = yield* Reclaimer
-    const group = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
+    const { acknowledged, ordered } = definition.source[TypeId]
+    const groups = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
     const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options), fail))
-    yield* Effect.mapError(registry.reserve(transport, group, policy.consumer), fail)
-    const { consumer: name, from, ownConnection, visibilityTimeout } = policy
-    const joining = transport.join({ group, consumer: name, from, ownConnection, visibilityTimeout })
-    const consumer = yield* Effect.mapError(joining, (error) => fail(error.reason))
-    yield* Effect.mapError(reclaimer.register(group, definition.source[TypeId].acknowledged), (error) =>
-      fail(error.reason)
-    )
-    return { definition, policy, group, transport, consumer }
+    yield* Effect.fromResult(Result.mapError(policies.fits(policy, groups.length, ordered), fail))
+    yield* Effect.mapError(registry.reserve(transport, groups[0], policy.consumer), fail)
+    const whole = Effect.gen(function* () {
+      yield* confirm(transport, definition.source.topic, groups.length, "subscribe")
+      const places = yield* ordered ? enroll(transport, groups, policy) : compete(transport, groups, policy)
+      for (const group of groups) yield* reclaimer.register(group, acknowledged)
+      return places
+    })
+    const places = yield* Effect.mapError(whole, (error) => fail(error.reason))
+    return { definition, policy, groups, transport, places }
   })
+
+/** A place on every partition, under one name. */
+const placed = <A>(
+  groups: address.Groups,
+  policy: Policy,
+  place: (options: EnrollOptions) => Effect.Effect<A & { readonly name: string }, TransportError, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const { from, visibilityTimeout } = policy
+    const places: Array<{ readonly group: Group; readonly place: A }> = []
+    let consumer = policy.consumer
+    for (const group of groups) {
+      const one = yield* place({ group, consumer, from, visibilityTimeout })
+      consumer = one.name
+      places.push({ group, place: one })
+    }
+    return places
+  })
+
+const compete = (transport: Transport["Service"], groups: address.Groups, policy: Policy) =>
+  Effect.map(
+    placed<Consumer>(groups, policy, (options) => transport.join({ ...options, ownConnection: policy.ownConnection })),
+    (places): engine.Places => ({
+      _tag: "Competing",
+      joined: places.map(({ group, place }) => ({ group, consumer: place }))
+    })
+  )
+
+const enroll = (transport: Transport["Service"], groups: address.Groups, policy: Policy) =>
+  Effect.map(placed<Worker>(groups, policy, transport.enroll), (places): engine.Places => ({
+    _tag: "Ordered",
+    enrolled: places.map(({ group, place }) => ({ group, worker: place }))
+  }))
 
 /**
  * Runs the attempt in a scope of its own, forked from the caller's: the caller's may live as long as the process, and

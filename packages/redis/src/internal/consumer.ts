@@ -1,16 +1,15 @@
 /**
  * Joining a group, and what a member can do.
  */
-import { InvalidOption, TransportError } from "@clutch/core/Errors"
 import type { Consumer, Entry, JoinOptions } from "@clutch/core/Transport"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Keys from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
+import { enter } from "./enter.ts"
 import { isGone } from "./errors.ts"
 import { extend } from "./extend.ts"
-import { leave, Member, patience, rollback } from "./member.ts"
+import { leave, patience } from "./member.ts"
+import type { Member } from "./member.ts"
 import * as Reader from "./reader.ts"
 import { recover } from "./recover.ts"
 import { settle } from "./settle.ts"
@@ -38,43 +37,11 @@ const recovering = (member: Member, ownConnection: boolean, times = 0): Effect.E
   )
 
 export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOptions) {
-  const { from } = options
-  if (typeof from === "object" && "id" in from && !/^\d{1,20}(-\d{1,20})?$/.test(from.id)) {
-    const problem = `${JSON.stringify(from)} holds no entry id: give one of the form "1700000000000-0"`
-    return yield* new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
-  }
-  const keys = Keys.group(shared.namespace, options.group)
-  const client = shared.client.at(keys.main)
-  if (!client.isReady()) return yield* client.unavailable("join")
-  const member = new Member({
-    client,
-    clock: yield* shared.clockOf(client),
-    codec: shared.codec,
-    keys,
-    consumer: options.consumer ?? shared.nextConsumer(),
-    visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
-    from: options.from
+  const { keep, member } = yield* enter(shared, options, {
+    ordered: false,
+    exit: (member) => Effect.andThen(giveUp(member), leave(member))
   })
-  let state: "outside" | "uncertain" | "joined" | "kept" = "outside"
-
-  yield* Effect.addFinalizer(() => {
-    if (state === "outside") return Effect.void
-    return state === "kept" ? Effect.andThen(giveUp(member), leave(member)) : rollback(member)
-  })
-  yield* client
-    .attempt("join", () => {
-      state = "uncertain"
-      return member.first()
-    })
-    .pipe(
-      // refused or not possible: the script changed nothing
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          if (error.reason._tag !== "Unknown") state = "outside"
-        })
-      )
-    )
-  state = "joined"
+  const { client, keys } = member
 
   const own = options.ownConnection
     ? yield* shared.client.open("consumer", { block: Reader.ownBlock, key: keys.main })
@@ -100,9 +67,7 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
 
   return {
     name: member.consumer,
-    keep: () => {
-      state = "kept"
-    },
+    keep,
     fetch: reader.fetch,
     settle: (settlements) => {
       // a reader that gave something back finds it before what is new

@@ -85,13 +85,16 @@ export const make = ({ client, namespace }: Shared) => {
     client.attempt("inspect", async () => {
       const keys = Keys.group(namespace, group)
       const { submit } = client.at(keys.main)
-      const [main, stream, retry, retries, due, deadLetters] = await Promise.all([
+      const [main, stream, retry, retries, due, deadLetters, heldBack, parked, oldest] = await Promise.all([
         groupOf(submit, keys.main, keys.mainGroup),
         streamOf(submit, keys.main),
         groupOf(submit, keys.retry, keys.retryGroup),
         submit("XLEN", [keys.retry]),
         submit("ZCARD", [keys.due]),
-        submit("XLEN", [keys.deadLetters])
+        submit("XLEN", [keys.deadLetters]),
+        submit("ZCARD", [keys.blocked]),
+        submit("ZCARD", [keys.parked]),
+        submit("ZRANGE", [keys.blocked, "0", "0", "WITHSCORES"])
       ])
       const waiting = main === undefined ? Option.none<number>() : unread(stream, main)
       const pendingRetries = Number(retry?.get("pending") ?? 0)
@@ -99,7 +102,11 @@ export const make = ({ client, namespace }: Shared) => {
         waiting,
         pending: Number(main?.get("pending") ?? 0) + pendingRetries,
         due: Number(due) + Math.max(0, Number(retries) - pendingRetries),
-        deadLetters: Number(deadLetters)
+        deadLetters: Number(deadLetters),
+        heldBack: Number(heldBack),
+        parked: Number(parked),
+        oldestHeldBack:
+          Array.isArray(oldest) && oldest.length === 2 ? Option.some(Number(textOf(oldest[1]))) : Option.none()
       }
     })
 
@@ -154,6 +161,12 @@ export const make = ({ client, namespace }: Shared) => {
     }
   }
 
+  /** Whether a message older than `through` holds its key back; of those of the same millisecond, its retry tells. */
+  const heldBefore = async (submit: Submit, key: string, through: string): Promise<boolean> => {
+    const [ms = "0"] = through.split("-")
+    return Number(await submit("ZCOUNT", [key, "-inf", `(${ms}`])) > 0
+  }
+
   const outstanding = (
     group: Group,
     options: { readonly through: string; readonly due: "wait" | "ignore" }
@@ -179,6 +192,9 @@ export const make = ({ client, namespace }: Shared) => {
         const waiting = await submit("XRANGE", [keys.main, `(${delivered}`, through, "COUNT", "1"])
         if (Array.isArray(waiting) && waiting.length > 0) return true
       }
+      // a key is held back from its first retry until nothing of it is left, whatever moves meanwhile
+      const behind = due === "wait" ? await heldBefore(submit, keys.blocked, through) : false
+      if (behind) return true
       const seconds = Array.isArray(time) ? Number(String(time[0])) : 0
       const micros = Array.isArray(time) ? Number(String(time[1])) : 0
       const until = due === "wait" ? "+inf" : String(seconds * 1000 + Math.floor(micros / 1000))

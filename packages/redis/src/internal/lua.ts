@@ -62,6 +62,557 @@ if #mine > 0 then
 end
 return { stands and 1 or 0, unpack(found) }
 `,
+  cede: `-- cede: gives back what an owner holds, at no cost of an attempt, and then the log.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 owners, 5 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim), 5 limit (entries of each stream)
+-- RETURNS {released, trimmed (settled, since nothing of them is left), more is held: call again}
+-- CALLER  Worker.claim, when its Scope closes, or the claim was not finished
+-- ORDER   The nonce goes first: from then on nothing is fetched or settled under this claim. The log is given back in the
+--         step that sees nothing held. A claim that does not stand any more has nothing to give, and a repeated call
+--         finds that. Works while memory is full.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
+local function decrement(number)
+  local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
+  local less = head .. (digit - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+-- The last id before this one.
+local function before(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq ~= "0" then return ms .. "-" .. decrement(seq) end
+  if ms ~= "0" then return decrement(ms) .. "-18446744073709551615" end
+  return id
+end
+-- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
+local function positionOf(stream, group)
+  local pending = redis.pcall("XPENDING", stream, group)
+  if pending.err then return nil end
+  if pending[1] > 0 then return before(pending[2]) end
+  return groupOf(stream, group)["last-delivered-id"]
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, state, owners, bell = unpack(KEYS)
+local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners, bellKind, bell)
+if wrong then return wrong end
+if redis.call("HGET", state, "owner") ~= consumer .. " " .. nonce then return { 0, 0, 0 } end
+
+redis.call("HDEL", state, "n:" .. consumer)
+local released, trimmed, more = 0, 0, 0
+for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
+  local rows = pendingOf(stream, group, consumer, "-", limit)
+  if #rows > 0 then
+    local present = presence(stream)
+    for _, row in ipairs(rows) do
+      if present(row[1]) then
+        give(stream, group, row[1], row[4] - 1)
+        released = released + 1
+      else
+        redis.call("XACK", stream, group, row[1])
+        trimmed = trimmed + 1
+      end
+    end
+  end
+  if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
+end
+
+if more == 0 then
+  redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)
+  local position = positionOf(main, mainGroup)
+  if position then redis.call("HSET", state, "position", position) end
+  ring(owners)
+  ring(bell)
+end
+return { released, trimmed, more }
+`,
+  claim: `-- claim: makes a worker the owner of a log, and takes what anybody held of it, for the owner to fetch.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call)
+-- RETURNS {1, fence, more is to be taken: call again, taken, trimmed (settled, since nothing of them is left)}, {0} where
+--         another owner's lease has not ended, {2} where a group is gone or the consumer is no member: it is to join
+--         again
+-- CALLER  Worker.claim, until nothing is left to be taken
+-- ORDER   The first call makes the owner, and takes every nonce: from then on no settlement of anybody else is accepted.
+--         Each taken entry is one XCLAIM. Marks tell which deliveries had not started, and lose the attempt that they
+--         counted; they go when all is taken. A repeated call goes on, or finds that another has claimed. Works while
+--         memory is full.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
+local function decrement(number)
+  local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
+  local less = head .. (digit - 1) .. string.rep("9", #zeros)
+  return (string.gsub(less, "^0+(%d)", "%1"))
+end
+-- The last id before this one.
+local function before(id)
+  local ms, seq = string.match(id, "^(%d+)%-(%d+)$")
+  if seq ~= "0" then return ms .. "-" .. decrement(seq) end
+  if ms ~= "0" then return decrement(ms) .. "-18446744073709551615" end
+  return id
+end
+-- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
+local function positionOf(stream, group)
+  local pending = redis.pcall("XPENDING", stream, group)
+  if pending.err then return nil end
+  if pending[1] > 0 then return before(pending[2]) end
+  return groupOf(stream, group)["last-delivered-id"]
+end
+
+-- All that the state hash tells, by field.
+local function toldBy(state)
+  return record(redis.call("HGETALL", state))
+end
+-- For how many more ms a worker is taken to be alive: its visibility timeout after its last sign of life. Not above 0
+-- where it is not.
+local function lease(told, name, time)
+  local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
+  return timeout and seen and seen + timeout - time or 0
+end
+-- Who owns the log, whether or not it is alive; nil where nobody does.
+local function ownerOf(told)
+  return string.match(told.owner or "", "^(%S+) %S+$")
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
+if wrong then return wrong end
+
+local told = toldBy(state)
+if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 2 } end
+local time = now()
+local claim = consumer .. " " .. nonce
+local fence = told.fence or "0"
+if not string.find(fence, "^%d+$") or #fence > 15 then
+  return redis.error_reply("WRONGTYPE the field fence of " .. state .. " is no number")
+end
+
+local first = told.owner ~= claim
+if first then
+  local other = ownerOf(told)
+  if other and other ~= consumer and lease(told, other, time) > 0 then return { 0 } end
+end
+begin(state)
+if first then
+  for field in pairs(told) do
+    if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
+  end
+  fence = redis.call("HINCRBY", state, "fence", 1)
+  redis.call("HSET", state, "owner", claim)
+  ring(owners)
+end
+-- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
+redis.call("HSET", state, "n:" .. consumer, nonce, "h:" .. consumer, digits(time))
+
+local budget, taken, trimmed = tonumber(limit), 0, 0
+-- whether all was taken
+local function takeAll(stream, group, marks)
+  local present
+  for _, one in ipairs(consumersOf(stream, group)) do
+    if one.pending > 0 and one.name ~= "-released" then
+      local mark = told[marks .. one.name]
+      present = present or presence(stream)
+      if budget == 0 then return false end
+      local rows = pendingOf(stream, group, one.name, "-", budget)
+      for _, row in ipairs(rows) do
+        local id, count = row[1], row[4]
+        if looked >= 4194304 then return false end
+        budget = budget - 1
+        if present(id) then
+          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          taken = taken + 1
+        else
+          redis.call("XACK", stream, group, id)
+          trimmed = trimmed + 1
+        end
+      end
+      if #rows < one.pending then return false end
+    end
+  end
+  return true
+end
+
+local done = takeAll(main, mainGroup, "m:") and takeAll(retry, retryGroup, "r:")
+if done then
+  for field in pairs(told) do
+    if string.find(field, "^[mr]:") then redis.call("HDEL", state, field) end
+  end
+  redis.call("HSET", state, "position", positionOf(main, mainGroup))
+end
+return { 1, tonumber(fence), done and 0 or 1, taken, trimmed }
+`,
+  draw: `-- draw: delivers to the owner of a log what it is to have next: what was given back, then retries, then new entries.
+--
+-- KEYS    1 main, 2 retry, 3 state
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim), 5 limit (entries), 6 bytes (roughly; a first
+--         entry is taken whatever its size), 7 alone ("1": one suspect and nothing else), 8 maxAttempts ("" without a
+--         limit), 9 retries (unread ones at most, as far as sizes are known), 10 mains (new ones at most, 0 for none)
+-- RETURNS {1, suspects wait that were not taken, trimmed (settled, since nothing of them is left), given back of main
+--         {{id, delivery count, fields} …}, of retry the same, unread of retry {{id, fields} …}, of main the same}, {0}
+--         where the claim does not stand, {2} where a group is gone
+-- CALLER  Owner.fetch
+-- ORDER   The claim is checked, and with the reads of the pending lists the type of every key, before the first write. Each
+--         read and each XCLAIM delivers for itself. A reply that is lost leaves entries pending for the owner, who gives
+--         all back with the log. Works while memory is full.
+--
+-- Entries of one key must not overtake each other, so nothing is taken from behind what waits to be taken alone.
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
+-- group.
+local function pendingOf(stream, group, consumer, from, limit)
+  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  return rows
+end
+
+-- Suspects: entries that consumers died of or beside, to be taken alone. \`looked\` counts the bytes that were read to
+-- tell them from others.
+local looked = 0
+-- attempts made before this entry was written; what cannot be read counts as none, and is dead-lettered by who takes it
+local function attemptsOf(stream, id)
+  local entry = redis.call("XRANGE", stream, id, id)[1]
+  local fields = entry and entry[2] or {}
+  for _, part in ipairs(fields) do looked = looked + #part end
+  for i = 1, #fields, 2 do
+    if fields[i] == "clutch" then
+      local read, clutch = pcall(cjson.decode, fields[i + 1])
+      return read and type(clutch) == "table" and tonumber(clutch.attempt) or 0
+    end
+  end
+  return 0
+end
+-- Whether it was held by consumers that died: twice, or once where its next attempt is the last.
+local function suspected(stream, id, count, isRetry, maxAttempts)
+  if count >= 2 then return true end
+  if count == 0 or not maxAttempts then return false end
+  return (isRetry and attemptsOf(stream, id) or 0) + count + 1 >= maxAttempts
+end
+
+-- Whether a claim of the log stands: nobody claimed it since, and nothing was taken from its owner.
+local function owned(state, consumer, nonce)
+  local known = redis.call("HMGET", state, "owner", "n:" .. consumer)
+  return known[1] == consumer .. " " .. nonce and known[2] == nonce
+end
+-- A sign of life, which is what a lease of the log is counted from.
+local function alive(state, consumer)
+  begin(state)
+  redis.call("HSET", state, "h:" .. consumer, digits(now()))
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, nonce, limit, maxBytes, alone, maxAttempts, retries, mains = unpack(ARGV)
+limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)
+if not owned(state, consumer, nonce) then return { 0 } end
+-- more than is wanted, so that no suspect is passed over for long
+local ofMain = pendingOf(main, mainGroup, "-released", "-", limit + 256)
+local ofRetry = pendingOf(retry, retryGroup, "-released", "-", limit + 256)
+if ofMain.err or ofRetry.err then return { 2 } end
+alive(state, consumer)
+
+local taken, bytes, trimmed = 0, 0, 0
+local function take(stream, group, id, count, entries)
+  local entry = redis.call("XCLAIM", stream, group, consumer, 0, id)[1]
+  if entry then
+    entries[#entries + 1] = { id, count + 1, entry[2] }
+    taken = taken + 1
+    for _, part in ipairs(entry[2]) do bytes = bytes + #part end
+  else
+    -- Redis 7 has dropped it from the pending list by now, Redis 6.2 has not
+    redis.call("XACK", stream, group, id)
+    trimmed = trimmed + 1
+  end
+end
+local function clear(stream, group, rows)
+  if #rows > 0 and #pendingOf(stream, group, "-released", "-", 1) == 0 then
+    redis.call("XGROUP", "DELCONSUMER", stream, group, "-released")
+  end
+end
+
+local suspects, cut = 0, false
+local givenMain, givenRetry = {}, {}
+local function look(stream, group, rows, entries)
+  for i, row in ipairs(rows) do
+    if looked >= 4194304 then
+      -- the others next time, and nothing from behind them
+      for j = #rows, i, -1 do rows[j] = nil end
+      cut = true
+      return
+    end
+    if suspected(stream, row[1], row[4], stream == retry, maxAttempts) then
+      if alone and taken == 0 then
+        take(stream, group, row[1], row[4], entries)
+      else
+        suspects = 1
+        return
+      end
+    end
+  end
+end
+look(main, mainGroup, ofMain, givenMain)
+if suspects == 0 and not cut then look(retry, retryGroup, ofRetry, givenRetry) end
+if alone or suspects == 1 then
+  if taken + trimmed > 0 then
+    clear(main, mainGroup, ofMain)
+    clear(retry, retryGroup, ofRetry)
+  end
+  return { 1, suspects, trimmed, givenMain, givenRetry, {}, {} }
+end
+
+local function full()
+  return taken >= limit or (taken > 0 and bytes >= maxBytes)
+end
+local function from(stream, group, rows, entries)
+  for _, row in ipairs(rows) do
+    if full() then return end
+    take(stream, group, row[1], row[4], entries)
+  end
+  clear(stream, group, rows)
+end
+from(main, mainGroup, ofMain, givenMain)
+from(retry, retryGroup, ofRetry, givenRetry)
+
+local function read(stream, group, wanted)
+  -- what was taken has its share of the bytes
+  local count = math.min(limit - taken, math.ceil(wanted * (1 - bytes / maxBytes)))
+  if cut or full() or count < 1 then return {}, true end
+  local reply = redis.call("XREADGROUP", "GROUP", group, consumer, "COUNT", count, "STREAMS", stream, ">")
+  local rows = reply and reply[1][2] or {}
+  return rows, #rows == count
+end
+local unreadRetry, more = read(retry, retryGroup, tonumber(retries))
+local unreadMain = {}
+if not more then
+  for _, row in ipairs(unreadRetry) do
+    taken = taken + 1
+    for _, part in ipairs(row[2]) do bytes = bytes + #part end
+  end
+  if mains ~= "0" then unreadMain = read(main, mainGroup, tonumber(mains)) end
+end
+return { 1, 0, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }
+`,
   extend: `-- extend: shows that a consumer lives, extends the leases of what it holds, and records the group's position.
 --
 -- KEYS    1 main, 2 retry, 3 state
@@ -402,10 +953,11 @@ return found
 `,
   join: `-- join: makes a consumer a member of a group, creating what is absent, and says what it created.
 --
--- KEYS    1 main, 2 retry, 3 state
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 visibilityTimeout (ms),
 --         6 start (where the main group begins if it is created: "$" or an id, exclusive),
---         7 mode ("first" for a new consumer, "again" for one that was in the group before)
+--         7 mode ("first" for a new consumer, "again" for one that was in the group before),
+--         8 ordered ("1" for a worker of an ordered group: the others are told)
 -- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
 --         more}
 -- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
@@ -478,9 +1030,20 @@ local function consumersOf(stream, group)
   return consumers
 end
 
-local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
-local mainGroup, retryGroup, consumer, nonce, timeout, start, mode = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
@@ -543,6 +1106,8 @@ if mode == "first" then
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
 end
 
+if ordered == "1" then ring(owners) end
+
 local repeats, more = 0, 0
 if mode == "again" and not mainThere then
   if begins == "0-0" then
@@ -565,8 +1130,9 @@ return { created, createdRetry, begins or false, repeats, more }
 `,
   leave: `-- leave: gives back what a consumer holds, at no cost of an attempt, and removes the consumer.
 --
--- KEYS    1 main, 2 retry, 3 state, 4 bell
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream)
+-- KEYS    1 main, 2 retry, 3 state, 4 bell, 5 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream),
+--         6 ordered ("1" for a worker of an ordered group: the others are told)
 -- RETURNS {released, trimmed (settled, since nothing of them is left), more is pending: call again, removed}
 -- CALLER  Consumer, when its Scope closes
 -- ORDER   Each entry moves by itself. The consumer is removed last, and only when nothing is pending for it: removing
@@ -690,9 +1256,9 @@ local function ring(bell)
     redis.pcall("PUBLISH", bell, "")
   end
 end
-local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell)
+local main, retry, state, bell, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local mainGroup, retryGroup, consumer, nonce, limit, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell, bellKind, owners)
 if wrong then return wrong end
 
 -- the name belongs to another incarnation, and so does what is pending
@@ -729,6 +1295,7 @@ if more == 0 then
   if position then redis.call("HSET", state, "position", position) end
 end
 if released > 0 then ring(bell) end
+if ordered == "1" and more == 0 then ring(owners) end
 return { released, trimmed, more, 1 - more }
 `,
   mark: `-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
@@ -746,6 +1313,382 @@ local field = (ARGV[2] == "main" and "m:" or "r:") .. ARGV[1]
 redis.call("HDEL", state, field)
 if ARGV[3] ~= "" then redis.call("HSET", state, field, ARGV[3]) end
 return 1
+`,
+  order: `-- order: settles what the owner of a log holds, keeping the order of each key.
+--
+-- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 blocked, 7 parked, 8 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim), 5 acks (how many there are), 6.. acked (id of an
+--         entry of main that is done, each), then for each other settlement
+--         7.. move ("ack", "retry", "dead", "release", "park"), origin ("main" or "retry"), id, count,
+--         key (behind a colon, "" for none), original (its id in the topic, each part as 16 hexadecimal digits), delay
+--         (ms until a retry), first (its first delivery, as the server counted it), clutch (a JSON object without its
+--         closing brace), fields (netstrings)
+-- RETURNS {claim stands, an error that stopped the others or "", for each other settlement: 1 done, 2 another's, 0 not
+--         pending, 3 its content was trimmed and nothing was done (of a release), 4 done, and its key is held back no
+--         longer, 5 not done (from the error on), {its id among the dead letters, key is held back no longer}}
+-- CALLER  Owner.settle
+-- ORDER   The claim is checked, then owner and count of each; without the claim nothing is done. One after the other, each
+--         is stored, then what waits behind it is moved, then it is settled. Where memory is full, and none before it
+--         gave any back, the first that stores something is refused, and nothing behind it is done; the acks are, and
+--         come last, so that they do not let through what is to be refused. A repeated call finds nothing pending.
+--
+-- A key is in \`blocked\` exactly while one message of it is in the due set or the retry stream, its front, scored by the
+-- time in that message's id. The others are in \`parked\`, from which one comes when the front is settled.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
+local function after(a, b)
+  local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")
+  local bms, bseq = string.match(b, "^(%d+)%-(%d+)$")
+  if not ams or not bms then return false end
+  if ams == bms then ams, bms = aseq, bseq end
+  return #ams > #bms or (#ams == #bms and ams > bms)
+end
+
+-- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
+-- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
+-- singly.
+local function standing(stream, group, consumer, ids, counts)
+  local own, found = {}, {}
+  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
+  -- any other error is the caller's to see, as the server words it
+  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  for _, row in ipairs(rows) do own[row[1]] = row[4] end
+  for i, id in ipairs(ids) do
+    local count = own[id]
+    if count then
+      found[i] = count == tonumber(counts[i]) and 1 or 2
+    elseif rows.err then
+      found[i] = 0
+    else
+      local row = redis.call("XPENDING", stream, group, id, id, 1)[1]
+      found[i] = not row and 0 or (row[2] == consumer and row[4] == tonumber(counts[i])) and 1 or 2
+    end
+  end
+  return found
+end
+
+-- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
+-- entry from the pending list without a word. Redis 7 names the greatest id ever deleted: what lies above it, and not
+-- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
+local looked = 0
+local function presence(stream)
+  local info = redis.pcall("XINFO", "STREAM", stream)
+  local first, deleted
+  for i = 1, #info, 2 do
+    if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
+    if info[i] == "max-deleted-entry-id" then deleted = info[i + 1] end
+  end
+  return function(id)
+    if not first or after(first, id) then return false end
+    if deleted and after(id, deleted) then return true end
+    local entry = redis.call("XRANGE", stream, id, id)[1]
+    if not entry then return false end
+    for _, part in ipairs(entry[2]) do looked = looked + #part end
+    return true
+  end
+end
+
+-- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
+-- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+local function give(stream, group, id, count)
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+end
+
+-- Fields as one string of bytes, a netstring each, and back; nil where the bytes are none, or are no pairs.
+local function netstring(bytes)
+  return #bytes .. ":" .. bytes .. ","
+end
+local function parse(encoded)
+  local fields, at = {}, 1
+  while at <= #encoded do
+    local _, colon, length = string.find(encoded, "^(%d+):", at)
+    if not colon or #length > 10 then return nil end
+    local comma = colon + 1 + tonumber(length)
+    if string.sub(encoded, comma, comma) ~= "," then return nil end
+    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    at = comma + 1
+  end
+  if #fields == 0 or #fields % 2 == 1 then return nil end
+  return fields
+end
+-- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
+local maxFields = 7000
+
+-- Whether a claim of the log stands: nobody claimed it since, and nothing was taken from its owner.
+local function owned(state, consumer, nonce)
+  local known = redis.call("HMGET", state, "owner", "n:" .. consumer)
+  return known[1] == consumer .. " " .. nonce and known[2] == nonce
+end
+-- A sign of life, which is what a lease of the log is counted from.
+local function alive(state, consumer)
+  begin(state)
+  redis.call("HSET", state, "h:" .. consumer, digits(now()))
+end
+
+-- Keeps a member of a set that nothing can be made of, as it is and out of the way of those behind it.
+local function deadLetter(member, set, deadLetters)
+  local told = '{"original":"0-0","reason":"poison","cause":"a member of the ' .. set
+    .. ' set cannot be read","attempts":0,"failed":' .. digits(now()) .. "}"
+  return redis.pcall("XADD", deadLetters, "*", "data", member, "clutch", told)
+end
+
+-- The prefix of a key's members in the set of parked messages, without its colon. In hexadecimal, so that no key holds
+-- a colon, and the order of members is the order of ids within a key.
+local function hex(key)
+  return (string.gsub(key, ".", function(char) return string.format("%02x", string.byte(char)) end))
+end
+-- Of a key whose message in front is settled: the first that is parked behind it becomes a retry that is due, or the key
+-- is held back no longer, which is what it answers. Needs no more memory than it frees, but for what cannot be read: that
+-- becomes a dead letter.
+local function advance(key, retry, due, deadLetters, blocked, parked)
+  local prefix = hex(key)
+  while true do
+    local member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    if not member then
+      redis.call("ZREM", blocked, key)
+      return true
+    end
+    local at = #prefix + 2
+    local ms = tonumber(string.sub(member, at, at + 15), 16)
+    local encoded = string.sub(member, at + 34)
+    local fields = ms and parse(encoded)
+    if fields and #fields <= maxFields then
+      local added = redis.pcall("XADD", retry, "*", unpack(fields))
+      -- a stream that takes no more ids: due, it is not lost, and whoever moves it says what is wrong
+      if type(added) == "table" then redis.call("ZADD", due, digits(now()), encoded) end
+      redis.call("ZREM", parked, member)
+      redis.call("ZADD", blocked, digits(ms), key)
+      return false
+    end
+    -- kept nowhere, it stays where it is, and is found again when no key is held back
+    if type(deadLetter(member, "parked", deadLetters)) == "table" then
+      redis.call("ZREM", blocked, key)
+      return true
+    end
+    redis.call("ZREM", parked, member)
+  end
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, due, deadLetters, state, blocked, parked, bell = unpack(KEYS)
+local mainGroup, retryGroup, consumer, nonce, acks = unpack(ARGV, 1, 5)
+acks = tonumber(acks)
+local width = 10
+local base = 5 + acks
+local n = (#ARGV - base) / width
+local stands = owned(state, consumer, nonce)
+
+local found = {}
+if n > 0 then
+  local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "zset", blocked, "zset",
+    parked, bellKind, bell)
+  if wrong then return wrong end
+  for origin, group in pairs({ main = mainGroup, retry = retryGroup }) do
+    local places, ids, counts = {}, {}, {}
+    for i = 1, n do
+      local at = base + (i - 1) * width
+      if ARGV[at + 2] == origin then
+        places[#places + 1] = i
+        ids[#ids + 1] = ARGV[at + 3]
+        counts[#counts + 1] = ARGV[at + 4]
+      end
+    end
+    if #ids > 0 then
+      for p, how in ipairs(standing(origin == "main" and main or retry, group, consumer, ids, counts)) do
+        found[places[p]] = (how == 1 and not stands) and 2 or how
+      end
+    end
+  end
+end
+if not stands then return { 0, "", unpack(found) } end
+
+local time = now()
+local rung = false
+local presences = {}
+local earliest
+
+-- an error is an answer of its own kind: everything else is done already, or was not begun
+local function failed(reply)
+  return type(reply) == "table" and reply.err or nil
+end
+
+-- fields, then clutch as two netstrings, with its times
+local function whole(clutch, first, fields, ends)
+  local times = ',"first":' .. first .. (ends and ',"failed":' .. digits(time) or "") .. "}"
+  return fields .. "6:clutch," .. #clutch + #times .. ":" .. clutch .. times .. ",", clutch .. times
+end
+
+local moves = {}
+
+function moves.ack(origin, _, _, key)
+  if origin ~= "retry" or not key then return nil, 1 end
+  begin(state)
+  if advance(key, retry, due, deadLetters, blocked, parked) then return nil, 4 end
+  rung = true
+  return nil, 1
+end
+
+function moves.retry(_, _, _, key, original, delay, first, clutch, fields)
+  local at = time + delay
+  earliest = earliest or tonumber(redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2] or "inf")
+  local err = failed(redis.pcall("ZADD", due, digits(at), (whole(clutch, first, fields, true))))
+  if err then return err end
+  if at < earliest then rung, earliest = true, at end
+  if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
+  return nil, 1
+end
+
+function moves.dead(origin, _, _, key, _, _, first, clutch, fields)
+  local entry, told = whole(clutch, first, fields, true)
+  local parts = parse(entry)
+  -- somebody's entry of thousands of fields becomes one that can be written
+  if not parts or #parts > maxFields then parts = { "fields", fields, "clutch", told } end
+  local id = redis.pcall("XADD", deadLetters, "*", unpack(parts))
+  if failed(id) then return id.err end
+  local freed = 0
+  if origin == "retry" and key then
+    freed = advance(key, retry, due, deadLetters, blocked, parked) and 1 or 0
+    rung = rung or freed == 0
+  end
+  return nil, { id, freed }
+end
+
+function moves.park(origin, _, _, key, original, _, first, clutch, fields)
+  local entry = whole(clutch, first, fields, false)
+  local err
+  if origin == "main" and key and redis.call("ZSCORE", blocked, key) then
+    err = failed(redis.pcall("ZADD", parked, 0, hex(key) .. ":" .. original .. ":" .. entry))
+    if err then return err end
+  else
+    local parts = parse(entry)
+    if parts and #parts <= maxFields then
+      err = failed(redis.pcall("XADD", retry, "*", unpack(parts)))
+    else
+      err = failed(redis.pcall("ZADD", due, digits(time), entry))
+    end
+    if err then return err end
+    if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
+    rung = true
+  end
+  return nil, 1
+end
+
+local problem = ""
+for i = 1, n do
+  if problem ~= "" then
+    found[i] = 5
+  elseif found[i] == 1 then
+    local at = base + (i - 1) * width
+    local move, origin, id, count, key, original, delay, first, clutch, fields = unpack(ARGV, at + 1, at + width)
+    local stream, group = main, mainGroup
+    if origin == "retry" then stream, group = retry, retryGroup end
+    key = key ~= "" and string.sub(key, 2) or nil
+    if move == "release" then
+      presences[origin] = presences[origin] or presence(stream)
+      if presences[origin](id) then
+        give(stream, group, id, count - 1)
+        rung = true
+      else
+        found[i] = 3
+      end
+    else
+      local err, how = moves[move](origin, id, count, key, original, delay, first, clutch, fields)
+      if err then
+        problem = err
+        found[i] = 5
+      else
+        found[i] = how
+        redis.call("XACK", stream, group, id)
+        if origin == "retry" then redis.call("XDEL", stream, id) end
+      end
+    end
+  end
+end
+if acks > 0 then redis.call("XACK", main, mainGroup, unpack(ARGV, 6, 5 + acks)) end
+alive(state, consumer)
+if rung then ring(bell) end
+return { 1, problem, unpack(found) }
+`,
+  partitions: `-- partitions: says how many partitions a topic has, recording the number where nothing is known yet; or changes it.
+--
+-- KEYS    1 main, 2 meta
+-- ARGV    1 count, 2 from (what the number is now, for it to become the count; "" to ask)
+-- RETURNS the number of partitions
+-- CALLER  Transport.partitions, Transport.repartition
+-- ORDER   One write. A repeated call finds the number that the first one wrote.
+--
+-- A topic that is used without a record has one partition, and that one is never recorded without need.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+local main, meta = KEYS[1], KEYS[2]
+local wrong = mistyped("hash", meta)
+if wrong then return wrong end
+local count, from = ARGV[1], ARGV[2]
+
+local recorded = redis.call("HGET", meta, "partitions")
+if recorded and not string.find(recorded, "^[1-9]%d*$") then
+  return redis.error_reply("WRONGTYPE the field partitions of " .. meta .. " is no number")
+end
+local known = recorded or (redis.call("EXISTS", main) == 1 and "1")
+if from == "" then
+  if not known and count ~= "1" then redis.call("HSET", meta, "partitions", count) end
+  return tonumber(known or count)
+end
+known = known or "1"
+if known ~= from then return tonumber(known) end
+redis.call("HSET", meta, "partitions", count)
+return tonumber(count)
 `,
   publish: `-- publish: stores a batch of entries in order, trims, and rings.
 --
@@ -1067,7 +2010,7 @@ return found
 `,
   remove: `-- remove: removes a group with all that it has not settled, and its retries; not its dead letters.
 --
--- KEYS    1 main, 2 retry, 3 due, 4 state, 5 groups, 6 bell
+-- KEYS    1 main, 2 retry, 3 due, 4 state, 5 groups, 6 bell, 7 blocked, 8 parked, 9 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 limit (pending entries a call)
 -- RETURNS {living members: nothing was done if there are any, more is pending: call again, removed}
 -- CALLER  Transport.removeGroup
@@ -1138,9 +2081,10 @@ local function ring(bell)
     redis.pcall("PUBLISH", bell, "")
   end
 end
-local main, retry, due, state, groups, bell = unpack(KEYS)
+local main, retry, due, state, groups, bell, blocked, parked, owners = unpack(KEYS)
 local mainGroup, retryGroup, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell,
+  "zset", blocked, "zset", parked, bellKind, owners)
 if wrong then return wrong end
 
 local time, living = now(), {}
@@ -1165,15 +2109,16 @@ if there then
   redis.call("XGROUP", "DESTROY", main, mainGroup)
 end
 -- freed by the server at its leisure, the retry group with its pending entries too
-local keys = redis.call("UNLINK", retry, due, state)
+local keys = redis.call("UNLINK", retry, due, state, blocked, parked, owners)
 redis.call("HDEL", groups, mainGroup)
 if there then ring(bell) end
 return { 0, 0, (there or keys > 0) and 1 or 0 }
 `,
   rollback: `-- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
 --
--- KEYS    1 main, 2 retry, 3 state
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the join in mode "first")
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the join in mode "first"), 5 ordered ("1" for a worker of an
+--         ordered group)
 -- RETURNS {join found, consumers removed, groups removed, keys removed}
 -- CALLER  Transport.join, when its Scope closes before the join stands
 -- ORDER   The consumer goes first, where it holds nothing; then a group that this join created, where it has no other
@@ -1222,9 +2167,20 @@ local function consumersOf(stream, group)
   return consumers
 end
 
-local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
-local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local joined = redis.call("HGET", state, "j:" .. consumer) or ""
@@ -1275,7 +2231,130 @@ if not stays then redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, 
 redis.call("HDEL", state, "n:" .. consumer, "j:" .. consumer)
 -- a position that was remembered before this join stays remembered
 if mainGone and not made(7) then redis.call("HDEL", state, "position") end
+if ordered == "1" then
+  if mainGone then
+    keys = keys + redis.call("DEL", owners)
+  else
+    ring(owners)
+  end
+end
 return { 1, consumers, groups, keys }
+`,
+  roster: `-- roster: shows that a worker lives, and says who else does and who owns the log.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one)
+-- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive …}, or {0} where a group is gone,
+--         or the consumer is no member: it is to join again
+-- CALLER  Worker.roster
+-- ORDER   A few bytes are written. Works while memory is full.
+--
+-- A claim of this name that the caller knows nothing of is that of a process that died, or one that could not be ceded:
+-- signs of life would keep it for ever, so it ends here. What was held under it is taken by the next claim.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- A flat list of names and values, as XINFO answers, by name.
+local function record(flat)
+  local named = {}
+  for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+  return named
+end
+-- What XINFO says of a consumer group; nil if there is none, or no stream.
+local function groupOf(stream, name)
+  local rows = redis.pcall("XINFO", "GROUPS", stream)
+  for _, row in ipairs(rows) do
+    local group = record(row)
+    if group.name == name then return group end
+  end
+end
+-- The consumers of a group; none where there is no group.
+local function consumersOf(stream, group)
+  local consumers = {}
+  for i, row in ipairs(redis.pcall("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
+  return consumers
+end
+
+-- All that the state hash tells, by field.
+local function toldBy(state)
+  return record(redis.call("HGETALL", state))
+end
+-- For how many more ms a worker is taken to be alive: its visibility timeout after its last sign of life. Not above 0
+-- where it is not.
+local function lease(told, name, time)
+  local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
+  return timeout and seen and seen + timeout - time or 0
+end
+-- Who owns the log, whether or not it is alive; nil where nobody does.
+local function ownerOf(told)
+  return string.match(told.owner or "", "^(%S+) %S+$")
+end
+
+-- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
+-- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
+-- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
+local bellKind = "stream"
+local function ring(bell)
+  if bellKind == "stream" then
+    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
+  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
+    redis.pcall("PUBLISH", bell, "")
+  end
+end
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
+if wrong then return wrong end
+
+local told = toldBy(state)
+if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 0 } end
+
+local time = now()
+begin(state)
+redis.call("HSET", state, "h:" .. consumer, digits(time))
+told["h:" .. consumer] = digits(time)
+
+local owner = ownerOf(told)
+if owner == consumer and told.owner ~= consumer .. " " .. nonce then
+  redis.call("HDEL", state, "owner")
+  ring(owners)
+  owner = nil
+end
+local left = owner and lease(told, owner, time) or 0
+if left <= 0 then owner, left = nil, 0 end
+local reply = { 1, owner or "", math.ceil(left) }
+for field in pairs(told) do
+  local name = string.match(field, "^v:(.*)$")
+  if name and lease(told, name, time) > 0 then reply[#reply + 1] = name end
+end
+return reply
 `,
   take: `-- take: delivers what waits for anybody of the group: released by its consumer, or reclaimed from a dead one.
 --
@@ -1288,8 +2367,7 @@ return { 1, consumers, groups, keys }
 -- ORDER   Each delivery is one XCLAIM, which counts it and gives its content, and needs no memory. A reply that is lost
 --         leaves entries pending for the consumer, as after XREADGROUP: it finds them in its pending list.
 --
--- A suspect was held by consumers that died: twice, or once where its next attempt is the last. It is taken alone, so
--- that a message that kills its process takes no other with it.
+-- A suspect is taken alone, so that a message that kills its process takes no other with it.
 
 -- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
 -- fit. Asked before the first write: an error in the middle would leave half of a move behind.
@@ -1313,23 +2391,12 @@ local function pendingOf(stream, group, consumer, from, limit)
   return rows
 end
 
-local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
-local mainGroup, retryGroup, consumer, limit, maxBytes, alone, maxAttempts = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state)
-if wrong then return wrong end
-limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)
-
-local suspects, more, trimmed, taken, bytes = 0, 0, 0, 0, 0
--- bytes that were read to tell suspects from others
+-- Suspects: entries that consumers died of or beside, to be taken alone. \`looked\` counts the bytes that were read to
+-- tell them from others.
 local looked = 0
-
-local function full()
-  return taken >= limit or (taken > 0 and bytes >= maxBytes)
-end
-
 -- attempts made before this entry was written; what cannot be read counts as none, and is dead-lettered by who takes it
-local function base(id)
-  local entry = redis.call("XRANGE", retry, id, id)[1]
+local function attemptsOf(stream, id)
+  local entry = redis.call("XRANGE", stream, id, id)[1]
   local fields = entry and entry[2] or {}
   for _, part in ipairs(fields) do looked = looked + #part end
   for i = 1, #fields, 2 do
@@ -1340,11 +2407,23 @@ local function base(id)
   end
   return 0
 end
-
-local function suspected(stream, id, count)
+-- Whether it was held by consumers that died: twice, or once where its next attempt is the last.
+local function suspected(stream, id, count, isRetry, maxAttempts)
   if count >= 2 then return true end
   if count == 0 or not maxAttempts then return false end
-  return (stream == retry and base(id) or 0) + count + 1 >= maxAttempts
+  return (isRetry and attemptsOf(stream, id) or 0) + count + 1 >= maxAttempts
+end
+
+local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
+local mainGroup, retryGroup, consumer, limit, maxBytes, alone, maxAttempts = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+if wrong then return wrong end
+limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)
+
+local suspects, more, trimmed, taken, bytes = 0, 0, 0, 0, 0
+
+local function full()
+  return taken >= limit or (taken > 0 and bytes >= maxBytes)
 end
 
 local function from(stream, group)
@@ -1357,7 +2436,7 @@ local function from(stream, group)
     if count < 2 and (full() or looked >= 4194304) then
       more = 1
     else
-      local suspect = suspected(stream, id, count)
+      local suspect = suspected(stream, id, count, stream == retry, maxAttempts)
       if suspect == alone and not full() then
         local entry = redis.call("XCLAIM", stream, group, consumer, 0, id)[1]
         touched = true
@@ -1390,19 +2469,22 @@ return { suspects, more, trimmed, ofMain, ofRetry }
 `,
   tend: `-- tend: moves retries that are due, takes deliveries from dead consumers, and removes dead consumers that hold nothing.
 --
--- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 bell
+-- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 bell, 7 blocked, 8 parked
 -- ARGV    1 mainGroup, 2 retryGroup, 3 scan ("1" to look at the consumers too), 4 cursor ("" to begin a scan, else the
 --         last round's)
 -- RETURNS {moved, reclaimed, trimmed (settled, since nothing of them is left), poison, removed, ms until something is
 --         due or may expire or -1, more can be done now, cursor ("" at the end), an error that stopped the moving or
---         ""}
+--         "", mended (keys of an ordered group that had lost their retry, or their place among those held back)}
 -- CALLER  Transport.tend
 -- BOUNDS  256 retries or 4 MiB moved, 1,000 pending entries looked at, 4 MiB read to see whether entries are there, 100
---         consumers removed.
+--         consumers removed, 100 keys mended.
 -- ORDER   A retry is stored, then removed from the due set: together they need no memory, so it works while memory is
 --         full. An error stops the moving where it stands, and the rest goes on. A reclaimed delivery is one XCLAIM,
 --         and the nonce of its consumer goes in the same step. A consumer is removed by the script that has seen it
 --         hold nothing.
+--
+-- What is reclaimed from the owner of a log ends its claim with its nonce. What is known of a consumer that is removed
+-- goes with it, and so does the log where it owned that; \`fence\` stays for ever.
 --
 -- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries
 -- behind its mark were not started, and lose the attempt that their delivery counted. An entry whose content was
@@ -1544,6 +2626,96 @@ end
 -- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
 local maxFields = 7000
 
+-- Keeps a member of a set that nothing can be made of, as it is and out of the way of those behind it.
+local function deadLetter(member, set, deadLetters)
+  local told = '{"original":"0-0","reason":"poison","cause":"a member of the ' .. set
+    .. ' set cannot be read","attempts":0,"failed":' .. digits(now()) .. "}"
+  return redis.pcall("XADD", deadLetters, "*", "data", member, "clutch", told)
+end
+
+-- The prefix of a key's members in the set of parked messages, without its colon. In hexadecimal, so that no key holds
+-- a colon, and the order of members is the order of ids within a key.
+local function hex(key)
+  return (string.gsub(key, ".", function(char) return string.format("%02x", string.byte(char)) end))
+end
+-- Of a key whose message in front is settled: the first that is parked behind it becomes a retry that is due, or the key
+-- is held back no longer, which is what it answers. Needs no more memory than it frees, but for what cannot be read: that
+-- becomes a dead letter.
+local function advance(key, retry, due, deadLetters, blocked, parked)
+  local prefix = hex(key)
+  while true do
+    local member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    if not member then
+      redis.call("ZREM", blocked, key)
+      return true
+    end
+    local at = #prefix + 2
+    local ms = tonumber(string.sub(member, at, at + 15), 16)
+    local encoded = string.sub(member, at + 34)
+    local fields = ms and parse(encoded)
+    if fields and #fields <= maxFields then
+      local added = redis.pcall("XADD", retry, "*", unpack(fields))
+      -- a stream that takes no more ids: due, it is not lost, and whoever moves it says what is wrong
+      if type(added) == "table" then redis.call("ZADD", due, digits(now()), encoded) end
+      redis.call("ZREM", parked, member)
+      redis.call("ZADD", blocked, digits(ms), key)
+      return false
+    end
+    -- kept nowhere, it stays where it is, and is found again when no key is held back
+    if type(deadLetter(member, "parked", deadLetters)) == "table" then
+      redis.call("ZREM", blocked, key)
+      return true
+    end
+    redis.call("ZREM", parked, member)
+  end
+end
+
+-- Mends what an operator, or a lost write of the server's, has left of an ordered group: keys that are held back though
+-- no retry of them is left, and parked messages of keys that are not held back. Up to 100 keys; how many there were.
+local function mend(retry, due, deadLetters, blocked, parked)
+  local held, mended = redis.call("ZCARD", blocked), 0
+  if held == 0 then
+    local from = "-"
+    while mended < 100 do
+      local member = redis.call("ZRANGEBYLEX", parked, from, "+", "LIMIT", 0, 1)[1]
+      if not member then return mended end
+      local prefix = string.match(member, "^(%x*):")
+      local key = prefix and string.gsub(prefix, "%x%x", function(two) return string.char(tonumber(two, 16)) end)
+      -- written in any other way, nothing would find it
+      if key and hex(key) == prefix then
+        advance(key, retry, due, deadLetters, blocked, parked)
+        from = "(" .. prefix .. ";"
+      else
+        if type(deadLetter(member, "parked", deadLetters)) == "table" then return mended end
+        redis.call("ZREM", parked, member)
+      end
+      mended = mended + 1
+    end
+    return mended
+  end
+  local fronts = redis.call("ZCARD", due) + redis.call("XLEN", retry)
+  -- each key that is held back has one retry of its own; among too many, those without are not looked for
+  if held <= fronts or fronts > 256 then return 0 end
+  local has = {}
+  local function note(fields)
+    for i = 1, #fields, 2 do
+      if fields[i] == "clutch" then
+        local read, clutch = pcall(cjson.decode, fields[i + 1])
+        if read and type(clutch) == "table" and type(clutch.key) == "string" then has[clutch.key] = true end
+      end
+    end
+  end
+  for _, member in ipairs(redis.call("ZRANGE", due, 0, -1)) do note(parse(member) or {}) end
+  for _, entry in ipairs(redis.call("XRANGE", retry, "-", "+")) do note(entry[2]) end
+  for _, key in ipairs(redis.call("ZRANGE", blocked, 0, fronts + 100)) do
+    if not has[key] and mended < 100 then
+      advance(key, retry, due, deadLetters, blocked, parked)
+      mended = mended + 1
+    end
+  end
+  return mended
+end
+
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
 -- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
 -- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
@@ -1555,10 +2727,10 @@ local function ring(bell)
     redis.pcall("PUBLISH", bell, "")
   end
 end
-local main, retry, due, deadLetters, state, bell = unpack(KEYS)
+local main, retry, due, deadLetters, state, bell, blocked, parked = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
-  bellKind, bell)
+  bellKind, bell, "zset", blocked, "zset", parked)
 if wrong then return wrong end
 
 local time = now()
@@ -1575,10 +2747,8 @@ local function move(member)
     if added.err then return added.err .. " (" .. retry .. ")" end
     moved = moved + 1
   else
-    -- nothing that a handler could be given: kept as it is, out of the way of those behind it
-    local added = redis.pcall("XADD", deadLetters, "*", "data", member, "clutch",
-      '{"original":"0-0","reason":"poison","cause":"a member of the due set cannot be read","attempts":0,"failed":'
-        .. digits(time) .. "}")
+    -- nothing that a handler could be given
+    local added = deadLetter(member, "due", deadLetters)
     if added.err then return added.err .. " (" .. deadLetters .. ")" end
     poison = poison + 1
   end
@@ -1609,7 +2779,16 @@ local first = redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2]
 -- what could not be moved is due already, and nothing is won by coming back at once
 if first and problem == "" then wait = math.max(tonumber(first) - time, 0) end
 
--- 2. what dead consumers hold, and 3. dead consumers
+-- 2. keys that nothing would free
+
+local mended = 0
+if problem == "" and redis.call("EXISTS", blocked, parked) > 0 then
+  begin(state)
+  mended = mend(retry, due, deadLetters, blocked, parked)
+  if mended == 100 then more = 1 end
+end
+
+-- 3. what dead consumers hold, and 4. dead consumers
 
 local told = {}
 local names = {}
@@ -1620,6 +2799,7 @@ local function silence(name)
 end
 local function forget(name)
   redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name)
+  if string.match(told.owner or "", "^(%S+)") == name then redis.call("HDEL", state, "owner") end
 end
 
 local budget = 1000
@@ -1724,9 +2904,9 @@ local function scanConsumers()
 end
 cursor = scan == "1" and scanConsumers() or ""
 
-if moved + reclaimed > 0 then ring(bell) end
+if moved + reclaimed + mended > 0 then ring(bell) end
 local due_ = wait == math.huge and -1 or math.ceil(wait)
-return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem }
+return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem, mended }
 `,
   trim: `-- trim: drops entries from the head of a log, up to what every group on it has settled.
 --

@@ -33,10 +33,12 @@ export class Member {
   /** Milliseconds. */
   readonly visibilityTimeout: number
   readonly from: StartPosition
+  /** A worker of an ordered group. */
+  readonly ordered: boolean
   private rejoining: Promise<Scripts.Joined> | undefined
 
   constructor(
-    options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from">
+    options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered">
   ) {
     this.client = options.client
     this.clock = options.clock
@@ -45,6 +47,7 @@ export class Member {
     this.consumer = options.consumer
     this.visibilityTimeout = options.visibilityTimeout
     this.from = options.from
+    this.ordered = options.ordered
   }
 
   /** For the entries of one read, to be made before it is issued: they belong to the incarnation of that moment. */
@@ -88,8 +91,8 @@ export class Member {
   }
 
   /** For the scripts. */
-  get member(): Scripts.Member {
-    return { keys: this.keys, consumer: this.consumer, nonce: this.nonce }
+  get member(): Scripts.Place {
+    return { keys: this.keys, consumer: this.consumer, nonce: this.nonce, ordered: this.ordered }
   }
 
   private place() {
@@ -97,7 +100,8 @@ export class Member {
       keys: this.keys,
       consumer: this.consumer,
       visibilityTimeout: this.visibilityTimeout,
-      from: this.from
+      from: this.from,
+      ordered: this.ordered
     }
   }
 }

@@ -50,7 +50,7 @@ interface Batch {
  * How many entries make so many bytes, as far as the entries of the past tell. It begins with few, since nothing is known
  * then, and an entry may have a megabyte.
  */
-class Sizes {
+export class Sizes {
   private mean = 0
   private window = 32
 

@@ -26,6 +26,8 @@ export interface Shared {
   readonly nextConsumer: () => string
   /** Counts a member, for the budget, and shows the server that it lives, until the scope closes. */
   readonly enlist: (member: Member) => Effect.Effect<void, never, Scope.Scope>
+  /** Counts the owner of an ordered log, which shows that it lives by itself, for the budget. */
+  readonly attend: Effect.Effect<void, never, Scope.Scope>
   /** Milliseconds between two looks at what nothing rang for. It grows with the members, who share the budget. */
   readonly scanInterval: () => number
 }
@@ -40,6 +42,7 @@ export const make = Effect.fnUntraced(function* (options: {
 }) {
   const { client } = options
   const members = new Set<Member>()
+  let owners = 0
   // what a host name may hold, a consumer name may not
   const host = hostname()
     .replaceAll(/[^A-Za-z0-9-]/g, "-")
@@ -81,6 +84,10 @@ export const make = Effect.fnUntraced(function* (options: {
         Effect.sync(() => void members.add(member)),
         () => Effect.sync(() => void members.delete(member))
       ),
-    scanInterval: () => Math.max(5000, 500 * members.size)
+    attend: Effect.acquireRelease(
+      Effect.sync(() => void (owners += 1)),
+      () => Effect.sync(() => void (owners -= 1))
+    ),
+    scanInterval: () => Math.max(5000, 500 * (members.size + owners))
   } satisfies Shared
 })

@@ -79,7 +79,7 @@ export const make = (shared: Shared): Tending => {
           return Effect.fail(reported("tend", problem))
         }
         const wait = result.more ? 0 : Math.max(0, Math.min(result.next ?? Infinity, state.nextScan - now))
-        const lost = result.trimmed + result.poison
+        const lost = result.trimmed + result.poison + result.mended
         const tended = {
           moved,
           reclaimed,
@@ -92,7 +92,8 @@ export const make = (shared: Shared): Tending => {
           : Effect.as(
               Effect.logWarning(
                 `of "${keys.mainGroup}" on ${keys.main}, ${result.trimmed} deliveries of dead consumers had been trimmed, ` +
-                  `and ${result.poison} unreadable retries became dead letters`
+                  `${result.poison} unreadable retries became dead letters, ` +
+                  `and ${result.mended} keys were held back by no message that is left`
               ),
               tended
             )

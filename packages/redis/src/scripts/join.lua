@@ -1,9 +1,10 @@
 -- join: makes a consumer a member of a group, creating what is absent, and says what it created.
 --
--- KEYS    1 main, 2 retry, 3 state
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 visibilityTimeout (ms),
 --         6 start (where the main group begins if it is created: "$" or an id, exclusive),
---         7 mode ("first" for a new consumer, "again" for one that was in the group before)
+--         7 mode ("first" for a new consumer, "again" for one that was in the group before),
+--         8 ordered ("1" for a worker of an ordered group: the others are told)
 -- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
 --         more}
 -- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
@@ -22,9 +23,10 @@
 --@include begin
 --@include ids
 --@include groups
-local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
-local mainGroup, retryGroup, consumer, nonce, timeout, start, mode = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+--@include ring
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
@@ -86,6 +88,8 @@ if mode == "first" then
   end
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
 end
+
+if ordered == "1" then ring(owners) end
 
 local repeats, more = 0, 0
 if mode == "again" and not mainThere then

@@ -1,7 +1,8 @@
 -- leave: gives back what a consumer holds, at no cost of an attempt, and removes the consumer.
 --
--- KEYS    1 main, 2 retry, 3 state, 4 bell
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream)
+-- KEYS    1 main, 2 retry, 3 state, 4 bell, 5 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream),
+--         6 ordered ("1" for a worker of an ordered group: the others are told)
 -- RETURNS {released, trimmed (settled, since nothing of them is left), more is pending: call again, removed}
 -- CALLER  Consumer, when its Scope closes
 -- ORDER   Each entry moves by itself. The consumer is removed last, and only when nothing is pending for it: removing
@@ -16,9 +17,9 @@
 --@include give
 --@include position
 --@include ring
-local main, retry, state, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell)
+local main, retry, state, bell, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local mainGroup, retryGroup, consumer, nonce, limit, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell, bellKind, owners)
 if wrong then return wrong end
 
 -- the name belongs to another incarnation, and so does what is pending
@@ -55,4 +56,5 @@ if more == 0 then
   if position then redis.call("HSET", state, "position", position) end
 end
 if released > 0 then ring(bell) end
+if ordered == "1" and more == 0 then ring(owners) end
 return { released, trimmed, more, 1 - more }

@@ -7,7 +7,7 @@ import type { StartPosition } from "@clutch/core/Transport"
 import * as DateTime from "effect/DateTime"
 import { lua } from "../internal/lua.ts"
 import * as Script from "../Script.ts"
-import { maxIds, type Member, millis } from "./shared.ts"
+import { flag, maxIds, millis, type Place } from "./shared.ts"
 
 /**
  * How a consumer joins.
@@ -15,7 +15,7 @@ import { maxIds, type Member, millis } from "./shared.ts"
  * @category membership
  * @since 0.1.0
  */
-export interface Join extends Member {
+export interface Join extends Place {
   /** Milliseconds. */
   readonly visibilityTimeout: number
   /** Where the main group begins, if it is created and no position is remembered. */
@@ -63,17 +63,18 @@ const start = (from: StartPosition): string => {
 export const join: Script.Script<Join, Joined> = Script.make({
   name: "join",
   lua: lua.join,
-  keyNames: ["main", "retry", "state"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode"],
-  keys: ({ keys }) => [keys.main, keys.retry, keys.state],
-  args: ({ consumer, from, keys, mode, nonce, visibilityTimeout }) => [
+  keyNames: ["main", "retry", "state", "owners"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode", "ordered"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
+  args: ({ consumer, from, keys, mode, nonce, ordered, visibilityTimeout }) => [
     keys.mainGroup,
     keys.retryGroup,
     consumer,
     nonce,
     millis(visibilityTimeout),
     start(from),
-    mode
+    mode,
+    flag(ordered)
   ],
   decode: (reply) => {
     const [main, retry, begin, count, more] = Script.list(reply)
@@ -109,13 +110,13 @@ export interface RolledBack {
  * @category membership
  * @since 0.1.0
  */
-export const rollback: Script.Script<Member, RolledBack> = Script.make({
+export const rollback: Script.Script<Place, RolledBack> = Script.make({
   name: "rollback",
   lua: lua.rollback,
-  keyNames: ["main", "retry", "state"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce"],
-  keys: ({ keys }) => [keys.main, keys.retry, keys.state],
-  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce],
+  keyNames: ["main", "retry", "state", "owners"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "ordered"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
+  args: ({ consumer, keys, nonce, ordered }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, flag(ordered)],
   decode: (reply) => {
     const [found, consumers, groups, keys] = Script.list(reply)
     return {
@@ -150,13 +151,20 @@ export interface Left {
  * @category membership
  * @since 0.1.0
  */
-export const leave: Script.Script<Member, Left> = Script.make({
+export const leave: Script.Script<Place, Left> = Script.make({
   name: "leave",
   lua: lua.leave,
-  keyNames: ["main", "retry", "state", "bell"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit"],
-  keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.bell],
-  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, `${maxIds}`],
+  keyNames: ["main", "retry", "state", "bell", "owners"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "ordered"],
+  keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.bell, keys.owners],
+  args: ({ consumer, keys, nonce, ordered }) => [
+    keys.mainGroup,
+    keys.retryGroup,
+    consumer,
+    nonce,
+    `${maxIds}`,
+    flag(ordered)
+  ],
   decode: (reply) => {
     const [released, trimmed, more, removed] = Script.list(reply)
     return {

@@ -1,6 +1,6 @@
 -- remove: removes a group with all that it has not settled, and its retries; not its dead letters.
 --
--- KEYS    1 main, 2 retry, 3 due, 4 state, 5 groups, 6 bell
+-- KEYS    1 main, 2 retry, 3 due, 4 state, 5 groups, 6 bell, 7 blocked, 8 parked, 9 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 limit (pending entries a call)
 -- RETURNS {living members: nothing was done if there are any, more is pending: call again, removed}
 -- CALLER  Transport.removeGroup
@@ -15,9 +15,10 @@
 --@include begin
 --@include groups
 --@include ring
-local main, retry, due, state, groups, bell = unpack(KEYS)
+local main, retry, due, state, groups, bell, blocked, parked, owners = unpack(KEYS)
 local mainGroup, retryGroup, limit = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell)
+local wrong = mistyped("stream", main, "stream", retry, "zset", due, "hash", state, "hash", groups, bellKind, bell,
+  "zset", blocked, "zset", parked, bellKind, owners)
 if wrong then return wrong end
 
 local time, living = now(), {}
@@ -42,7 +43,7 @@ if there then
   redis.call("XGROUP", "DESTROY", main, mainGroup)
 end
 -- freed by the server at its leisure, the retry group with its pending entries too
-local keys = redis.call("UNLINK", retry, due, state)
+local keys = redis.call("UNLINK", retry, due, state, blocked, parked, owners)
 redis.call("HDEL", groups, mainGroup)
 if there then ring(bell) end
 return { 0, 0, (there or keys > 0) and 1 or 0 }

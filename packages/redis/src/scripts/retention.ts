@@ -90,9 +90,19 @@ export interface Removed {
 export const remove: Script.Script<Remove, Removed> = Script.make({
   name: "remove",
   lua: lua.remove,
-  keyNames: ["main", "retry", "due", "state", "groups", "bell"],
+  keyNames: ["main", "retry", "due", "state", "groups", "bell", "blocked", "parked", "owners"],
   argNames: ["mainGroup", "retryGroup", "limit"],
-  keys: ({ keys }) => [keys.main, keys.retry, keys.due, keys.state, keys.groups, keys.bell],
+  keys: ({ keys }) => [
+    keys.main,
+    keys.retry,
+    keys.due,
+    keys.state,
+    keys.groups,
+    keys.bell,
+    keys.blocked,
+    keys.parked,
+    keys.owners
+  ],
   args: ({ keys }) => [keys.mainGroup, keys.retryGroup, `${maxIds}`],
   decode: (reply) => {
     const [living, more, removed] = Script.list(reply)

@@ -1,7 +1,8 @@
 -- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
 --
--- KEYS    1 main, 2 retry, 3 state
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the join in mode "first")
+-- KEYS    1 main, 2 retry, 3 state, 4 owners
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the join in mode "first"), 5 ordered ("1" for a worker of an
+--         ordered group)
 -- RETURNS {join found, consumers removed, groups removed, keys removed}
 -- CALLER  Transport.join, when its Scope closes before the join stands
 -- ORDER   The consumer goes first, where it holds nothing; then a group that this join created, where it has no other
@@ -12,9 +13,10 @@
 --@include mistyped
 --@include begin
 --@include groups
-local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
-local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
-local wrong = mistyped("stream", main, "stream", retry, "hash", state)
+--@include ring
+local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mainGroup, retryGroup, consumer, nonce, ordered = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local joined = redis.call("HGET", state, "j:" .. consumer) or ""
@@ -65,4 +67,11 @@ if not stays then redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, 
 redis.call("HDEL", state, "n:" .. consumer, "j:" .. consumer)
 -- a position that was remembered before this join stays remembered
 if mainGone and not made(7) then redis.call("HDEL", state, "position") end
+if ordered == "1" then
+  if mainGone then
+    keys = keys + redis.call("DEL", owners)
+  else
+    ring(owners)
+  end
+end
 return { 1, consumers, groups, keys }

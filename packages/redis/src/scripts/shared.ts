@@ -30,6 +30,25 @@ export interface Member {
 }
 
 /**
+ * An incarnation that may be a worker of an ordered group.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Place extends Member {
+  /** Whether it is: then the other workers are told of it. */
+  readonly ordered?: boolean | undefined
+}
+
+/**
+ * Of a flag, as the scripts read it.
+ *
+ * @category arguments
+ * @since 0.1.0
+ */
+export const flag = (value: boolean | undefined): string => (value === true ? "1" : "0")
+
+/**
  * A delivery as the pending list knows it: entry id, and the delivery count it had when it was read (1 after XREADGROUP,
  * `taken.count` after `take`).
  *

@@ -9,11 +9,11 @@
 -- ORDER   Each delivery is one XCLAIM, which counts it and gives its content, and needs no memory. A reply that is lost
 --         leaves entries pending for the consumer, as after XREADGROUP: it finds them in its pending list.
 --
--- A suspect was held by consumers that died: twice, or once where its next attempt is the last. It is taken alone, so
--- that a message that kills its process takes no other with it.
+-- A suspect is taken alone, so that a message that kills its process takes no other with it.
 
 --@include mistyped
 --@include pending
+--@include suspects
 local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
 local mainGroup, retryGroup, consumer, limit, maxBytes, alone, maxAttempts = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state)
@@ -21,31 +21,9 @@ if wrong then return wrong end
 limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)
 
 local suspects, more, trimmed, taken, bytes = 0, 0, 0, 0, 0
--- bytes that were read to tell suspects from others
-local looked = 0
 
 local function full()
   return taken >= limit or (taken > 0 and bytes >= maxBytes)
-end
-
--- attempts made before this entry was written; what cannot be read counts as none, and is dead-lettered by who takes it
-local function base(id)
-  local entry = redis.call("XRANGE", retry, id, id)[1]
-  local fields = entry and entry[2] or {}
-  for _, part in ipairs(fields) do looked = looked + #part end
-  for i = 1, #fields, 2 do
-    if fields[i] == "clutch" then
-      local read, clutch = pcall(cjson.decode, fields[i + 1])
-      return read and type(clutch) == "table" and tonumber(clutch.attempt) or 0
-    end
-  end
-  return 0
-end
-
-local function suspected(stream, id, count)
-  if count >= 2 then return true end
-  if count == 0 or not maxAttempts then return false end
-  return (stream == retry and base(id) or 0) + count + 1 >= maxAttempts
 end
 
 local function from(stream, group)
@@ -58,7 +36,7 @@ local function from(stream, group)
     if count < 2 and (full() or looked >= 4194304) then
       more = 1
     else
-      local suspect = suspected(stream, id, count)
+      local suspect = suspected(stream, id, count, stream == retry, maxAttempts)
       if suspect == alone and not full() then
         local entry = redis.call("XCLAIM", stream, group, consumer, 0, id)[1]
         touched = true

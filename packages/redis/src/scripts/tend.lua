@@ -1,18 +1,21 @@
 -- tend: moves retries that are due, takes deliveries from dead consumers, and removes dead consumers that hold nothing.
 --
--- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 bell
+-- KEYS    1 main, 2 retry, 3 due, 4 deadLetters, 5 state, 6 bell, 7 blocked, 8 parked
 -- ARGV    1 mainGroup, 2 retryGroup, 3 scan ("1" to look at the consumers too), 4 cursor ("" to begin a scan, else the
 --         last round's)
 -- RETURNS {moved, reclaimed, trimmed (settled, since nothing of them is left), poison, removed, ms until something is
 --         due or may expire or -1, more can be done now, cursor ("" at the end), an error that stopped the moving or
---         ""}
+--         "", mended (keys of an ordered group that had lost their retry, or their place among those held back)}
 -- CALLER  Transport.tend
 -- BOUNDS  256 retries or 4 MiB moved, 1,000 pending entries looked at, 4 MiB read to see whether entries are there, 100
---         consumers removed.
+--         consumers removed, 100 keys mended.
 -- ORDER   A retry is stored, then removed from the due set: together they need no memory, so it works while memory is
 --         full. An error stops the moving where it stands, and the rest goes on. A reclaimed delivery is one XCLAIM,
 --         and the nonce of its consumer goes in the same step. A consumer is removed by the script that has seen it
 --         hold nothing.
+--
+-- What is reclaimed from the owner of a log ends its claim with its nonce. What is known of a consumer that is removed
+-- goes with it, and so does the log where it owned that; `fence` stays for ever.
 --
 -- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries
 -- behind its mark were not started, and lose the attempt that their delivery counted. An entry whose content was
@@ -28,11 +31,14 @@
 --@include give
 --@include position
 --@include netstrings
+--@include unreadable
+--@include advance
+--@include mend
 --@include ring
-local main, retry, due, deadLetters, state, bell = unpack(KEYS)
+local main, retry, due, deadLetters, state, bell, blocked, parked = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
-  bellKind, bell)
+  bellKind, bell, "zset", blocked, "zset", parked)
 if wrong then return wrong end
 
 local time = now()
@@ -49,10 +55,8 @@ local function move(member)
     if added.err then return added.err .. " (" .. retry .. ")" end
     moved = moved + 1
   else
-    -- nothing that a handler could be given: kept as it is, out of the way of those behind it
-    local added = redis.pcall("XADD", deadLetters, "*", "data", member, "clutch",
-      '{"original":"0-0","reason":"poison","cause":"a member of the due set cannot be read","attempts":0,"failed":'
-        .. digits(time) .. "}")
+    -- nothing that a handler could be given
+    local added = deadLetter(member, "due", deadLetters)
     if added.err then return added.err .. " (" .. deadLetters .. ")" end
     poison = poison + 1
   end
@@ -83,7 +87,16 @@ local first = redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2]
 -- what could not be moved is due already, and nothing is won by coming back at once
 if first and problem == "" then wait = math.max(tonumber(first) - time, 0) end
 
--- 2. what dead consumers hold, and 3. dead consumers
+-- 2. keys that nothing would free
+
+local mended = 0
+if problem == "" and redis.call("EXISTS", blocked, parked) > 0 then
+  begin(state)
+  mended = mend(retry, due, deadLetters, blocked, parked)
+  if mended == 100 then more = 1 end
+end
+
+-- 3. what dead consumers hold, and 4. dead consumers
 
 local told = {}
 local names = {}
@@ -94,6 +107,7 @@ local function silence(name)
 end
 local function forget(name)
   redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name)
+  if string.match(told.owner or "", "^(%S+)") == name then redis.call("HDEL", state, "owner") end
 end
 
 local budget = 1000
@@ -198,6 +212,6 @@ local function scanConsumers()
 end
 cursor = scan == "1" and scanConsumers() or ""
 
-if moved + reclaimed > 0 then ring(bell) end
+if moved + reclaimed + mended > 0 then ring(bell) end
 local due_ = wait == math.huge and -1 or math.ceil(wait)
-return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem }
+return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem, mended }

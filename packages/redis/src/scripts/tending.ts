@@ -48,6 +48,8 @@ export interface Tending {
   readonly more: boolean
   /** Where the scan of the next round goes on; `undefined` if this one came to its end. */
   readonly cursor: string | undefined
+  /** Keys of an ordered group that nothing would have freed, or that waited though nothing held them back. */
+  readonly mended: number
   /** An error of the server that stopped the moving of due retries; the rest was done. */
   readonly problem: string | undefined
 }
@@ -61,12 +63,21 @@ export interface Tending {
 export const tend: Script.Script<Tend, Tending> = Script.make({
   name: "tend",
   lua: lua.tend,
-  keyNames: ["main", "retry", "due", "deadLetters", "state", "bell"],
+  keyNames: ["main", "retry", "due", "deadLetters", "state", "bell", "blocked", "parked"],
   argNames: ["mainGroup", "retryGroup", "scan", "cursor"],
-  keys: ({ keys }) => [keys.main, keys.retry, keys.due, keys.deadLetters, keys.state, keys.bell],
+  keys: ({ keys }) => [
+    keys.main,
+    keys.retry,
+    keys.due,
+    keys.deadLetters,
+    keys.state,
+    keys.bell,
+    keys.blocked,
+    keys.parked
+  ],
   args: ({ cursor, keys, scan }) => [keys.mainGroup, keys.retryGroup, scan ? "1" : "0", cursor ?? ""],
   decode: (reply) => {
-    const [moved, reclaimed, trimmed, poison, removed, next, more, cursor, problem] = Script.list(reply)
+    const [moved, reclaimed, trimmed, poison, removed, next, more, cursor, problem, mended] = Script.list(reply)
     const wait = Script.number(next)
     return {
       moved: Script.number(moved),
@@ -77,7 +88,8 @@ export const tend: Script.Script<Tend, Tending> = Script.make({
       next: wait < 0 ? undefined : wait,
       more: Script.bool(more),
       cursor: Script.text(cursor) || undefined,
-      problem: Script.text(problem) || undefined
+      problem: Script.text(problem) || undefined,
+      mended: Script.number(mended)
     }
   }
 })

@@ -1,0 +1,163 @@
+/**
+ * The handlers of one subscription in this process: the partitions that it reads take turns in starting them.
+ *
+ * Starting is a plain loop, called from wherever something changed, so that a message costs no fiber switch of ours.
+ */
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Semaphore from "effect/Semaphore"
+import type { Handling } from "./handling.ts"
+import type { Turns } from "./turns.ts"
+
+/** A run of quick handlers gives the event loop back after so long: heartbeats and other subscriptions need it too. */
+const sliceMillis = 10
+
+type Batch = NonEmptyReadonlyArray<Handling>
+
+/** One partition, as its messages wait for a handler. */
+export interface Lane {
+  /** What a handler may be given now. */
+  readonly next: () => Batch | undefined
+  readonly begin: (batch: Batch) => void
+  /** Something began since `refresh` was called. */
+  stale: boolean
+  /** Counts anew what may be taken. */
+  readonly refresh: () => void
+}
+
+export class Dispatcher {
+  /** Messages in handlers. */
+  busy = 0
+  /** How many lanes there are. */
+  get size(): number {
+    return this.lanes.length
+  }
+  private jobs = 0
+  private turn = 0
+  private running = false
+  private again = false
+  private woken = false
+  private lanes: ReadonlyArray<Lane> = []
+  private only: Lane | undefined
+  private readonly nothingRuns = Latch.makeUnsafe(true)
+  private readonly alone = Semaphore.makeUnsafe(1)
+  private readonly concurrency: number
+  private readonly turns: Turns
+  private readonly run: (effect: Effect.Effect<void>) => void
+  private readonly died: (defect: unknown) => void
+
+  constructor(
+    /** Handlers at once. */
+    concurrency: number,
+    turns: Turns,
+    run: (effect: Effect.Effect<void>) => void,
+    died: (defect: unknown) => void
+  ) {
+    this.concurrency = concurrency
+    this.turns = turns
+    this.run = run
+    this.died = died
+  }
+
+  get isFull(): boolean {
+    return this.jobs >= this.concurrency
+  }
+
+  add(lane: Lane): void {
+    this.lanes = [...this.lanes, lane]
+    for (const one of this.lanes) one.refresh()
+  }
+
+  remove(lane: Lane): void {
+    this.lanes = this.lanes.filter((one) => one !== lane)
+    for (const one of this.lanes) one.refresh()
+  }
+
+  ended(batch: Batch): void {
+    this.jobs -= 1
+    this.busy -= batch.length
+    if (this.jobs === 0) this.nothingRuns.openUnsafe()
+  }
+
+  /** At the end of this turn: the next read is under way while handlers run, and what ended together is one look. */
+  soon(): void {
+    // a handler that ended at once was started by the loop, which looks again
+    if (this.running) this.again = true
+    if (this.running || this.woken) return
+    this.woken = true
+    this.turns.afterThis(() => {
+      this.woken = false
+      try {
+        this.dispatch()
+      } catch (defect) {
+        this.died(defect)
+      }
+    })
+  }
+
+  dispatch(): void {
+    // called from within (a mark that moved at once, a handler that ended at once): the loop below looks again
+    if (this.running) {
+      this.again = true
+      return
+    }
+    this.running = true
+    const sliceEnd = this.turns.time() + sliceMillis
+    do {
+      this.again = false
+      for (let idle = 0; idle < this.lanes.length && !this.isFull; this.turn += 1) {
+        const lane = this.lanes[this.turn % this.lanes.length]
+        const batch = lane === undefined || (this.only ?? lane) !== lane ? undefined : lane.next()
+        if (lane === undefined || batch === undefined) {
+          idle += 1
+          continue
+        }
+        idle = 0
+        this.begin(lane, batch)
+        if (this.turns.time() <= sliceEnd) continue
+        this.run(
+          Effect.andThen(
+            Effect.yieldNow,
+            Effect.sync(() => this.dispatch())
+          )
+        )
+        this.again = false
+        break
+      }
+    } while (this.again)
+    this.running = false
+    for (const lane of this.lanes) {
+      if (lane.stale) lane.refresh()
+    }
+  }
+
+  private begin(lane: Lane, batch: Batch): void {
+    this.jobs += 1
+    this.busy += batch.length
+    this.nothingRuns.closeUnsafe()
+    lane.stale = true
+    lane.begin(batch)
+  }
+
+  /** Runs while no handler of another lane does: `until` is when this lane is ready for it. */
+  quarantine<E>(lane: Lane, until: Effect.Effect<void>, self: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    const closed = Effect.sync(() => {
+      this.only = lane
+    })
+    const opened = Effect.sync(() => {
+      this.only = undefined
+      this.dispatch()
+    })
+    // what was settled before its handler ends may still kill the process
+    const nothingRuns = this.nothingRuns.await
+    const whole = Effect.andThen(Effect.andThen(until, nothingRuns), Effect.andThen(self, nothingRuns))
+    return this.alone.withPermits(1)(
+      Effect.acquireUseRelease(
+        closed,
+        () => whole,
+        () => opened
+      )
+    )
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * A worker of an ordered group on the in-memory log, and the owner that it becomes.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { TransportError } from "../Errors.ts"
+import type { EnrollOptions, Owner, OwnerLimit, Roster, Worker } from "../Transport.ts"
+import type { Bells } from "./memoryBells.ts"
+import { fetch, type Seat, sit } from "./memoryConsumer.ts"
+import type { Member } from "./memoryDelivery.ts"
+import type { Store } from "./memoryStore.ts"
+import { parseId } from "./memoryStructures.ts"
+
+/** Enrols; the Scope's end leaves, or undoes it where nobody has kept it. */
+export const enroll = (
+  store: Store,
+  bells: Bells,
+  options: EnrollOptions
+): Effect.Effect<Worker, TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
+    // opened first, so closed last: whoever hears of it finds the seat empty
+    let taken: Seat | undefined
+    yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
+    const seat = yield* sit(store, bells, options)
+    taken = seat
+    yield* bells.step(() => rings(seat))
+    return {
+      name: seat.name,
+      keep: () => seat.keep(),
+      roster: bells.step((now) => {
+        seat.sit(now)
+        seat.member.lastSeen = now
+        return rosterOf(seat, now)
+      }),
+      watch: (changed) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            // a function of its own, so that one callback registered twice is two
+            const listener = () => changed()
+            seat.group.order.changes.listeners.add(listener)
+            return listener
+          }),
+          (listener) => Effect.sync(() => seat.group.order.changes.listeners.delete(listener))
+        ),
+      claim: Effect.map(
+        Effect.acquireRelease(
+          bells.step((now) => claim(bells, seat, now)),
+          (claimed) =>
+            bells.step(() => {
+              if (claimed !== undefined) cede(bells, seat, claimed)
+            })
+        ),
+        (fence) => (fence === undefined ? Option.none() : Option.some(ownerOf(bells, seat, fence)))
+      )
+    }
+  })
+
+const leaseOf = (member: Member): number => member.lastSeen + member.visibility
+
+const rosterOf = ({ group }: Seat, now: number): Roster => {
+  const { owner } = group.order
+  const owns = owner !== undefined && leaseOf(owner) > now
+  return {
+    workers: [...group.members.values()].filter((member) => leaseOf(member) > now).map(({ name }) => name),
+    owner: owns ? Option.some(owner.name) : Option.none(),
+    expires: owns ? Option.some(Duration.millis(leaseOf(owner) - now)) : Option.none()
+  }
+}
+
+/** The fence of a new owner; `undefined` where there is one. */
+const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
+  seat.sit(now)
+  const { group, member } = seat
+  const { order } = group
+  if (order.owner !== undefined && (order.owner === member || leaseOf(order.owner) > now)) return undefined
+  member.lastSeen = now
+  member.marks.main = undefined
+  member.marks.retry = undefined
+  group.seize(member)
+  order.owner = member
+  order.fence += 1
+  bells.ring(order.changes)
+  return order.fence
+}
+
+const owns = ({ group, member }: Seat, fence: number): boolean =>
+  group.order.owner === member && group.order.fence === fence
+
+const cede = (bells: Bells, seat: Seat, fence: number): void => {
+  if (!owns(seat, fence)) return
+  const { group, member } = seat
+  for (const tracked of member.held) group.giveBack(tracked)
+  group.order.owner = undefined
+  bells.ring(group.order.changes)
+}
+
+const ownerOf = (bells: Bells, seat: Seat, fence: number): Owner => {
+  const { order } = seat.group
+  /** One step of who still owns it. */
+  const step = <A, B>(other: (now: number) => B, own: (now: number) => A): Effect.Effect<A | B> =>
+    bells.step((now) => {
+      if (!owns(seat, fence)) return other(now)
+      seat.member.lastSeen = now
+      return own(now)
+    })
+  const lost = () => "lost" as const
+  const take = (limit: OwnerLimit) => (now: number) => {
+    if (!owns(seat, fence)) return lost()
+    seat.member.lastSeen = now
+    return seat.group.draw(seat.member, limit, now)
+  }
+  return {
+    fence,
+    heldBack: [...order.heldBack].map(([key, since]) => ({ key, since })),
+    parked: order.parked,
+    fetch: (limit) =>
+      fetch<"lost">(bells, seat, {
+        take: take(limit),
+        wait: seat.wait((group) => !owns(seat, fence) || group.isReady(limit.unread))
+      }),
+    settle: (settlements) =>
+      step(
+        (now) =>
+          settlements.map((settlement) =>
+            seat.group.settle(seat.member, settlement, now) === "unknown" ? "unknown" : "lost"
+          ),
+        (now) => settlements.map((settlement) => seat.group.settle(seat.member, settlement, now))
+      ),
+    extend: (entries) => step(lost, (now) => seat.group.extend(seat.member, entries, now)),
+    mark: (origin, id) =>
+      step(
+        () => undefined,
+        () => {
+          seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
+        }
+      )
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * A worker of an ordered subscription: it claims its share of the partitions, gives up what is more than that, and claims
+ * anew what it lost. Each partition is read in a Scope of its own, so giving one up is closing it, which drains.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberHandle from "effect/FiberHandle"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { TransportError } from "../Errors.ts"
+import type { Group, Owner, Roster, Worker } from "../Transport.ts"
+import { plan, type Seen } from "./assignment.ts"
+import * as Health from "./health.ts"
+import type { Running } from "./lane.ts"
+
+/** A worker's place on each of the partitions. */
+export interface Enrolled {
+  readonly group: Group
+  readonly worker: Worker
+}
+
+export interface Options {
+  readonly enrolled: ReadonlyArray<Enrolled>
+  readonly visibilityTimeout: Duration.Duration
+  readonly health: (partition: number) => Health.Health
+  /** Reads a partition until the scope closes; `lost` is called where it must be claimed anew. */
+  readonly start: (at: Enrolled, owner: Owner, lost: () => void) => Effect.Effect<Running, never, Scope.Scope>
+  readonly died: (cause: unknown) => void
+}
+
+export interface Ownership {
+  readonly begin: Effect.Effect<void>
+  readonly pause: Effect.Effect<void>
+  readonly resume: Effect.Effect<void>
+}
+
+/** Changes come in swarms, as when many workers start. */
+const settle = Duration.millis(20)
+
+/** Looks a visibility timeout: being seen is what keeps a worker's share. */
+const looks = 3
+
+interface Owned {
+  readonly scope: Scope.Closeable
+  readonly running: Running
+  closing: boolean
+}
+
+export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { enrolled, health } = options
+    const me = enrolled[0]?.worker.name ?? ""
+    // partitions drain side by side
+    const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+    // ends before what it looks after
+    const loop = yield* FiberHandle.make()
+    const fork = Effect.runForkWith(yield* Effect.context<never>())
+    const owned = new Map<number, Owned>()
+    const changed = Latch.makeUnsafe(true)
+    const wanted = Latch.makeUnsafe(true)
+    let losses = 0
+
+    const watched = (self: Effect.Effect<void>) =>
+      Effect.tapDefect(self, (defect) => Effect.sync(() => options.died(defect)))
+
+    /** Drains it, and then it is free. */
+    const giveUp = (partition: number, first: Effect.Effect<void> = Effect.void) =>
+      Effect.suspend(() => {
+        const one = owned.get(partition)
+        if (one === undefined || one.closing) return Effect.void
+        one.closing = true
+        const closed = Effect.andThen(
+          Scope.close(one.scope, Exit.void),
+          Effect.sync(() => {
+            owned.delete(partition)
+            changed.openUnsafe()
+          })
+        )
+        return Effect.asVoid(Effect.forkIn(watched(Effect.andThen(first, Effect.uninterruptible(closed))), scope))
+      })
+
+    const claim = (at: Enrolled) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          const { partition } = at.group
+          const own = yield* Scope.fork(scope)
+          const owner = yield* restore(Scope.provide(at.worker.claim, own)).pipe(
+            Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void))
+          )
+          if (Option.isNone(owner)) return yield* Scope.close(own, Exit.void)
+          let lost = false
+          const lose = () => {
+            if (lost) return
+            lost = true
+            losses += 1
+            fork(giveUp(partition))
+          }
+          const running = yield* Scope.provide(options.start(at, owner.value, lose), own)
+          owned.set(partition, { scope: own, running, closing: false })
+          yield* running.begin
+        })
+      )
+
+    const each = <A>(partition: number, loop: string, self: Effect.Effect<A, TransportError>) =>
+      Effect.matchEffect(self, {
+        onFailure: (error) => Effect.as(health(partition).failed(loop, error), undefined),
+        onSuccess: (found) => Effect.as(health(partition).worked(loop), found)
+      })
+
+    const look = Effect.gen(function* () {
+      const rosters = yield* Effect.forEach(
+        enrolled,
+        (at) =>
+          Effect.map(each(at.group.partition, "looking for workers", at.worker.roster), (roster) => ({ at, roster })),
+        { concurrency: "unbounded" }
+      )
+      const seen = rosters.flatMap(({ at, roster }) => (roster === undefined ? [] : [{ at, roster }]))
+      const workers = [...new Set(seen.flatMap(({ roster }) => roster.workers))]
+      const { claim: free, surplus } = plan(me, workers, seen.map(partitionOf))
+      const closing = [...owned.values()].filter(({ closing }) => closing).length
+      const excess = [...owned].filter(([, { closing }]) => !closing).map(([partition]) => partition)
+      for (const partition of excess.slice(0, Math.max(0, surplus - closing))) yield* giveUp(partition)
+      yield* Effect.forEach(
+        enrolled.filter(({ group }) => free.includes(group.partition) && !owned.has(group.partition)),
+        (at) => each(at.group.partition, "claiming", claim(at)),
+        { concurrency: "unbounded", discard: true }
+      )
+      return seen.length < rosters.length
+        ? Duration.millis(500)
+        : soonest(
+            me,
+            seen.map(({ roster }) => roster)
+          )
+    })
+
+    const round = Effect.gen(function* () {
+      yield* wanted.await
+      changed.closeUnsafe()
+      const lease = yield* look
+      const atMost = Duration.divideUnsafe(options.visibilityTimeout, looks)
+      const again = Duration.min(lease, atMost)
+      yield* Effect.raceFirst(changed.await, Effect.sleep(again))
+      // a partition that is lost again and again is claimed more and more slowly
+      yield* Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
+      losses = Math.max(0, losses - 1)
+    })
+    const stopped = Effect.suspend(() =>
+      Effect.forEach(
+        [...owned],
+        ([partition, { running }]) => Effect.andThen(running.pause, giveUp(partition, running.idle)),
+        { discard: true }
+      )
+    )
+
+    for (const { worker } of enrolled) {
+      yield* each(0, "watching", worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope)))
+    }
+    return {
+      begin: Effect.suspend(() => {
+        for (const { worker } of enrolled) worker.keep()
+        return Effect.asVoid(
+          FiberHandle.run(loop, watched(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} })))
+        )
+      }),
+      pause: Effect.suspend(() => {
+        wanted.closeUnsafe()
+        return stopped
+      }),
+      resume: Effect.sync(() => {
+        wanted.openUnsafe()
+        changed.openUnsafe()
+      })
+    }
+  })
+
+const partitionOf = ({ at, roster }: { readonly at: Enrolled; readonly roster: Roster }): Seen => ({
+  partition: at.group.partition,
+  owner: Option.getOrUndefined(roster.owner)
+})
+
+/** When the first lease of another worker ends, unless it is renewed. */
+const soonest = (me: string, rosters: ReadonlyArray<Roster>): Duration.Duration => {
+  const ends = rosters.flatMap(({ expires, owner }) =>
+    Option.isSome(owner) && owner.value !== me && Option.isSome(expires) ? [Duration.toMillis(expires.value)] : []
+  )
+  return ends.length === 0 ? Duration.infinity : Duration.millis(Math.min(...ends) + 1)
+}

@@ -1,0 +1,32 @@
+/** What a partition is read and settled through, be it competed for or owned. */
+import * as Effect from "effect/Effect"
+import type { TransportError } from "../Errors.ts"
+import type { Consumer, Entry, Fetched, FetchLimit, Owner, OwnerLimit } from "../Transport.ts"
+
+export interface Seat {
+  readonly name: string
+  readonly fetch: (limit: OwnerLimit) => Effect.Effect<Fetched | "lost", TransportError>
+  readonly settle: Consumer["settle"]
+  readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
+  readonly mark: Consumer["mark"]
+  /** Of an owner alone. */
+  readonly order: Pick<Owner, "fence" | "heldBack" | "parked"> | undefined
+}
+
+export const competing = (consumer: Consumer): Seat => ({
+  name: consumer.name,
+  fetch: ({ alone, bytes, count, maxAttempts }: FetchLimit) => consumer.fetch({ alone, bytes, count, maxAttempts }),
+  settle: consumer.settle,
+  extend: ([first, ...others]) => (first === undefined ? Effect.succeed([]) : consumer.extend([first, ...others])),
+  mark: consumer.mark,
+  order: undefined
+})
+
+export const owning = (name: string, owner: Owner): Seat => ({
+  name,
+  fetch: owner.fetch,
+  settle: owner.settle,
+  extend: owner.extend,
+  mark: owner.mark,
+  order: owner
+})

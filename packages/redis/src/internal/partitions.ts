@@ -1,0 +1,29 @@
+/**
+ * How many partitions a topic has.
+ */
+import type { TransportError } from "@clutch/core/Errors"
+import * as Effect from "effect/Effect"
+import * as Keys from "../RedisKeys.ts"
+import * as Scripts from "../Scripts.ts"
+import type { Shared } from "./shared.ts"
+
+export const make = ({ client, namespace }: Shared) => {
+  const ask = (topic: string, count: number, from: number | undefined): Effect.Effect<number, TransportError> =>
+    client.run(Scripts.partitions, { keys: Keys.topic(namespace, topic), count, from })
+
+  /** The record may be gone, with a key or a server, while the others go on: their logs tell that there were so many. */
+  const areThere = (topic: string, count: number): Effect.Effect<boolean, TransportError> => {
+    const { main } = Keys.log(namespace, { topic, partition: count - 1 })
+    return client.attempt("partitions", async () => (await client.at(main).submit("EXISTS", [main])) === 1)
+  }
+
+  return {
+    partitions: (topic: string, count: number) =>
+      Effect.flatMap(ask(topic, count, undefined), (recorded) =>
+        recorded !== 1 || count === 1
+          ? Effect.succeed(recorded)
+          : Effect.flatMap(areThere(topic, count), (there) => (there ? ask(topic, count, 1) : Effect.succeed(1)))
+      ),
+    repartition: (topic: string, { from, to }: { readonly from: number; readonly to: number }) => ask(topic, to, from)
+  }
+}

@@ -1,0 +1,52 @@
+-- cede: gives back what an owner holds, at no cost of an attempt, and then the log.
+--
+-- KEYS    1 main, 2 retry, 3 state, 4 owners, 5 bell
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim), 5 limit (entries of each stream)
+-- RETURNS {released, trimmed (settled, since nothing of them is left), more is held: call again}
+-- CALLER  Worker.claim, when its Scope closes, or the claim was not finished
+-- ORDER   The nonce goes first: from then on nothing is fetched or settled under this claim. The log is given back in the
+--         step that sees nothing held. A claim that does not stand any more has nothing to give, and a repeated call
+--         finds that. Works while memory is full.
+
+--@include mistyped
+--@include begin
+--@include ids
+--@include groups
+--@include pending
+--@include present
+--@include give
+--@include position
+--@include ring
+local main, retry, state, owners, bell = unpack(KEYS)
+local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners, bellKind, bell)
+if wrong then return wrong end
+if redis.call("HGET", state, "owner") ~= consumer .. " " .. nonce then return { 0, 0, 0 } end
+
+redis.call("HDEL", state, "n:" .. consumer)
+local released, trimmed, more = 0, 0, 0
+for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
+  local rows = pendingOf(stream, group, consumer, "-", limit)
+  if #rows > 0 then
+    local present = presence(stream)
+    for _, row in ipairs(rows) do
+      if present(row[1]) then
+        give(stream, group, row[1], row[4] - 1)
+        released = released + 1
+      else
+        redis.call("XACK", stream, group, row[1])
+        trimmed = trimmed + 1
+      end
+    end
+  end
+  if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
+end
+
+if more == 0 then
+  redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)
+  local position = positionOf(main, mainGroup)
+  if position then redis.call("HSET", state, "position", position) end
+  ring(owners)
+  ring(bell)
+end
+return { released, trimmed, more }
