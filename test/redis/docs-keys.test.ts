@@ -27,6 +27,11 @@ const codes = (text: string): ReadonlyArray<string> => [...text.matchAll(/`([^`]
 
 const documented = rows(read("README.md")).filter(([key]) => key?.startsWith("`clutch.{orders}"))
 const keys = RedisKeys.group("clutch", { topic: "orders", partition: 0, subscription: "billing" })
+const ofOrdered = rows(read("README.md")).filter(([key]) => key?.startsWith("`clutch.{shipments}"))
+const ordered = {
+  ...RedisKeys.topic("clutch", "shipments"),
+  ...RedisKeys.group("clutch", { topic: "shipments", partition: 0, subscription: "tracking" })
+}
 
 // -----------------------------------------------------------------------------
 // a program that comes by every key, and every command
@@ -50,9 +55,26 @@ const slow = Subscription.make("slow", Orders, () => Effect.sleep("1 minute"), {
 /** Holds for so long that its lease is extended. */
 const held = Subscription.make("held", Orders, () => Effect.sleep("400 millis"), { visibilityTimeout: "1 second" })
 
+const Shipments = Topic.make("shipments", { schema: Order, key: () => "k", partitions: 2 })
+/** Holds its key back until it is asked to go on. */
+const tracking = Subscription.make(
+  "tracking",
+  Shipments,
+  Effect.fn(function* ({ data }) {
+    const { attempt } = yield* Delivery
+    if (data.n === 0 && attempt === 1) return yield* Effect.fail("not yet")
+    if (data.n === 2) return yield* new DoNotRetry({ reason: "never" })
+  }),
+  { retry: { base: "1 second" } }
+)
+
 const Quiet = Logger.layer([])
 
-const everything = (options: RedisTransport.Options, discard: boolean) => {
+const everything = (
+  options: RedisTransport.Options,
+  discard: boolean,
+  whileHeldBack: Effect.Effect<void> = Effect.void
+) => {
   const log = RedisTransport.layer(options)
   const program = Effect.gen(function* () {
     yield* Topic.publishAll(Orders, [{ n: 0 }, { n: 1 }, { n: 2 }])
@@ -71,10 +93,15 @@ const everything = (options: RedisTransport.Options, discard: boolean) => {
     const groups = yield* Topic.groups(Orders)
     expect(groups.map(({ name }) => name)).toEqual(["billing", "held", "slow"])
     expect(Option.isNone(yield* Topic.removeGroup(Orders, "nobody"))).toBe(true)
+    yield* Topic.publishAll(Shipments, [{ n: 0 }, { n: 1 }, { n: 2 }])
+    yield* whileHeldBack
+    yield* Subscription.awaitIdle(tracking)
     if (discard) expect(yield* DeadLetters.discard(billing, "all")).toBe(1)
   })
   return program.pipe(
-    Effect.provide(Agent.layer("docs", [billing, slow, held]).pipe(Layer.provideMerge(log), Layer.provideMerge(Quiet))),
+    Effect.provide(
+      Agent.layer("docs", [billing, slow, held, tracking]).pipe(Layer.provideMerge(log), Layer.provideMerge(Quiet))
+    ),
     Effect.runPromise
   )
 }
@@ -84,6 +111,11 @@ describe("the README's table of keys", () => {
     const named = documented.map(([key]) => codes(key ?? "")[0] ?? "")
     const made = [keys.main, keys.bell, keys.groups, keys.retry, keys.due, keys.deadLetters, keys.state]
     expect(named.toSorted()).toEqual(made.toSorted())
+  })
+
+  it("names those that an ordered subscription has beside them", () => {
+    const named = ofOrdered.map(([key]) => codes(key ?? "")[0] ?? "")
+    expect(named.toSorted()).toEqual([ordered.meta, ordered.blocked, ordered.parked, ordered.owners].toSorted())
   })
 
   it("names the consumer groups of both streams", () => {
@@ -97,10 +129,29 @@ describe("the README's table of keys", () => {
     const namespace = freshNamespace()
     const redis = new Redis(url)
     try {
-      await everything({ url, namespace }, false)
+      const there = new Set<string>()
+      await everything(
+        { url, namespace },
+        false,
+        // the key's partition is wherever it is
+        Effect.promise(async () => {
+          const end = performance.now() + 10_000
+          while (performance.now() < end && ![...there].some((key) => key.startsWith("zset") && /parked/.test(key))) {
+            for (const key of await redis.keys(`${namespace}.{shipments*`)) {
+              there.add(
+                `${await redis.type(key)} ${key.replace(namespace, "clutch").replace("shipments/1", "shipments")}`
+              )
+            }
+          }
+        })
+      )
+      for (const [key, type] of ofOrdered) {
+        const word = type === "sorted set" ? "zset" : type?.split(" ")[0]
+        expect([...there]).toContain(`${word} ${codes(key ?? "")[0]}`)
+      }
       const found = await redis.keys(`${namespace}.*`)
       const ofBilling = found
-        .filter((key) => !/\.(slow|held)\./.test(key))
+        .filter((key) => !/\.(slow|held)\.|\{shipments/.test(key))
         .map((key) => key.replace(namespace, "clutch"))
         .toSorted()
       expect(ofBilling).toEqual(documented.map(([key]) => codes(key ?? "")[0] ?? "").toSorted())
@@ -130,7 +181,10 @@ describe("docs/operations.md", () => {
       keys.retry,
       keys.due,
       keys.deadLetters,
-      keys.state
+      keys.state,
+      ordered.meta,
+      ordered.blocked,
+      ordered.parked
     ]
     expect(used.length).toBeGreaterThan(10)
     expect(used.filter((key) => !made.includes(key ?? ""))).toEqual([])
@@ -143,7 +197,7 @@ describe("docs/operations.md", () => {
       .map((file) => readFileSync(new URL(file, folder), "utf8"))
       .join("\n")
     const written = new Set(
-      [...lua.matchAll(/"([a-z]:)"/g)].map(([, field]) => `${field}{consumer}`).concat("position")
+      [...lua.matchAll(/"([a-z]:)"/g)].map(([, field]) => `${field}{consumer}`).concat("position", "owner", "fence")
     )
     const section = operations.slice(operations.indexOf("| field of `state` |"))
     const told = rows(section.slice(0, section.indexOf("\n\n"))).flatMap(([field]) => codes(field ?? ""))

@@ -7,18 +7,7 @@ import * as Inspectable from "effect/Inspectable"
 import { InvalidName } from "./Errors.ts"
 
 /** The last parts of the keys that are derived from a name; a name that ends in one would chain. */
-const reserved: ReadonlySet<string> = new Set([
-  "retry",
-  "dlq",
-  "due",
-  "state",
-  "bell",
-  "groups",
-  "meta",
-  "blocked",
-  "parked",
-  "owners"
-])
+const reserved: ReadonlySet<string> = new Set(["retry", "dlq", "due", "state", "bell"])
 
 // oxlint-disable-next-line no-control-regex -- control characters are what it looks for
 const forbidden = /[{}/\\\s\u0000-\u001f\u007f]/
@@ -44,7 +33,7 @@ const broken = (name: unknown): string | undefined => {
  *
  * A name has 1 to 200 characters, none of them a brace, a slash or backslash, white space or a control character; it does
  * not begin with a dash; parts separated by dots are not empty, and the last of them is none of `retry`, `dlq`, `due`,
- * `state`, `bell`, `groups`, `meta`, `blocked`, `parked`, `owners`.
+ * `state`, `bell`.
  *
  * @category getters
  * @since 0.1.0

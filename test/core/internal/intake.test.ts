@@ -8,6 +8,7 @@ const idle: intake.Load = {
   seconds: undefined,
   unsettled: 0,
   stuck: 0,
+  partitions: 1,
   bytes: 0,
   waiting: 0,
   free: 1,

@@ -1,5 +1,5 @@
 import * as Scripts from "@clutch/redis/Scripts"
-import { assert, describe, test } from "vitest"
+import { assert, beforeEach, describe, test } from "vitest"
 import {
   add,
   addRetry,
@@ -22,10 +22,22 @@ import {
 
 const worker = (name: string, options: Partial<Scripts.Join> = {}) => join(name, { ordered: true, ...options })
 
+/** The how-manieth claim of the server this is: fences are turned into ranks. */
+const fences: Array<number> = []
 const fenceOf = async (consumer: string, nonce?: string) => {
   const answer = await claim(consumer, nonce)
-  return typeof answer === "string" ? answer : answer.fence
+  if (typeof answer === "string") return answer
+  const known = fences.indexOf(answer.fence)
+  if (known >= 0) return known + 1
+  assert.isTrue(
+    fences.every((fence) => fence < answer.fence),
+    "a fence that does not grow"
+  )
+  return fences.push(answer.fence)
 }
+beforeEach(() => {
+  fences.length = 0
+})
 
 const owners = async () => (await redis.xrevrange(keys.owners, "+", "-", "COUNT", 1))[0]?.[0] ?? "none"
 
@@ -82,7 +94,7 @@ describe("roster", () => {
       })
     )
     assert.isFalse(await rungOwners(() => roster("a", "")))
-    assert.strictEqual(await fenceOf("b"), 2)
+    assert.strictEqual(await fenceOf("b"), 1)
     assert.strictEqual((await roster("a", ""))?.owner?.name, "b")
     assert.deepStrictEqual(await pending(keys.main, keys.mainGroup), [["1-0", "-released", 1]])
   })
@@ -142,6 +154,19 @@ describe("claim", () => {
     assert.strictEqual(await fenceOf("c", "3"), 3)
   })
 
+  test("the fence grows also where the last one was lost, or the server's clock went back", async () => {
+    await worker("a")
+    assert.strictEqual(await fenceOf("a", "1"), 1)
+    const claimedAt = await now()
+    await redis.flushall()
+    while ((await now()) <= claimedAt) await worker("a")
+    await worker("a")
+    assert.strictEqual(await fenceOf("a", "2"), 2)
+    const ahead = (await now()) + 60_000
+    await redis.hset(keys.state, "fence", ahead)
+    assert.deepInclude(await claim("a", "3"), { fence: ahead + 1 })
+  })
+
   test("a repeated call goes on with the same claim", async () => {
     await worker("a")
     assert.strictEqual(await fenceOf("a"), 1)
@@ -153,7 +178,7 @@ describe("claim", () => {
     await worker("a")
     await claim("a", "1")
     await read("a")
-    assert.strictEqual(await fenceOf("a", "2"), 2)
+    assert.strictEqual(await fenceOf("a", "2"), 1)
     assert.deepStrictEqual(await pending(keys.main, keys.mainGroup), [
       ["1-0", "-released", 1],
       ["2-0", "-released", 1]
@@ -209,14 +234,16 @@ describe("claim", () => {
     await read("a", 2500)
     await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "2-0" })
     const steps: Array<number> = []
+    const same = new Set<number>()
     for (;;) {
       const answer = await run(Scripts.claim, claimed("b"))
       if (typeof answer === "string") return assert.fail(answer)
       steps.push(answer.reclaimed)
-      assert.strictEqual(answer.fence, 1)
+      same.add(answer.fence)
       if (!answer.more) break
     }
     assert.deepStrictEqual(steps, [1000, 1000, 500])
+    assert.strictEqual(same.size, 1)
     const rows = await pending(keys.main, keys.mainGroup)
     assert.lengthOf(rows, 2500)
     assert.isTrue(
@@ -310,7 +337,7 @@ describe("cede", () => {
     assert.deepStrictEqual(await pending(keys.retry, keys.retryGroup), [["1-0", "-released", 0]])
     assert.deepStrictEqual(await state("owner"), {})
     assert.deepStrictEqual(await state("n:"), {})
-    assert.strictEqual(await fenceOf("b"), 2)
+    assert.strictEqual(await fenceOf("b"), 1)
   })
 
   test("gives back nothing of a later claim, also of the same worker", async () => {
@@ -335,7 +362,7 @@ describe("cede", () => {
     assert.strictEqual(await fenceOf("b"), "taken")
     assert.deepStrictEqual(await cede("a"), { released: 500, trimmed: 0, more: false })
     assert.deepStrictEqual(await cede("a"), { released: 0, trimmed: 0, more: false })
-    assert.strictEqual(await fenceOf("b"), 2)
+    assert.strictEqual(await fenceOf("b"), 1)
   })
 
   test("an owner whose nonce a reclaim took still cedes", async () => {

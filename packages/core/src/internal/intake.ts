@@ -18,6 +18,8 @@ export interface Load {
   /** How long a delivery occupies its slot, in seconds; `undefined` before the first was measured. */
   readonly seconds: number | undefined
   readonly unsettled: number
+  /** How many partitions share what the subscription may hold. */
+  readonly partitions: number
   /** Of these, or beside these: what waits for another of its key. */
   readonly stuck: number
   readonly bytes: number
@@ -28,12 +30,10 @@ export interface Load {
   readonly cautious: boolean
 }
 
-/** A partition's part of what the subscription may hold. */
-export const share = (prefetch: number, partitions: number): number =>
-  Math.max(1, Math.floor(prefetch / Math.max(1, partitions)))
+/** How many unsettled deliveries to hold: of a partition, its part of what the subscription may. */
+export const target = (load: Load): number => Math.max(1, Math.floor(whole(load) / load.partitions))
 
-/** How many unsettled deliveries to hold. */
-export const target = ({ prefetch, seconds, slots }: Load): number => {
+const whole = ({ prefetch, seconds, slots }: Load): number => {
   if (prefetch !== undefined) return prefetch
   if (seconds === undefined) return slots
   const aSecondOfWork = seconds === 0 ? mostHeld : Math.ceil(slots / seconds)

@@ -123,7 +123,8 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
     const room = () =>
       intake.room({
         slots,
-        prefetch: policy.prefetch === undefined ? undefined : intake.share(policy.prefetch, dispatcher.size),
+        prefetch: policy.prefetch,
+        partitions: Math.max(1, dispatcher.size),
         seconds,
         // what waits for its key takes nobody's turn, unless the user set the bound
         unsettled: policy.prefetch === undefined ? held.size - (order?.stuck ?? 0) : held.size,

@@ -403,8 +403,9 @@ if first then
   for field in pairs(told) do
     if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
   end
-  fence = redis.call("HINCRBY", state, "fence", 1)
-  redis.call("HSET", state, "owner", claim)
+  -- above the server's clock, so that it grows even where the last one was lost or removed
+  fence = digits(math.max(tonumber(fence) + 1, time))
+  redis.call("HSET", state, "owner", claim, "fence", fence)
   ring(owners)
 end
 -- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
