@@ -271,8 +271,8 @@ export const retryMeta = (fields: Fields): Result.Result<RetryMeta, string> => {
   if (clutch === undefined) return Result.fail(`the entry has no field "clutch"`)
   const meta = decodeRetry(clutch)
   if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure}`)
-  const { attempt, cause, failed, first, original, redriven } = meta.success
-  return Result.succeed({ original, attempt, first, failed, cause, redriven })
+  const { attempt, cause, failed, first, key, original, redriven } = meta.success
+  return Result.succeed({ original, attempt, first, failed, cause, redriven, key })
 }
 
 /**

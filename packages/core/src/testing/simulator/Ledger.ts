@@ -362,6 +362,8 @@ const describeOutcome = (outcome: Outcome): string => {
       return "acked"
     case "Release":
       return "released"
+    case "Park":
+      return "parked behind its key"
     case "Retry":
       return `to be retried in ${Duration.format(outcome.delay)}`
     case "DeadLetter":
