@@ -42,7 +42,7 @@ const withLog = (change: (log: Transport["Service"]) => Partial<Transport["Servi
 
 const isRetry = ({ outcome }: Settlement) => outcome._tag === "Retry"
 
-/** What each breaks, and which promise the simulator says it is. */
+/** What each breaks, and which promise the simulator may say it is: some break two, and chance decides which shows first. */
 export const logs: Record<string, { readonly promise: RegExp; readonly log: Effect.Effect<Transport["Service"]> }> = {
   "forgets acks": { promise: /^contract [18]$/, log: lying(({ outcome }) => outcome._tag === "Ack") },
   "forgets retries": {
@@ -58,11 +58,11 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     log: otherwise((one) => (one.outcome._tag === "Retry" ? { ...one.outcome, delay: Duration.hours(1) } : one.outcome))
   },
   "releases what is to be retried": {
-    promise: /^contract 3$/,
+    promise: /^contract [34]$/,
     log: otherwise((one) => (isRetry(one) ? { _tag: "Release" } : one.outcome))
   },
   "drops dead letters": {
-    promise: /^contract 12$/,
+    promise: /^contract (1|12)$/,
     log: otherwise((one) => (one.outcome._tag === "DeadLetter" ? { _tag: "Ack" } : one.outcome))
   },
   "takes settlements of former owners": {
@@ -73,15 +73,15 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     }))
   },
   "refuses settlements of owners": {
-    promise: /^contract 8$/,
+    promise: /^contract [18]$/,
     log: withConsumers(({ settle }) => ({
       settle: (settlements) =>
         Effect.map(settle(settlements), (results) => results.map((result) => (result === "done" ? "lost" : result)))
     }))
   },
-  "extends no lease": { promise: /^contract 8$/, log: withConsumers(() => ({ extend: () => Effect.succeed([]) })) },
+  "extends no lease": { promise: /^contract [78]$/, log: withConsumers(() => ({ extend: () => Effect.succeed([]) })) },
   "reclaims after half of a lease": {
-    promise: /^contract 7$/,
+    promise: /^contract [78]$/,
     log: withLog(({ join }) => ({
       join: (options) => join({ ...options, visibilityTimeout: Duration.times(options.visibilityTimeout, 0.5) })
     }))
@@ -95,14 +95,14 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     log: withConsumers(({ fetch }) => ({ fetch: (limit) => fetch({ ...limit, count: limit.alone ? 1 : 100 }) }))
   },
   "stores each message twice": {
-    promise: /^contract 2$/,
+    promise: /^contract (2|13)$/,
     log: withLog(({ publish }) => ({
       publish: (log, messages, retention) =>
         Effect.andThen(publish(log, messages, retention), publish(log, messages, retention))
     }))
   },
   "confirms what it does not store": {
-    promise: /^contract 1$/,
+    promise: /^contract (1|13)$/,
     log: withLog(() => ({
       publish: (_, messages) => Effect.succeed({ ids: messages.map((_, i) => `1-${i}`), trimmed: 0 })
     }))
