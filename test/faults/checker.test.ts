@@ -1,8 +1,9 @@
 /** Each invariant on made-up histories: one that breaks it and nothing else, and the like that is allowed. */
 import { describe, expect, it } from "vitest"
-import { check, type Invariant, invariants, type Rules } from "./checker.ts"
+import { check, type Invariant, invariants } from "./checker.ts"
 import { figures } from "./figures.ts"
 import * as History from "./history.ts"
+import type { Rules } from "./judging.ts"
 import type { Event, Settled, What } from "./ledger.ts"
 
 const rules: Rules = {
@@ -33,10 +34,10 @@ const fetched = (at: number, by: string, n: number, attempt = 1, entry = entryOf
   by,
   { is: "fetched", sub, entries: [{ n, entry, attempt }] }
 ]
-const started = (at: number, by: string, n: number, attempt = 1, entry = entryOf(n)): Line => [
+const started = (at: number, by: string, n: number, attempt = 1, entry = entryOf(n), fence?: number): Line => [
   at,
   by,
-  { is: "started", sub, original: `${n}-0`, n, entry, attempt }
+  { is: "started", sub, original: `${n}-0`, partition: 0, n, entry, attempt, fence }
 ]
 const ended = (
   at: number,
@@ -111,6 +112,9 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
   },
   settledTwice: {
     "one delivery acked by two": [[...published(1), ...handled(2, "w1", 1), ...handled(12, "w2", 1, 2)]],
+    "one delivery acked twice by one worker, the first time when it had been given it again": [
+      [...published(1), ...handled(2, "w1", 1), fetched(3, "w1", 1), settled(12, "w1", 1)]
+    ],
     "a message acked in the topic and in the retries": [
       [...published(1), ...handled(2, "w1", 1), ...handled(12, "w2", 1, 2, "retry 1-0")]
     ],
@@ -204,6 +208,31 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
       { keyOf: () => "k" }
     ]
   },
+  fence: {
+    "an ack accepted, asked for after a worker with a greater fence had begun": [
+      [
+        ...published(1),
+        ...published(2),
+        started(2, "w1", 1, 1, entryOf(1), 1),
+        ended(3, "w1", 1),
+        started(10, "w2", 2, 1, entryOf(2), 2),
+        ended(11, "w2", 2),
+        settled(12, "w2", 2),
+        settled(20, "w1", 1)
+      ]
+    ],
+    "a fence that two have": [
+      [
+        ...published(1),
+        ...published(2),
+        ...[1, 2].flatMap((n) => [
+          started(n * 10, `w${n}`, n, 1, entryOf(n), 7),
+          ended(n * 10 + 1, `w${n}`, n),
+          settled(n * 10 + 3, `w${n}`, n)
+        ])
+      ]
+    ]
+  },
   rest: {
     "something left": [[], { unsettled: ["billing: 1 pending"] }],
     "a key that should not be": [[], { keys: ["main", "main.due"] }]
@@ -285,6 +314,9 @@ const good: Readonly<Record<string, Made>> = {
       settled(30, "w1", 1, "Ack", "unknown")
     ]
   ],
+  "a worker that was cut off is given again what it was about to ack": [
+    [...published(1), ...handled(2, "w1", 1), ...handled(6, "w1", 1)]
+  ],
   "a frozen worker begins late what another one has done": [
     [...published(1), ...handled(2, "w2", 1), fault(1, 20, "SIGSTOP", { to: "w1" }), started(21, "w1", 1)]
   ],
@@ -319,6 +351,18 @@ const good: Readonly<Record<string, Made>> = {
     ],
     {},
     { keyOf: () => "k" }
+  ],
+  "a settlement that was asked for before a worker with a greater fence began": [
+    [
+      ...published(1),
+      ...published(2),
+      started(2, "w1", 1, 1, entryOf(1), 1),
+      ended(3, "w1", 1),
+      started(10, "w2", 2, 1, entryOf(2), 2),
+      ended(11, "w2", 2),
+      settled(12, "w2", 2),
+      settled(20, "w1", 1, "Ack", "done", 1, entryOf(1), 9)
+    ]
   ],
   "a dead letter of a message whose processes died": [
     [...published(1), started(2, "w1", 1)],

@@ -4,55 +4,26 @@
  * A history is only what processes saw. What is judged is sound on that: where two processes' views could have crossed,
  * an invariant says nothing. What a fault of the log itself may lose is excused, and counted.
  */
-import type { Fault, History, Life, Settlement, Start } from "./history.ts"
+import type { History, Life } from "./history.ts"
+import {
+  type Broken,
+  type Check,
+  isAccepted,
+  isFinal,
+  isGivenAgain,
+  isRefused,
+  type Rules,
+  taken,
+  wasFrozen
+} from "./judging.ts"
+import { fence, order } from "./ordering.ts"
 
-export interface Rules {
-  readonly subscriptions: ReadonlyArray<string>
-  readonly maxRetries: number
-  /** Whether every attempt fails: such a message ends among the dead letters. */
-  readonly fails: (sub: string, n: number) => boolean
-  /** Keys that may be there at the end. */
-  readonly keys: ReadonlyArray<string>
-  /** Workers are killed or frozen: a message whose processes died too often is dead-lettered though no handler failed. */
-  readonly deaths?: boolean
-  /** The topic's retention drops messages: as many may be lost as publishers counted, of those that nobody started. */
-  readonly trims?: boolean
-  /** The key of a message, where order by key is promised. */
-  readonly keyOf?: (n: number) => string
-}
-
-export interface Violation {
+export interface Violation extends Broken {
   readonly invariant: Invariant
-  readonly text: string
-  readonly ns: ReadonlyArray<number>
 }
 
 /** Microseconds that a consumer without a sign of life may be remembered: 5 minutes, and some for tending. */
 const rememberedFor = 330_000_000
-
-// -----------------------------------------------------------------------------
-// what faults of the log excuse
-// -----------------------------------------------------------------------------
-
-/** The fault that may have taken what was asked for at `from` and confirmed at `at`, if one did so before `until`. */
-const taken = (history: History, what: { readonly from: number; readonly at: number }, until = Infinity) =>
-  history.faults.find(
-    ({ at, from, loses }: Fault) =>
-      loses !== undefined && from <= until && at >= what.from && (loses === "all" || what.at >= from - loses * 1000)
-  )
-
-const wasFrozen = (history: History, { at, by }: Start): boolean =>
-  history.faults.some((fault) => fault.what === "SIGSTOP" && fault.to === by && fault.at >= at - 1_000_000)
-
-/** Its settlement found that another one has the message, or that there is nothing to settle: it had begun late. */
-const isRefused = (life: Life, { at, by, entry }: Start): boolean =>
-  life.settlements.some(
-    (one) => (one.how === "lost" || one.how === "unknown") && one.by === by && one.entry === entry && one.at >= at
-  )
-
-const isAccepted = ({ how, outcome }: Settlement): boolean => how === "done" && outcome !== "Release"
-const isFinal = ({ how, outcome }: Settlement): boolean =>
-  how === "done" && (outcome === "Ack" || outcome === "DeadLetter")
 
 // -----------------------------------------------------------------------------
 // invariants
@@ -77,8 +48,6 @@ export const losses = (
       return [{ sub, n, excuse }]
     })
   })
-
-type Check = (history: History, rules: Rules) => ReadonlyArray<Omit<Violation, "invariant">>
 
 const perLife =
   (judge: (life: Life, history: History, rules: Rules) => string | undefined): Check =>
@@ -125,6 +94,7 @@ const settledTwice: Check = perLife((life, history) => {
     for (const [i, second] of group.entries()) {
       const first = group[i - 1]
       if (first === undefined || taken(history, first, second.at) !== undefined) continue
+      if (isGivenAgain(life, first, second, first.from)) continue
       return `${first.outcome} by ${first.by} was accepted, then ${second.outcome} by ${second.by}`
     }
   }
@@ -174,7 +144,9 @@ const uncounted: Check = perLife((life, history) => {
     const released = life.settlements.some(
       ({ attempt, outcome }) => outcome === "Release" && attempt === second.attempt
     )
-    const late = [first, second].some((start) => isRefused(life, start) || wasFrozen(history, start))
+    const late =
+      [first, second].some((start) => isRefused(life, start) || wasFrozen(history, start)) ||
+      isGivenAgain(life, first, second, first.at)
     if (released || late || taken(history, { from: first.at, at: second.at }, second.at) !== undefined) continue
     return `attempt ${second.attempt} was started by ${first.by}, and again by ${second.by}`
   }
@@ -189,39 +161,6 @@ const deadLetters: Check = (history, { deaths, fails, subscriptions }) => [
     .filter(({ sub }) => !subscriptions.includes(sub))
     .map(({ n, sub }) => ({ text: `${n} is a dead letter of ${sub}, which has no handler`, ns: [n] }))
 ]
-
-const ordinal = (id: string): bigint => {
-  const [time = "0", sequence = "0"] = id.split("-")
-  return (BigInt(time) << 64n) + BigInt(sequence)
-}
-
-/**
- * Messages of one key are started in log order, each after the one before it is settled. A start whose settlement is
- * refused, or of a process that was frozen, may come late.
- */
-const order: Check = (history, { keyOf }) => {
-  if (keyOf === undefined) return []
-  const begun = history.lives.filter(({ starts }) => starts.length > 0)
-  const logs = Map.groupBy(begun, ({ n, sub }) => `${sub} ${keyOf(n)}`)
-  return [...logs].flatMap(([log, lives]) => {
-    const inOrder = lives
-      .map((life) => ({ life, id: ordinal(life.starts[0]?.original ?? "0-0") }))
-      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
-    return inOrder.flatMap(({ life: second }, i) => {
-      const first = inOrder[i - 1]?.life
-      const begins = second.starts[0]?.at ?? Infinity
-      if (first === undefined) return []
-      const late = first.starts.find(
-        (start) => start.at > begins && !isRefused(first, start) && !wasFrozen(history, start)
-      )
-      const settled = first.settlements.find(isFinal)
-      const early = settled !== undefined && settled.from > begins
-      if ((late === undefined && !early) || taken(history, { from: 0, at: begins }) !== undefined) return []
-      const how = late === undefined ? "before it was settled" : `and attempt ${late.attempt} of it was started then`
-      return [{ text: `${log}: ${second.n} was started behind ${first.n}, ${how}`, ns: [first.n, second.n] }]
-    })
-  })
-}
 
 const rest: Check = ({ rest }, { keys }) => [
   ...rest.unsettled.map((text) => ({ text: `left at the end: ${text}`, ns: [] })),
@@ -250,6 +189,7 @@ export const invariants = {
   uncounted,
   deadLetters,
   order,
+  fence,
   rest,
   consumers
 } as const satisfies Record<string, Check>

@@ -1,5 +1,6 @@
 /** What a history comes to, in numbers. */
-import { losses, type Rules } from "./checker.ts"
+import { losses } from "./checker.ts"
+import { isAccepted, type Rules } from "./judging.ts"
 import type { History } from "./history.ts"
 
 export interface Figures {
@@ -22,6 +23,8 @@ export interface Figures {
   readonly worn: number
   /** Settlements refused, since another worker had the message. */
   readonly leasesLost: number
+  /** Messages of which two settlements of one delivery were accepted: a fault of the log took the first, or a known limit. */
+  readonly settledAgain: number
   /** Settlements repeated after a lost reply that found nothing to settle. */
   readonly settledUnknown: number
   /** The longest time after a fault until new messages were handled, in ms; 0 where nobody looked. */
@@ -51,6 +54,11 @@ export const figures = (history: History, rules: Rules): Figures => {
     deadLetters: history.rest.letters.length,
     worn: count(history.rest.letters, ({ n, sub }) => !rules.fails(sub, n)),
     leasesLost: count(settlements, ({ how }) => how === "lost"),
+    settledAgain: count(
+      history.lives,
+      ({ settlements }) =>
+        new Set(settlements.filter(isAccepted).map(({ entry }) => entry)).size < count(settlements, isAccepted)
+    ),
     settledUnknown: count(settlements, ({ how }) => how === "unknown"),
     healed: Math.round(Math.max(0, ...history.healings) / 1000)
   }
@@ -69,6 +77,7 @@ const words: Readonly<Record<keyof Figures, string>> = {
   deadLetters: "dead letters",
   worn: "of them by deaths",
   leasesLost: "settlements refused",
+  settledAgain: "settled again",
   settledUnknown: "settlements unknown",
   healed: "ms to heal at most"
 }

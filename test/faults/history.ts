@@ -16,6 +16,8 @@ interface Of {
 export interface Fetch extends Of, Delivered {}
 export interface Start extends Of, Delivered {
   readonly original: string
+  readonly partition?: number
+  readonly fence?: number | undefined
 }
 export interface End extends Of, Delivered {
   readonly how: "succeeded" | "failed" | "interrupted"

@@ -35,7 +35,14 @@ export type What =
     }
   | { readonly is: "joined"; readonly sub: string; readonly consumer: string }
   | { readonly is: "fetched"; readonly sub: string; readonly entries: ReadonlyArray<Delivered> }
-  | ({ readonly is: "started"; readonly sub: string; readonly original: string } & Delivered)
+  | ({
+      readonly is: "started"
+      readonly sub: string
+      readonly original: string
+      readonly partition?: number
+      /** Of a topic with a key. */
+      readonly fence?: number | undefined
+    } & Delivered)
   | ({
       readonly is: "ended"
       readonly sub: string

@@ -35,6 +35,8 @@ export interface TopicSettings {
   readonly name: string
   readonly maxLength?: number
   readonly partitions?: number
+  /** Whether messages of one key are handled in order. */
+  readonly keyed?: boolean
 }
 
 export interface WorkerSettings {

@@ -5,9 +5,10 @@ import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { check, type Rules, type Violation } from "./checker.ts"
+import { check, type Violation } from "./checker.ts"
 import { type Figures, figures } from "./figures.ts"
 import * as History from "./history.ts"
+import type { Rules } from "./judging.ts"
 import * as Load from "./load.ts"
 import * as Processes from "./processes.ts"
 import * as Rig from "./rig.ts"
@@ -56,6 +57,8 @@ export const run = (scenario: Scenario, options: Run): Effect.Effect<Report> =>
       const dir = mkdtempSync(join(tmpdir(), `clutch-faults-${scenario.name}-`))
       const {
         concurrency = 8,
+        keyed,
+        partitions,
         maxLength,
         rate = 150,
         timeout = 10_000,
@@ -68,7 +71,12 @@ export const run = (scenario: Scenario, options: Run): Effect.Effect<Report> =>
         dir,
         namespace: `faults-${randomUUID().slice(0, 8)}`,
         workers: 3,
-        topic: { name: "work", ...(maxLength === undefined ? {} : { maxLength }) },
+        topic: {
+          name: "work",
+          ...(maxLength === undefined ? {} : { maxLength }),
+          ...(partitions === undefined ? {} : { partitions }),
+          ...(keyed === undefined ? {} : { keyed })
+        },
         worker: { concurrency, visibilityTimeout, work },
         publisher: { rate, timeout }
       })
@@ -81,7 +89,8 @@ export const run = (scenario: Scenario, options: Run): Effect.Effect<Report> =>
         subscriptions: Load.subscriptions,
         maxRetries: Load.maxRetries,
         fails: (sub, n) => sub === "billing" && Load.kindOf(n) === "always",
-        keys: Rig.restingKeys(rig.options)
+        keys: Rig.restingKeys(rig.options),
+        ...(keyed === true ? { keyOf: Load.keyOf } : {})
       }
       const violations = check(history, rules)
       const worst = new Set(violations.slice(0, 3).flatMap(({ ns }) => ns))

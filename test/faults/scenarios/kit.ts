@@ -42,3 +42,13 @@ export const repeat = ({ progress, times }: Run, round: (i: number) => Effect.Ef
       ),
     { discard: true }
   )
+
+export const crash = ({ server }: Single) =>
+  Effect.promise(async () => {
+    await server.kill()
+    await server.restart()
+  })
+
+/** Rewritten often: each start reads it all, and a crash may fall into the rewriting. */
+export const aof = (fsync: "always" | "everysec") =>
+  single("--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-min-size", "1mb")

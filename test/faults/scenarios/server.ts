@@ -4,17 +4,7 @@ import * as Effect from "effect/Effect"
 import { clients } from "../../cases/kit.ts"
 import type { Rig } from "../rig.ts"
 import { scenario } from "../scenario.ts"
-import { pause, repeat, type Single, single } from "./kit.ts"
-
-const crash = ({ server }: Single) =>
-  Effect.promise(async () => {
-    await server.kill()
-    await server.restart()
-  })
-
-/** Rewritten often: each start reads it all, and a crash may fall into the rewriting. */
-const aof = (fsync: "always" | "everysec") =>
-  single("--appendonly", "yes", "--appendfsync", fsync, "--auto-aof-rewrite-min-size", "1mb")
+import { aof, crash, pause, repeat, type Single, single } from "./kit.ts"
 
 export const restartAlways = scenario({
   name: "restart",

@@ -1,10 +1,11 @@
 /** Faults of worker processes. */
 import * as Effect from "effect/Effect"
+import type { Process } from "../processes.ts"
 import type { Rig } from "../rig.ts"
 import { scenario } from "../scenario.ts"
 import { any, pause, repeat, single } from "./kit.ts"
 
-const someoneAtWork = (rig: Rig) =>
+export const someoneAtWork = (rig: Rig) =>
   Effect.andThen(
     rig.until("a worker handles messages", () => rig.atWork().length > 0),
     Effect.suspend(() => Effect.fromNullishOr(any(rig.atWork())))
@@ -26,8 +27,16 @@ export const kill = scenario({
     )
 })
 
-/** Milliseconds, from about a lease to several: some are taken over, and others wake just then. */
-const freeze = () => 900 + Math.random() * 2000
+/** From about a lease to several: some of what it holds is taken over, and other workers have it when it wakes. */
+export const freeze = (rig: Rig, worker: Process): Effect.Effect<void> =>
+  rig.fault(
+    { what: "SIGSTOP", to: worker.by },
+    Effect.gen(function* () {
+      worker.signal("SIGSTOP")
+      yield* Effect.sleep(900 + Math.random() * 2000)
+      worker.signal("SIGCONT")
+    })
+  )
 
 export const stop = scenario({
   name: "stop",
@@ -40,15 +49,7 @@ export const stop = scenario({
   chaos: (_place, rig, run) =>
     repeat(run, () =>
       Effect.gen(function* () {
-        const worker = yield* someoneAtWork(rig)
-        yield* rig.fault(
-          { what: "SIGSTOP", to: worker.by },
-          Effect.gen(function* () {
-            worker.signal("SIGSTOP")
-            yield* Effect.sleep(freeze())
-            worker.signal("SIGCONT")
-          })
-        )
+        yield* freeze(rig, yield* someoneAtWork(rig))
         yield* pause(500)
       })
     )
