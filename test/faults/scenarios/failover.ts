@@ -68,6 +68,8 @@ export const sentinel = scenario({
   what: "failover by sentinels, of a master that dies or freezes",
   times: 20,
   place: sentinels,
+  // a failover takes longer than a lease
+  rules: { deaths: true },
   chaos: ({ sentinel }, rig, run) =>
     repeat(run, (i) =>
       Effect.gen(function* () {
@@ -126,6 +128,7 @@ export const cluster = scenario({
   what: "failover in a cluster of three masters, of one that dies, freezes or gives way, and slots that move",
   times: 20,
   place: clusters,
+  rules: { deaths: true },
   load: { partitions },
   chaos: ({ cluster }, rig, run) =>
     repeat(run, (i) =>

@@ -49,6 +49,8 @@ export const network = scenario({
   what: "replies lost or late, connections cut, refused or half closed",
   times: 300,
   place: behindProxy,
+  // who is cut off for longer than its lease is as good as dead
+  rules: { deaths: true },
   chaos: ({ proxy }, rig, run) =>
     repeat(run, (i) =>
       Effect.gen(function* () {
