@@ -17,6 +17,7 @@ import type { PublishError, TransportError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import * as address from "./internal/address.ts"
 import * as retention from "./internal/retention.ts"
+import { repartition as change } from "./internal/repartition.ts"
 import { spelling } from "./internal/spelling.ts"
 import { isAbandoned } from "./internal/trimmer.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
@@ -239,6 +240,22 @@ export const sink = <A>(topic: Topic<A>): Sink.Sink<number, A, never, PublishErr
 // -----------------------------------------------------------------------------
 // operating
 // -----------------------------------------------------------------------------
+
+/**
+ * Changes how many partitions a topic has, to the number of this value. Returns the number before.
+ *
+ * Stop all publishers and workers of the topic, or let the workers finish and then stop them; call this once; then start
+ * everything with the new number. It fails with reason `Refused`, and changes nothing, while a subscription has a worker, or
+ * has not settled everything, retries included. Publishers cannot be seen: one that still runs goes on with the old number.
+ *
+ * What is stored stays where it is: a subscription that begins at the beginning reads it, partition by partition, but in
+ * partitions that are no more only after they are there again; and what was published before and after the change has no
+ * common order by key.
+ *
+ * @category operating
+ * @since 0.1.0
+ */
+export const repartition = (self: Source<unknown>): Effect.Effect<number, TransportError, Transport> => change(self)
 
 /**
  * A group on a topic: of a subscription, or of another program.

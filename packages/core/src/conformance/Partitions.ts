@@ -3,6 +3,7 @@
  */
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { DeadLetters, Delivery, Subscription, Topic } from "../index.ts"
@@ -183,6 +184,40 @@ export const partitions: Category = (kit) => {
       const plain = kit.fresh("plain")
       yield* Topic.publish(wide(kit, 1, plain), "x")
       assert.match((yield* Effect.flip(Topic.publish(wide(kit, 2, plain), "x"))).message, /has 1, not 2/)
+    })
+  )
+
+  kit.test("10. repartition changes the number once nobody uses the topic and all is settled, and not before", () =>
+    Effect.gen(function* () {
+      const name = kit.fresh("wide")
+      const before = wide(kit, 2, name)
+      const after = wide(kit, 3, name)
+      const gate = yield* Latch.make()
+      const seen = yield* probe()
+      const handler = seen.handler(() => gate.await)
+      const worker = yield* kit.open(Subscription.make("s", before, handler, { concurrency: 4, drainTimeout: 0 }))
+      yield* Topic.publishAll(before, texts(4))
+      yield* kit.take(seen, 4)
+      const refused = (what: RegExp) =>
+        Effect.map(Effect.flip(Topic.repartition(after)), (error) => {
+          assert.strictEqual(error.reason._tag, "Refused")
+          assert.match(error.message, what)
+        })
+      yield* refused(/"s" has 1 workers: stop them/)
+      yield* worker.close
+      yield* refused(/"s" has not settled all there is/)
+      yield* gate.open
+      const finishing = yield* kit.open(Subscription.make("s", before, handler, { concurrency: 4 }))
+      yield* kit.idle(Subscription.address("s", before))
+      yield* finishing.close
+      assert.strictEqual(yield* Topic.repartition(after), 2)
+      assert.strictEqual(yield* Topic.repartition(after), 3)
+      assert.match((yield* Effect.flip(Topic.publish(before, "x"))).message, /has 3, not 2/)
+      const { handler: note, seen: places } = spread()
+      yield* kit.open(Subscription.make("s", after, note))
+      yield* Topic.publishAll(after, texts(6))
+      yield* kit.idle(Subscription.address("s", after))
+      for (const partition of range(3)) assert.strictEqual(places.filter(([, at]) => at === partition).length, 2)
     })
   )
 }
