@@ -261,7 +261,8 @@ export const attempts: Category = (kit) => {
         topic,
         seen.handler(() => Effect.fail("no")),
         {
-          retry: { base: kit.ticks(2), jitter: 0 },
+          // not due before it is closed, however slow the machine is
+          retry: { base: kit.ticks(10), jitter: 0 },
           consumer: "first"
         }
       )
