@@ -159,6 +159,7 @@ describe("redis cluster", () => {
       assert.isAbove(Math.min(always.length, onCluster.length), 3)
       for (const { redis } of cluster.members) {
         yield* Effect.promise(() => redis.call("ACL", "SETUSER", "clutch", "reset", ...always, ...onCluster))
+        yield* Effect.promise(() => redis.call("ACL", "LOG", "RESET"))
       }
       const { lines, run, seen } = yield* logged({
         ...options("clutch"),

@@ -39,7 +39,8 @@ describe("redis sentinel", () => {
           load.failed.filter((reason) => reason !== "Unknown" && reason !== "UnderReplicated"),
           []
         )
-        assert.isAtMost(load.failed.length, 2)
+        // one on its way for each of the two that publish; the successor's replica may take its time to follow
+        assert.isAtMost(load.failed.filter((reason) => reason === "Unknown").length, 2)
         yield* until("all works again", () => {
           const told = changes(lines)
           return told.filter((one) => one.endsWith("works again")).length * 2 === told.length
