@@ -14,6 +14,7 @@ const times: Readonly<Record<string, number>> = {
   network: 12,
   trim: 4,
   clock: 8,
+  order: 4,
   sentinel: 1
 }
 

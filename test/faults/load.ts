@@ -56,8 +56,13 @@ export interface PublisherSettings {
 
 export const Work = Schema.Struct({ n: Schema.Number, key: Schema.String })
 
-export const topic = ({ maxLength, name }: TopicSettings): Topic.Topic<typeof Work.Type> =>
-  Topic.make(name, { schema: Work, maxLength })
+export const topic = ({ keyed, maxLength, name, partitions }: TopicSettings): Topic.Topic<typeof Work.Type> =>
+  Topic.make(name, {
+    schema: Work,
+    maxLength,
+    partitions,
+    key: keyed === true ? ({ key }: typeof Work.Type) => key : undefined
+  })
 
 export const addresses = (settings: TopicSettings): ReadonlyArray<Subscription.Address<typeof Work.Type>> =>
   subscriptions.map((name) => Subscription.address(name, topic(settings)))

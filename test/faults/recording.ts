@@ -1,9 +1,10 @@
 /** A transport that writes into the ledger what was taken, and how the log answered each settlement. */
 import { Transport } from "@clutch/core"
-import type { Entry, Settled } from "@clutch/core/Transport"
+import type { Consumer, Entry, Fetched, Settled } from "@clutch/core/Transport"
 import { TransportError } from "@clutch/core/Errors"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { type Delivered, type Ledger, now } from "./ledger.ts"
 
@@ -26,6 +27,48 @@ const answer = (settled: Settled | undefined): "done" | "lost" | "unknown" | "er
       ? settled
       : "done"
 
+/** What a consumer and an owner have in common. */
+interface Taking<Limit, Fetched> {
+  readonly fetch: (limit: Limit) => Effect.Effect<Fetched, TransportError>
+  readonly settle: Consumer["settle"]
+}
+
+const recorded = <Limit, Got extends Fetched | "lost", T extends Taking<Limit, Got>>(
+  ledger: Ledger,
+  sub: string,
+  taking: T & Taking<Limit, Got>
+): T => ({
+  ...taking,
+  fetch: (limit: Limit) =>
+    Effect.tap(taking.fetch(limit), (fetched) =>
+      Effect.sync(() => {
+        if (fetched === "lost" || fetched.entries.length === 0) return
+        ledger.write({ is: "fetched", sub, entries: fetched.entries.map(delivered) })
+      })
+    ),
+  settle: (settlements: Parameters<Consumer["settle"]>[0]) =>
+    Effect.suspend(() => {
+      const from = now()
+      const write = (answers: ReadonlyArray<Settled>) =>
+        Effect.sync(() =>
+          ledger.write({
+            is: "settled",
+            sub,
+            from,
+            entries: settlements.map(({ entry, outcome }, i) => ({
+              ...delivered(entry),
+              outcome: outcome._tag,
+              how: answer(answers[i])
+            }))
+          })
+        )
+      return taking.settle(settlements).pipe(
+        Effect.tap(write),
+        Effect.tapError(() => write([]))
+      )
+    })
+})
+
 /** Everything that goes through the transport below is recorded before the runtime hears of it. */
 export const layer = (ledger: Ledger): Layer.Layer<Transport, never, Transport> =>
   Layer.effect(
@@ -36,35 +79,18 @@ export const layer = (ledger: Ledger): Layer.Layer<Transport, never, Transport> 
         Effect.map(transport.join(options), (consumer) => {
           const sub = options.group.subscription
           ledger.write({ is: "joined", sub, consumer: consumer.name })
+          return recorded(ledger, sub, consumer)
+        }),
+      enroll: (options) =>
+        Effect.map(transport.enroll(options), (worker) => {
+          const sub = options.group.subscription
+          ledger.write({ is: "joined", sub, consumer: worker.name })
           return {
-            ...consumer,
-            fetch: (limit) =>
-              Effect.tap(consumer.fetch(limit), ({ entries }) =>
-                Effect.sync(() => {
-                  if (entries.length > 0) ledger.write({ is: "fetched", sub, entries: entries.map(delivered) })
-                })
-              ),
-            settle: (settlements) =>
-              Effect.suspend(() => {
-                const from = now()
-                const write = (answers: ReadonlyArray<Settled>) =>
-                  Effect.sync(() =>
-                    ledger.write({
-                      is: "settled",
-                      sub,
-                      from,
-                      entries: settlements.map(({ entry, outcome }, i) => ({
-                        ...delivered(entry),
-                        outcome: outcome._tag,
-                        how: answer(answers[i])
-                      }))
-                    })
-                  )
-                return consumer.settle(settlements).pipe(
-                  Effect.tap(write),
-                  Effect.tapError(() => write([]))
-                )
-              })
+            ...worker,
+            claim: Effect.map(
+              worker.claim,
+              Option.map((owner) => recorded(ledger, sub, owner))
+            )
           }
         })
     }))

@@ -74,8 +74,17 @@ const groups = ({ namespace, topic }: Options) =>
   )
 
 /** Keys that may be there when all is settled: a set of due retries would hold some. */
-export const restingKeys = (options: Options): ReadonlyArray<string> =>
-  groups(options).flatMap(({ bell, deadLetters, main, retry, state }) => [main, bell, retry, state, deadLetters])
+export const restingKeys = (options: Options): ReadonlyArray<string> => [
+  RedisKeys.topic(options.namespace, options.topic.name).meta,
+  ...groups(options).flatMap(({ bell, deadLetters, main, owners, retry, state }) => [
+    main,
+    bell,
+    retry,
+    state,
+    deadLetters,
+    owners
+  ])
+]
 
 export const make = (place: Place, options: Options): Effect.Effect<Rig, never, Scope.Scope> =>
   Effect.gen(function* () {

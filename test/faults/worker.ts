@@ -18,9 +18,9 @@ const topic = Load.topic(settings.topic)
 const recorded =
   (sub: string, work: (n: number, attempt: number) => Effect.Effect<void, string>) =>
   ({ data: { n } }: { readonly data: typeof Load.Work.Type }) =>
-    Effect.flatMap(Delivery, ({ attempt, messageId, originalId, stream }) => {
+    Effect.flatMap(Delivery, ({ attempt, fence, messageId, originalId, partition, stream }) => {
       const delivered = { sub, n, entry: `${stream} ${messageId}`, attempt }
-      ledger.write({ is: "started", original: originalId, ...delivered })
+      ledger.write({ is: "started", original: originalId, partition, fence, ...delivered })
       return Effect.onExit(work(n, attempt), (exit) =>
         Effect.sync(() => {
           const how = Exit.isSuccess(exit) ? "succeeded" : Exit.hasInterrupts(exit) ? "interrupted" : "failed"

@@ -3,6 +3,7 @@ import type { Scenario } from "../scenario.ts"
 import * as Clock from "./clock.ts"
 import * as Failover from "./failover.ts"
 import * as Network from "./network.ts"
+import * as Order from "./order.ts"
 import * as Server from "./server.ts"
 import * as Workers from "./workers.ts"
 
@@ -17,6 +18,7 @@ export const scenarios: ReadonlyArray<Scenario> = [
   Server.memory,
   Server.trim,
   Clock.clock,
+  Order.order,
   Failover.sentinel,
   Failover.cluster
 ]
