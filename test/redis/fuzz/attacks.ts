@@ -26,9 +26,15 @@ const names = [...keysOf({ topic: "t", partition: 0, subscription: "s" }).keys()
 export const kinds = ["stream", "zset", "hash", "string", "list", "set"] as const
 export type Kind = (typeof kinds)[number]
 
+const sortedSets: ReadonlyArray<string> = ["due", "blocked", "parked"]
+const hashes: ReadonlyArray<string> = ["state", "groups", "meta"]
+
 /** What a key holds where it is as it should be; what is not named is a stream. */
 export const kindOf = (name: string): Kind =>
-  name === "due" ? "zset" : name === "state" || name === "groups" ? "hash" : "stream"
+  sortedSets.includes(name) ? "zset" : hashes.includes(name) ? "hash" : "stream"
+
+/** What a topic without a key, and without retention "acknowledged", has no use for. */
+export const unused: ReadonlyArray<string> = ["groups", "blocked", "parked", "owners", "meta"]
 
 // -----------------------------------------------------------------------------
 // bytes, from a number: a case stays small to print, and is the same when it is played again

@@ -16,7 +16,17 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Redis } from "ioredis"
 import * as Kit from "../../cases/kit.ts"
-import { type Attack, attack, Attack as AnyAttack, isWrong, keysOf, namespace, spoil, Wrong } from "./attacks.ts"
+import {
+  type Attack,
+  attack,
+  Attack as AnyAttack,
+  isWrong,
+  keysOf,
+  namespace,
+  spoil,
+  unused,
+  Wrong
+} from "./attacks.ts"
 
 /** What is done to one topic. */
 const Case = Schema.Struct({
@@ -159,7 +169,8 @@ const spoilKeys = Effect.fnUntraced(function* (redis: Redis, scene: Scene) {
 const told = (scene: Scene, log: ReadonlyArray<Kit.Line>) => {
   const wrong = scene.wrong.map(({ key }) => scene.keys.get(key) ?? "")
   // where nothing can be published, publishers are told; and of what nobody reads, nobody
-  const isTold = ({ key, kind }: Wrong) => key !== "bell" && key !== "groups" && !(key === "main" && kind === "full")
+  const isTold = ({ key, kind }: Wrong) =>
+    key !== "bell" && !unused.includes(key) && !(key === "main" && kind === "full")
   return !scene.wrong.some(isTold)
     ? Effect.void
     : Kit.until(

@@ -1,9 +1,9 @@
 /** A subscription's numbers: the sum of its partitions'. */
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Inspection, Transport } from "../Transport.ts"
 import type { Groups } from "./address.ts"
+import * as dates from "./dates.ts"
 
 export const inspectAll = (transport: Transport["Service"], groups: Groups) =>
   Effect.map(
@@ -21,7 +21,7 @@ export const inspectAll = (transport: Transport["Service"], groups: Groups) =>
         deadLetters: sum(({ deadLetters }) => deadLetters),
         heldBack: sum(({ heldBack }) => heldBack),
         parked: sum(({ parked }) => parked),
-        oldestHeldBack: oldest.length === 0 ? Option.none() : Option.some(DateTime.makeUnsafe(Math.min(...oldest)))
+        oldestHeldBack: oldest.length === 0 ? Option.none() : Option.some(dates.ofMillis(Math.min(...oldest)))
       }
     }
   )
