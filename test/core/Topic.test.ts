@@ -139,6 +139,16 @@ describe("Topic", () => {
     )
 
     it.effect(
+      "a key that holds half of a character is refused: it would be stored as another",
+      given(function* () {
+        const Keyed = Topic.make("keyed", { schema: Schema.String, key: () => "a\ud800" })
+        const { reason } = yield* Effect.flip(Topic.publish(Keyed, "x"))
+        assert.strictEqual(reason._tag, "Encode")
+        assert.match(reason.message, /half of a character/)
+      })
+    )
+
+    it.effect(
       "partitions 1 is the default, said aloud",
       given(function* () {
         yield* Topic.publish(Topic.make("one", { schema: Schema.String, partitions: 1 }), "x")

@@ -9,7 +9,7 @@ import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.
 import { deadLetters, Failure, range } from "./Collect.ts"
 import { type Category, type Kit, probe } from "./Kit.ts"
 import { inTurn, type Keyed, keyedTopic, Ledger } from "./Ordered.ts"
-import { cuttable } from "./Workers.ts"
+import { cuttable, group } from "./Workers.ts"
 
 const keys = (count: number) => range(count).map((i) => `k${i}`)
 
@@ -347,6 +347,26 @@ export const orderByKey: Category = (kit) => {
         assert.strictEqual(starts[3]?.attempt, 2)
         assert.isDefined(cutOff)
       })
+  )
+
+  kit.test("10. a worker that starts again under the name of one that died owns what that one owned", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const transport = yield* Transport
+      const options = { consumer: "fixed", visibilityTimeout: kit.lease }
+      const ledger = new Ledger(5)
+      const subscription = Subscription.make("s", topic, ledger.handler(), { ...options, from: "beginning" })
+      const dead = yield* transport.enroll({ group: group(topic, "s"), from: "beginning", ...options })
+      dead.keep()
+      const owner = Option.getOrThrow(yield* dead.claim)
+      yield* Topic.publishAll(topic, inTurn(["a"], 4))
+      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
+      yield* kit.passing(owner.fetch(limit), "two deliveries")
+      yield* kit.open(subscription)
+      yield* kit.idle(subscription)
+      ledger.assertOrder()
+      assert.deepStrictEqual(ledger.starts("a"), range(4))
+    })
   )
 
   kit.test("10. pausing leaves the order as it is, and resuming goes on with it", () =>

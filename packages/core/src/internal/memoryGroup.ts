@@ -344,11 +344,10 @@ export class Group {
     return { reclaimed, dropped }
   }
 
-  /** Takes from everybody else what they hold. */
-  seize(member: Member): void {
-    for (const other of this.members.values()) {
-      if (other === member) continue
-      for (const tracked of other.held) this.takeBack(other, tracked)
+  /** Takes from everybody what they hold. */
+  seize(): void {
+    for (const member of this.members.values()) {
+      for (const tracked of member.held) this.takeBack(member, tracked)
     }
   }
 

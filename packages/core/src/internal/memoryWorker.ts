@@ -28,7 +28,12 @@ export const enroll = (
     yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
     const seat = yield* sit(store, bells, options)
     taken = seat
-    yield* bells.step(() => rings(seat))
+    yield* bells.step(() => {
+      // a worker of this name that is no more: by the newcomer's signs of life it would own the log for ever
+      const { order } = seat.group
+      if (order.owner === seat.member) order.owner = undefined
+      rings(seat)
+    })
     return {
       name: seat.name,
       keep: () => seat.keep(),
@@ -79,9 +84,9 @@ const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
   const { order } = group
   if (order.owner !== undefined && (order.owner === member || leaseOf(order.owner) > now)) return undefined
   member.lastSeen = now
+  group.seize()
   member.marks.main = undefined
   member.marks.retry = undefined
-  group.seize(member)
   order.owner = member
   order.fence += 1
   bells.ring(order.changes)

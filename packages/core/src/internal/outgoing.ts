@@ -49,6 +49,9 @@ const encodeOne = (writer: Writer, data: unknown, common: Attributes | undefined
 
 const keyOf = (writer: Writer, data: unknown): string | undefined => {
   const key: unknown = writer.key?.(data)
-  if (key === undefined || typeof key === "string") return key
+  if (key === undefined) return key
+  // half of a character would be stored as another one, and two keys would be one
+  if (typeof key === "string" && !key.isWellFormed()) throw new TypeError("the topic's key holds half of a character")
+  if (typeof key === "string") return key
   throw new TypeError(`the topic's key is a ${typeof key}, and must be a text`)
 }
