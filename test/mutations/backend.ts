@@ -1,0 +1,204 @@
+/** Breaks of the two logs, outside of the scripts. */
+import type { Guard, Mutation } from "./mutation.ts"
+
+const memory = (test: string): Guard => ({ project: "unit", file: "test/conformance/memory.test.ts", test })
+const redis = (file: string, test: string): Guard => ({ project: "redis", file: `test/${file}.test.ts`, test })
+
+const inMemory = (file: string, find: string, replace: string) => ({
+  file: `packages/core/src/internal/${file}.ts`,
+  find,
+  replace
+})
+const onRedis = (file: string, find: string, replace: string) => ({ file: `packages/redis/src/${file}`, find, replace })
+
+export const backend: ReadonlyArray<Mutation> = [
+  {
+    name: "memory-attempt-not-counted",
+    edits: [inMemory("memoryGroup", `base: tracked.base + counted,`, `base: tracked.base,`)],
+    killedBy: memory("4. with maxRetries = n there are exactly n + 1 calls")
+  },
+  {
+    name: "memory-release-counted",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `giveBack(tracked: Tracked): void {\n    tracked.disown()\n    tracked.count--`,
+        `giveBack(tracked: Tracked): void {\n    tracked.disown()`
+      )
+    ],
+    killedBy: memory("4. a release costs no attempt, however often")
+  },
+  {
+    name: "memory-retry-at-once",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `this.schedule(now + Duration.toMillis(outcome.delay), retryOf`,
+        `this.schedule(now, retryOf`
+      )
+    ],
+    killedBy: memory("5. a due retry is delivered when it is due, not before and not at the next scan")
+  },
+  {
+    name: "memory-lease-not-checked",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `if (tracked.owner !== member || tracked.delivery !== entry.delivery) {`,
+        `if (tracked.owner === undefined) {`
+      )
+    ],
+    killedBy: memory("8. a worker that lost its lease learns it when it settles: refused, and not applied")
+  },
+  {
+    name: "memory-delivery-not-compared",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `if (tracked.owner !== member || tracked.delivery !== entry.delivery) {`,
+        `if (tracked.owner !== member) {`
+      )
+    ],
+    killedBy: memory("8. what was taken from a worker and given to it again is another delivery")
+  },
+  {
+    name: "memory-one-timeout-for-all",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `if (tracked.leaseFrom + member.visibility > now ||`,
+        `if (tracked.leaseFrom + 30_000 > now ||`
+      )
+    ],
+    killedBy: memory("7. each consumer is judged by its own visibility timeout")
+  },
+  {
+    name: "memory-marks-ignored",
+    edits: [inMemory("memoryGroup", `if (mark !== undefined && order(tracked, mark) > 0) tracked.count--`, ``)],
+    killedBy: memory("7. a delivery that the log shows unstarted costs no attempt when its consumer dies")
+  },
+  {
+    name: "memory-reclaimer-not-woken",
+    edits: [inMemory("memoryGroup", `this.announced = at\n    this.bells.ring(this.tenders)`, `this.announced = at`)],
+    killedBy: memory("7. a process of its own can do the reclaiming")
+  },
+  {
+    name: "memory-leaving-keeps-what-it-holds",
+    edits: [inMemory("memoryConsumer", `for (const tracked of this.member.held) this.group.giveBack(tracked)`, ``)],
+    killedBy: memory("1. a consumer that leaves gives back what it holds")
+  },
+  {
+    name: "memory-fence-does-not-grow",
+    edits: [inMemory("memoryWorker", `order.fence += 1`, `order.fence ||= 1`)],
+    killedBy: memory("10. a key has one active worker; another takes over when it closes, and the fence grows")
+  },
+  {
+    name: "memory-parked-lost-on-unpark",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `if (next === undefined) return true\n    this.retries.come(next, now)`,
+        `if (next === undefined) return true`
+      )
+    ],
+    killedBy: memory("10. parked messages come one by one")
+  },
+  {
+    name: "memory-parking-costs-an-attempt",
+    edits: [
+      inMemory("memoryGroup", `retryOf(tracked, tracked.count - 1, key)`, `retryOf(tracked, tracked.count, key)`)
+    ],
+    killedBy: memory("10. parked messages come one by one, cost no attempt")
+  },
+  {
+    name: "memory-parked-out-of-order",
+    edits: [inMemory("memoryOrder", `line.splice(at, 0, retry)`, `line.unshift(retry)`)],
+    killedBy: memory("10. what waits survives a restart of all workers, in its order")
+  },
+  {
+    name: "memory-trim-past-pending",
+    edits: [inMemory("memoryGroup", `return first === undefined ? this.next :`, `return this.next >= 0 ? this.next :`)],
+    killedBy: memory("1. what is pending for a slow group is never dropped, nor what follows it")
+  },
+  {
+    name: "memory-trim-by-the-quickest-group",
+    edits: [inMemory("memoryStore", `const unsettled = Math.min(`, `const unsettled = Math.max(`)],
+    killedBy: memory("1. what a paused subscription has not read is never dropped")
+  },
+  {
+    name: "redis-retry-to-a-shared-stream",
+    edits: [onRedis("RedisKeys.ts", "retry: `${prefix}.retry`", "retry: `${main}.retry`")],
+    killedBy: redis("conformance/redis", "2. no other subscription sees a retry, a dead letter or a redrive")
+  },
+  {
+    name: "redis-two-scripts-instead-of-one",
+    edits: [
+      onRedis(
+        "scripts/fail.lua",
+        `  redis.call("XACK", stream, group, unpack(mine))\n  if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end\n`,
+        ``
+      ),
+      onRedis(
+        "internal/settle.ts",
+        `member.client.execute(Scripts.fail, { keys: member.keys, consumer: member.consumer, origin, failures })`,
+        `member.client
+    .execute(Scripts.fail, { keys: member.keys, consumer: member.consumer, origin, failures })
+    .then(async (found) => {
+      const group = origin === "main" ? member.keys.mainGroup : member.keys.retryGroup
+      await member.client.submit("XACK", [member.keys[origin], group, ...failures.map(({ id }) => id)])
+      return found
+    })`
+      )
+    ],
+    killedBy: redis("redis/recover", "a settle whose reply was cut is Unknown; repeated, it changes nothing")
+  },
+  {
+    name: "redis-delivered-anew-settled",
+    edits: [onRedis("internal/settle.ts", `if (held !== undefined && held !== entry) continue`, ``)],
+    killedBy: redis("conformance/redis", "8. what was taken from a worker and given to it again is another delivery")
+  },
+  {
+    name: "redis-repetition-is-a-loss",
+    edits: [onRedis("internal/settle.ts", `found === "gone" && repeated ? "unknown" : "lost"`, `"lost"`)],
+    killedBy: redis("conformance/redis", "1. a settlement whose reply is lost is sent again")
+  },
+  {
+    name: "redis-lost-reply-not-recovered",
+    edits: [
+      onRedis(
+        "internal/recover.ts",
+        `filter(({ id }) => !held[origin].has(id))`,
+        `filter(({ id }) => id === "" && held[origin].has(id))`
+      )
+    ],
+    killedBy: redis("redis/recover", "what was taken from others, and whose reply was cut, comes back")
+  },
+  {
+    name: "redis-held-given-back",
+    edits: [
+      onRedis("internal/recover.ts", `filter(({ id }) => !held[origin].has(id))`, `filter(({ id }) => id !== "")`)
+    ],
+    killedBy: redis("redis/recover", "what is held stays held: it is not given back by the comparison")
+  },
+  {
+    name: "redis-left-beside-a-full-fetch",
+    edits: [
+      onRedis(
+        "internal/reader.ts",
+        `// what was not looked at is looked at next: nothing rings for it again\n        expected = true`,
+        ``
+      )
+    ],
+    killedBy: redis("redis/waking", "leaves the retry beside them, and then new entries, to the next ones at once")
+  },
+  {
+    name: "redis-ids-of-another-publish",
+    edits: [
+      onRedis("internal/publisher.ts", `ids.slice(at, at + one.entries.length)`, `ids.slice(0, one.entries.length)`)
+    ],
+    killedBy: redis(
+      "redis/publish",
+      "what is published in one turn leaves together, in order, and each learns its own ids"
+    )
+  }
+]

@@ -1,0 +1,260 @@
+/** Breaks of the runtime, which is the same over every log. */
+import type { Guard, Mutation } from "./mutation.ts"
+
+const conformance = (test: string): Guard => ({ project: "unit", file: "test/conformance/memory.test.ts", test })
+const unit = (file: string, test: string): Guard => ({
+  project: "unit",
+  file: `test/core/internal/${file}.test.ts`,
+  test
+})
+
+const edit = (file: string, find: string, replace: string) => ({ file: `packages/core/src/${file}`, find, replace })
+
+export const runtime: ReadonlyArray<Mutation> = [
+  {
+    name: "ack-before-handler",
+    edits: [edit("internal/handlers.ts", `policy.ack === "onReceive" ?`, `policy.ack !== "manual" ?`)],
+    killedBy: conformance("1. onExit acks after the handler: nothing is lost when its worker dies meanwhile")
+  },
+  {
+    name: "ack-of-a-failure",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `if (how._tag === "Failed") verdict.failed(handling, how.cause)`,
+        `if (how._tag === "Failed") settle(handling, acked)`
+      )
+    ],
+    killedBy: conformance("4. with maxRetries = n there are exactly n + 1 calls")
+  },
+  {
+    name: "one-attempt-too-many",
+    edits: [edit("internal/failure.ts", `attempt < maxAttempts(policy)`, `attempt <= maxAttempts(policy)`)],
+    killedBy: conformance("4. with maxRetries = n there are exactly n + 1 calls")
+  },
+  {
+    name: "worn-out-handled",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `else if (entry.attempt > maxAttempts(policy)) verdict.worn(handling)`,
+        `else if (entry.attempt > 1000) verdict.worn(handling)`
+      )
+    ],
+    killedBy: conformance("4. a message whose worker dies every time is dead-lettered after n + 1 attempts")
+  },
+  {
+    name: "closing-is-a-failure",
+    edits: [
+      edit(
+        "internal/handlers.ts",
+        `return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause)`,
+        `return handlings.length === 0 && Cause.hasInterruptsOnly(exit.cause)`
+      )
+    ],
+    killedBy: conformance("1. interruption by the closing subscription is neither a failure nor an ack")
+  },
+  {
+    name: "closing-waits-for-nobody",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `if (!drainAtOnce) yield* bounded(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)`,
+        ``
+      )
+    ],
+    killedBy: conformance("1. closing waits for the handlers in flight, and their success is acked")
+  },
+  {
+    name: "jitter-downward",
+    edits: [edit("RetryPolicy.ts", `grown * (1 + self.jitter * random)`, `grown * (1 - self.jitter * random)`)],
+    killedBy: conformance("5. jitter only ever adds, up to its share, and is capped last")
+  },
+  {
+    name: "do-not-retry-retried",
+    edits: [
+      edit(
+        "internal/failure.ts",
+        `if (error.value instanceof DoNotRetry) {`,
+        `if (error.value instanceof DoNotRetry && attempt > 1000) {`
+      )
+    ],
+    killedBy: conformance("5. a failure may say that retrying is pointless: it is dead-lettered at once")
+  },
+  {
+    name: "poison-is-a-failure",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `verdict.poison(handling, reading.problem)`,
+        `verdict.failed(handling, Cause.fail(reading.problem))`
+      )
+    ],
+    killedBy: conformance("6. poison is dead-lettered under every ack policy")
+  },
+  {
+    name: "filtered-left-pending",
+    edits: [edit("internal/lane.ts", `observer.filtered()\n          settle(handling, acked)`, `observer.filtered()`)],
+    killedBy: conformance("12. filter: what the predicate refuses is acked and not delivered again")
+  },
+  {
+    name: "dead-letter-dropped",
+    edits: [
+      edit(
+        "internal/verdicts.ts",
+        `settle(handling, kept ? letter : { _tag: "Ack" })`,
+        `settle(handling, { _tag: "Ack" })`
+      )
+    ],
+    killedBy: conformance("4. with maxRetries = n there are exactly n + 1 calls")
+  },
+  {
+    name: "settled-twice",
+    edits: [
+      edit(
+        "internal/handling.ts",
+        `if (this.outcome !== undefined) {`,
+        `if (this.outcome !== undefined && this.lost) {`
+      )
+    ],
+    killedBy: conformance("1. manual: a second settle is refused with AlreadySettled; the first stands")
+  },
+  {
+    name: "settlement-lost-in-outage",
+    edits: [
+      edit(
+        "internal/settlements.ts",
+        `return later(repeated, error, failures, () => {})`,
+        `return health.failed("settling", error)`
+      )
+    ],
+    killedBy: conformance("1. a settlement that cannot be stored is tried again until it is")
+  },
+  {
+    name: "repetition-not-said",
+    edits: [edit("internal/settlements.ts", `repeated: repeated || error.reason._tag === "Unknown"`, `repeated`)],
+    killedBy: conformance("1. a settlement whose reply is lost is sent again")
+  },
+  {
+    name: "lease-not-extended",
+    edits: [edit("internal/leases.ts", `yield* extend(now)`, `yield* Effect.void`)],
+    killedBy: conformance("7. a slow handler is not reclaimed as long as its worker lives")
+  },
+  {
+    name: "lease-without-end",
+    edits: [edit("internal/leases.ts", `now - handling.taken < maxLease`, `now - handling.taken < Infinity`)],
+    killedBy: conformance("7. maxLease ends the extension of a lease")
+  },
+  {
+    name: "lost-lease-told-as-settled",
+    edits: [edit("internal/lane.ts", `handling.tell(how === "lost" ? "lost" : "settled")`, `handling.tell("settled")`)],
+    killedBy: conformance("8. a handler whose worker was cut off settles in vain")
+  },
+  {
+    name: "mark-written-late",
+    edits: [
+      edit(
+        "internal/marks.ts",
+        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n        return false`,
+        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n        return true`
+      )
+    ],
+    killedBy: unit("marks", "7. what has waited for a while is marked; a handler behind the mark starts only after")
+  },
+  {
+    name: "mark-never-written",
+    edits: [
+      edit(
+        "internal/marks.ts",
+        `waits[origin] > 0 && marks[origin].written`,
+        `waits[origin] > 1000 && marks[origin].written`
+      )
+    ],
+    killedBy: conformance("7. what a worker had prefetched and not started costs no attempt when the worker dies")
+  },
+  {
+    name: "mark-forgotten-on-failure",
+    edits: [
+      edit(
+        "internal/marks.ts",
+        `Effect.andThen(Effect.sleep(Health.backoff(failures, error)), attempt)`,
+        `Effect.sleep(Health.backoff(failures, error))`
+      )
+    ],
+    killedBy: unit("marks", "a mark that cannot be written holds handlers behind it back")
+  },
+  {
+    name: "one-handler-too-many",
+    edits: [
+      edit("internal/dispatcher.ts", `return this.jobs >= this.concurrency`, `return this.jobs > this.concurrency`)
+    ],
+    killedBy: conformance("11. never more than concurrency handlers run, and as many do")
+  },
+  {
+    name: "rollback-left-to-the-caller",
+    edits: [
+      edit(
+        "internal/subscribe.ts",
+        `(Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)`,
+        `(Exit.isFailure(exit) ? Effect.void : Effect.void)`
+      )
+    ],
+    killedBy: conformance("2. a Transport that ")
+  },
+  {
+    name: "duplicate-accepted",
+    edits: [edit("internal/registry.ts", `if (places().has(place)) {`, `if (places().has("")) {`)],
+    killedBy: conformance("2. a duplicate of a live subscription is refused with DuplicateSubscription")
+  },
+  {
+    name: "unknown-publish-repeated",
+    edits: [
+      edit(
+        "internal/sending.ts",
+        `(error) => error.reason._tag === "Unavailable",`,
+        `(error) => error.reason._tag === "Unavailable" || error.reason._tag === "Unknown",`
+      )
+    ],
+    killedBy: conformance("13. a publish whose reply was lost fails with reason Unknown, and is not sent again")
+  },
+  {
+    name: "key-order-not-kept",
+    edits: [
+      edit(
+        "internal/keyOrder.ts",
+        `if (key.head === undefined) return this.lead(key, handling)`,
+        `if (key.parking === 0) return this.lead(key, handling)`
+      )
+    ],
+    killedBy: conformance("10. messages of one key are handled one after the other")
+  },
+  {
+    name: "failed-key-not-held-back",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `if (outcome._tag === "Retry" || given !== outcome) order.hold(handling)`,
+        `if (given !== outcome) order.hold(handling)`
+      )
+    ],
+    killedBy: conformance("10. order holds through retries")
+  },
+  {
+    name: "released-loses-its-place",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `outcome._tag === "Release" && key !== undefined && !isRetry && state === "running" ? parked : outcome`,
+        `outcome`
+      )
+    ],
+    killedBy: conformance("10. a released message keeps its place before those of its key")
+  },
+  {
+    name: "reading-beyond-max-waiting",
+    edits: [
+      edit("internal/lane.ts", `unread: order === undefined || order.parked < policy.maxWaiting`, `unread: true`)
+    ],
+    killedBy: conformance("10. beyond maxWaiting the partition reads nothing new")
+  }
+]
