@@ -55,8 +55,11 @@ const life: Readonly<Record<string, number>> = {
 }
 const data = Object.keys(life)
 
+// of order by key, and of operators' tools, replies are lost in test/redis/order.faults.test.ts and test/redis/scripts
+const otherLives: ReadonlySet<string> = new Set(["roster", "claim", "cede", "draw", "order", "trim", "remove"])
+
 const kinds: ReadonlyArray<Kind> = [
-  ...Scripts.all.map(({ name }) => script(name)),
+  ...Scripts.all.filter(({ name }) => !otherLives.has(name)).map(({ name }) => script(name)),
   { name: "XREADGROUP of the topic", match: (command) => /^XREADGROUP/i.test(command) && !command.includes(".retry") },
   { name: "XREADGROUP of the retries", match: (command) => /^XREADGROUP/i.test(command) && command.includes(".retry") },
   { name: "XREAD of the bells", match: (command) => /^XREAD /i.test(command) },
