@@ -200,5 +200,41 @@ export const backend: ReadonlyArray<Mutation> = [
       "redis/publish",
       "what is published in one turn leaves together, in order, and each learns its own ids"
     )
+  },
+  {
+    name: "memory-fence-not-checked",
+    edits: [
+      inMemory(
+        "memoryWorker",
+        `group.order.owner === member && group.order.fence === fence`,
+        `group.order.owner !== undefined && member.lastSeen >= 0 && fence > 0`
+      )
+    ],
+    killedBy: {
+      project: "unit",
+      file: "test/core/MemoryTransport.order.test.ts",
+      test: "10. whose lease ended is refused everything once another has claimed"
+    }
+  },
+  {
+    name: "memory-release-wakes-nobody",
+    edits: [
+      inMemory(
+        "memoryGroup",
+        `this.returned.add(tracked)\n    this.bells.ring(this.fetchers)`,
+        `this.returned.add(tracked)`
+      )
+    ],
+    killedBy: memory("1. a release reaches another worker at once, without waiting for a timeout")
+  },
+  {
+    name: "redis-bell-armed-at-its-end",
+    edits: [onRedis("internal/bell.ts", `"STREAMS", ...keys, ...ids])`, `"STREAMS", ...keys, ...ids.map(() => "$")])`)],
+    killedBy: redis("redis/bell", "a ring shortly after another one is heard")
+  },
+  {
+    name: "redis-bell-armed-without-a-ring",
+    edits: [onRedis("internal/bell.ts", `for (const [, one] of fresh) ring(one, false)`, ``)],
+    killedBy: redis("redis/bell", "after its connection was killed, what was published meanwhile is found")
   }
 ]

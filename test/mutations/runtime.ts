@@ -256,5 +256,44 @@ export const runtime: ReadonlyArray<Mutation> = [
       edit("internal/lane.ts", `unread: order === undefined || order.parked < policy.maxWaiting`, `unread: true`)
     ],
     killedBy: conformance("10. beyond maxWaiting the partition reads nothing new")
+  },
+  {
+    name: "pausing-keeps-prefetched",
+    edits: [edit("internal/lane.ts", `release(waiting.remove(() => true))`, `waiting.remove(() => true)`)],
+    killedBy: conformance("1. pausing gives back what was prefetched and not started, to workers that are free")
+  },
+  {
+    name: "suspect-beside-others",
+    edits: [
+      edit(
+        "internal/dispatcher.ts",
+        `Effect.andThen(Effect.andThen(until, nothingRuns), Effect.andThen(self, nothingRuns))`,
+        `Effect.andThen(self, nothingRuns)`
+      )
+    ],
+    killedBy: conformance("7. what may have killed its process waits for the handlers that run")
+  },
+  {
+    name: "next-of-a-key-before-the-settlement",
+    edits: [edit("internal/keyOrder.ts", `|| !key.settled || !key.ended) return`, `|| !key.ended) return`)],
+    killedBy: conformance("10. the next of a key starts after the log has the settlement of the one before it")
+  },
+  {
+    name: "next-of-a-key-beside-its-handler",
+    edits: [edit("internal/keyOrder.ts", `|| !key.settled || !key.ended) return`, `|| !key.settled) return`)],
+    killedBy: conformance("10. the next of a key starts after the handler before it has ended")
+  },
+  {
+    name: "owner-goes-on-after-its-lease",
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `return order === undefined || clock.currentTimeMillisUnsafe() - lease.renewed() < visibility`,
+        `return true`
+      )
+    ],
+    killedBy: conformance(
+      "10. a worker that was frozen past its lease starts nothing more before the log has renewed it"
+    )
   }
 ]

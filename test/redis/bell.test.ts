@@ -79,6 +79,27 @@ describe("the bell", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a ring shortly after another one is heard, also where no later one makes up for it", () =>
+    Effect.gen(function* () {
+      const { namespace, transport } = yield* fresh
+      const other = yield* S.transport({ url, namespace })
+      const consumer = yield* S.join(transport)
+      let longest = 0
+      for (let round = 0; round < 300; round++) {
+        const waiting = yield* Effect.forkChild(Effect.andThen(takeOne(consumer), takeOne(consumer)))
+        yield* S.publish(other, "1")
+        // while the first ring is dealt with
+        const begun = performance.now()
+        while (performance.now() - begun < Math.random() * 4) yield* Effect.promise(() => new Promise(setImmediate))
+        yield* S.publish(other, "2")
+        yield* S.joined(waiting)
+        longest = Math.max(longest, performance.now() - begun)
+      }
+      // a lost ring would wait for the next look, after seconds
+      assert.isBelow(longest, 1000)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a log that is new while the read blocks is listened to at once", () =>
     Effect.gen(function* () {
       const { transport } = yield* fresh

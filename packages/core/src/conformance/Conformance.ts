@@ -17,6 +17,7 @@ import { idleStats } from "./IdleStats.ts"
 import { isolation } from "./Isolation.ts"
 import { describeAll, make, type Options } from "./Kit.ts"
 import { orderByKey } from "./Keys.ts"
+import { keyFaults } from "./KeyFaults.ts"
 import { leases } from "./Leases.ts"
 import { manual } from "./Manual.ts"
 import { many } from "./Many.ts"
@@ -53,6 +54,7 @@ export const suite = (name: string, options: Options): void =>
     order,
     partitions,
     "order by key": orderByKey,
+    "order by key, where things fail": keyFaults,
     "start positions": startPositions,
     filters,
     retries,

@@ -269,4 +269,45 @@ export const leases: Category = (kit) => {
         for (const data of texts(3)) assert.strictEqual(crowd.get(data), 1, `handlers beside ${data}`)
       })
   )
+
+  kit.test("7. what may have killed its process waits for the handlers that run", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      const transport = yield* Transport
+      const reap = transport.tend(group(topic, "s"))
+      const reaped = kit.eventually(
+        "the delivery is reclaimed",
+        Effect.map(reap, ({ reclaimed }) => reclaimed > 0)
+      )
+      yield* Topic.publish(topic, "suspect")
+      yield* fetch(kit, yield* join(kit, topic, "s", { consumer: "dead0" }), 1)
+      yield* reaped
+      yield* fetch(kit, yield* join(kit, topic, "s", { consumer: "dead1" }), 1)
+      let running = 0
+      let beside: number | undefined
+      const gate = yield* Latch.make()
+      const seen = yield* probe()
+      const handler = seen.handler(({ data }) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => {
+            if (data === "suspect") beside = running
+            running += 1
+          }),
+          () => (data === "slow" ? gate.await : Effect.void),
+          () =>
+            Effect.sync(() => {
+              running -= 1
+            })
+        )
+      )
+      const subscription = Subscription.make("s", topic, handler, { concurrency: 10 })
+      yield* kit.open(subscription)
+      yield* Topic.publish(topic, "slow")
+      yield* kit.next(seen)
+      yield* passLeases(3)
+      yield* gate.open
+      yield* kit.idle(subscription)
+      assert.deepStrictEqual([seen.data(), beside], [["slow", "suspect"], 0])
+    })
+  )
 }

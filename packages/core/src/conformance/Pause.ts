@@ -114,6 +114,36 @@ export const pause: Category = (kit) => {
     })
   )
 
+  kit.test("1. pausing gives back what was prefetched and not started, to workers that are free", () =>
+    Effect.gen(function* () {
+      const topic = kit.topic()
+      const seen = yield* probe()
+      const gate = yield* Latch.make()
+      const handler = seen.handler((call) => (call.data === "m0" ? gate.await : Effect.void))
+      const worker = (consumer: string) => Subscription.make("s", topic, handler, { consumer, prefetch: 10 })
+      const paused = yield* kit.open(worker("w1"))
+      yield* Topic.publish(topic, "m0")
+      yield* kit.next(seen)
+      yield* Topic.publishAll(topic, texts(6).slice(1))
+      yield* kit.eventually(
+        "all are held",
+        Effect.map(paused.handle.stats, ({ pending }) => pending === 6)
+      )
+      yield* paused.handle.pause
+      yield* kit.open(worker("w2"))
+      const calls = yield* kit.take(seen, 5)
+      assertEachOnce(
+        calls.map(({ attempt, consumer, data }) => `${data}#${attempt} ${consumer}`),
+        texts(6)
+          .slice(1)
+          .map((data) => `${data}#1 w2`)
+      )
+      yield* gate.open
+      yield* kit.idle(worker("w1"))
+      assert.strictEqual(seen.calls.length, 6)
+    })
+  )
+
   kit.test("1. a paused subscription closes like any other, and what waits is the next one's", () =>
     Effect.gen(function* () {
       const topic = kit.topic()
