@@ -74,32 +74,6 @@ export const keyFaults: Category = (kit) => {
     })
   )
 
-  kit.test("10. a worker that cannot extend its lease starts nothing more under it, and goes on when it can", () =>
-    Effect.gen(function* () {
-      const topic = keyedTopic(kit)
-      const ledger = new Ledger(1)
-      const gate = yield* Latch.make()
-      let down = false
-      const transport = yield* faulty(({ operation }) => down && ["extend", "roster", "claim"].includes(operation))
-      const handler = ledger.handler(({ n }) => (n === 0 ? gate.await : Effect.void))
-      const subscription = Subscription.make("s", topic, handler, { concurrency: 4, visibilityTimeout: kit.lease })
-      yield* kit.open(subscription).pipe(Effect.provideService(Transport, transport))
-      yield* Topic.publishAll(topic, inTurn(["a"], 3))
-      yield* kit.eventually(
-        "the first has begun",
-        Effect.sync(() => ledger.events.length > 0)
-      )
-      down = true
-      yield* kit.passing(Effect.sleep(kit.lease).pipe(Effect.repeat({ times: 1 })))
-      yield* gate.open
-      yield* kit.pass(3)
-      assert.deepStrictEqual(ledger.starts("a"), [0])
-      down = false
-      yield* kit.idle(subscription)
-      assert.deepStrictEqual([...new Set(ledger.starts("a"))], [0, 1, 2])
-    })
-  )
-
   kit.test("10. a worker that was frozen past its lease starts nothing more before the log has renewed it", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)
