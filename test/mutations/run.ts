@@ -108,8 +108,8 @@ const attempt = (root: string, mutation: Mutation, all: boolean) =>
       if (Option.isNone(outcome)) return { isKilled: true, by: `${killedBy.test} (it hangs)` }
       const verdict = judge(outcome.value, killedBy)
       if (verdict.isKilled || !all) return verdict
-      const whole = yield* vitest(root, ["--project=unit", "--project=redis", "--bail=1"])
-      return judge(whole, killedBy)
+      const inMemory = judge(yield* vitest(root, ["--project=unit", "--bail=1"]), killedBy)
+      return inMemory.isKilled ? inMemory : judge(yield* vitest(root, ["--project=redis", "--bail=1"]), killedBy)
     }).pipe(Effect.ensuring(restore))
   })
 
