@@ -11,7 +11,21 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
-import { given, groupOf, Lines, open, pass, passing, probe, settled, Texts } from "./support.ts"
+import {
+  given,
+  groupOf,
+  layerWith,
+  Lines,
+  open,
+  pass,
+  passing,
+  probe,
+  run,
+  settled,
+  Texts,
+  unknown,
+  withConsumers
+} from "./support.ts"
 
 const numbers = (subscription: Subscription.Address) =>
   Effect.map(Subscription.stats(subscription), ({ deadLetters, due, pending }) => ({ pending, due, deadLetters }))
@@ -220,6 +234,33 @@ describe("Subscription: ack policies", () => {
   })
 
   describe("onReceive", () => {
+    it.effect("where the reply to the ack is lost, nothing is handled: another may have acked it", () => {
+      let cut = false
+      const losing = layerWith(
+        withConsumers(({ settle }) => ({
+          settle: (settlements) => {
+            if (cut) return settle(settlements)
+            cut = true
+            return Effect.andThen(settle(settlements), Effect.fail(unknown("settle")))
+          }
+        }))
+      )
+      return run(losing, function* () {
+        const seen = yield* probe()
+        const subscription = Subscription.make("s", Texts, seen.handler(), { ack: "onReceive" })
+        yield* open(subscription)
+        yield* Topic.publish(Texts, "doubtful")
+        yield* pass("1 minute")
+        yield* Topic.publish(Texts, "certain")
+        yield* pass("1 minute")
+        assert.deepStrictEqual(
+          seen.calls.map(({ data }) => data),
+          ["certain"]
+        )
+        assert.deepStrictEqual(yield* numbers(subscription), nothing)
+      })
+    })
+
     it.effect(
       "acks before the handler runs: at most once",
       given(function* () {

@@ -177,7 +177,9 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
     }
     const settled = (handling: Handling, outcome: Outcome, how: Exclude<Settled, TransportError>) => {
       forget(handling)
-      handling.tell(how === "lost" ? "lost" : "settled")
+      // who acks before it handles must not handle what another may have acked
+      const doubtful = how === "unknown" && policy.ack === "onReceive"
+      handling.tell(how === "lost" || doubtful ? "lost" : "settled")
       if (how === "lost") leaseLost(handling)
       else if (how === "unknown") observer.settledUnknown()
       else if (handling.outcome?._tag === "Release") observer.released()
