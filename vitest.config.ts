@@ -3,6 +3,7 @@
  *
  * What is not named by another project is "unit": a new test file cannot be left out by accident.
  */
+import { availableParallelism } from "node:os"
 import { configDefaults, defineConfig } from "vitest/config"
 
 const redis = ["test/{redis,cases,faults,support,examples,bench}/**/*.test.ts", "test/conformance/redis*.test.ts"]
@@ -23,6 +24,8 @@ export default defineConfig({
     env: { NODE_OPTIONS: "--conditions=@clutch/source" },
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    // most tests wait for Redis, and some compute: on two cores, one of each kind runs at a time
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     projects: [
       {
         extends: true,
@@ -60,6 +63,7 @@ export default defineConfig({
           include: cluster,
           globalSetup: ["./test/support/clusterSetup.ts"],
           testTimeout: 60_000,
+          fileParallelism: false,
           sequence: { groupOrder: 2 }
         }
       },
