@@ -59,7 +59,7 @@ export interface Common {
   /**
    * Deliveries taken and not settled, at most. Default: about one second of work, as measured, and at most 16 MiB. What
    * is taken waits here and not at another worker. Of a topic with several partitions, at least as many, and shared out
-   * among those that this worker reads.
+   * among them, also where this worker reads only some.
    */
   readonly prefetch?: number | undefined
   /**

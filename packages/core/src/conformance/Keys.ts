@@ -369,6 +369,41 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
+  kit.test("10. an owner from whom something was reclaimed owns nothing any more: what it parks is refused", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const transport = yield* Transport
+      const at = group(topic, "s")
+      const worker = yield* transport.enroll({
+        group: at,
+        consumer: "frozen",
+        from: "beginning",
+        visibilityTimeout: kit.lease
+      })
+      worker.keep()
+      const owner = Option.getOrThrow(yield* worker.claim)
+      yield* Topic.publishAll(topic, inTurn(["a"], 2))
+      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
+      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
+      if (fetched === "lost") return assert.fail("the claim is new")
+      const [first, second] = fetched.entries
+      if (first === undefined || second === undefined) return assert.fail("two were published")
+      yield* kit.eventually(
+        "its deliveries are reclaimed",
+        Effect.map(transport.tend(at), ({ reclaimed }) => reclaimed > 0)
+      )
+      const retry = { _tag: "Retry", delay: kit.ticks(1), cause: "no" } as const
+      const settled = yield* owner.settle([
+        { entry: first, outcome: retry, repeated: false, key: "a" },
+        { entry: second, outcome: { _tag: "Park" }, repeated: false, key: "a" }
+      ])
+      assert.deepStrictEqual(settled, ["lost", "lost"])
+      assert.strictEqual(yield* owner.extend([]), "lost")
+      const { heldBack, parked } = yield* transport.inspect(at)
+      assert.deepStrictEqual({ heldBack, parked }, { heldBack: 0, parked: 0 })
+    })
+  )
+
   kit.test("10. pausing leaves the order as it is, and resuming goes on with it", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)

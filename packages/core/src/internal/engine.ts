@@ -72,6 +72,7 @@ export const start = (
         definition,
         policy,
         group,
+        partitions: groups.length,
         transport,
         seat,
         dispatcher,

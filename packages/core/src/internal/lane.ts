@@ -44,6 +44,8 @@ export interface Options {
   readonly policy: Policy
   readonly group: Group
   readonly transport: Transport["Service"]
+  /** How many partitions the topic has. */
+  readonly partitions: number
   readonly seat: Seat
   readonly dispatcher: Dispatcher
   readonly health: Health.Health
@@ -124,7 +126,8 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
       intake.room({
         slots,
         prefetch: policy.prefetch,
-        partitions: Math.max(1, dispatcher.size),
+        // a bound of the user's holds also while partitions come one by one
+        partitions: policy.prefetch === undefined ? Math.max(1, dispatcher.size) : options.partitions,
         seconds,
         // what waits for its key takes nobody's turn, unless the user set the bound
         unsettled: policy.prefetch === undefined ? held.size - (order?.stuck ?? 0) : held.size,

@@ -338,10 +338,19 @@ export class Group {
           continue
         }
         this.takeBack(member, tracked)
+        // one step of its own later, it would put messages before those that were taken from it
+        if (this.order.owner === member) this.endClaim()
         reclaimed++
       }
     }
     return { reclaimed, dropped }
+  }
+
+  private endClaim(): void {
+    this.order.owner = undefined
+    this.bells.ring(this.order.changes)
+    // whoever waits as its owner is to hear of it
+    this.bells.ring(this.fetchers)
   }
 
   /** Takes from everybody what they hold. */
