@@ -147,7 +147,13 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "lost-lease-told-as-settled",
-    edits: [edit("internal/lane.ts", `handling.tell(how === "lost" ? "lost" : "settled")`, `handling.tell("settled")`)],
+    edits: [
+      edit(
+        "internal/lane.ts",
+        `handling.tell(how === "lost" || doubtful ? "lost" : "settled")`,
+        `handling.tell("settled")`
+      )
+    ],
     killedBy: conformance("8. a handler whose worker was cut off settles in vain")
   },
   {
