@@ -14,12 +14,15 @@ const times: Readonly<Record<string, number>> = {
   network: 12,
   trim: 4,
   clock: 8,
-  order: 4,
-  sentinel: 1
+  order: 4
 }
 
+// In these an ack may be answered as done by a new master that never knew the delivery: docs/proof.md, "known limits". The
+// long form shows it. What failovers may lose and repeat is tested in test/cluster.
+const longFormOnly: ReadonlySet<string> = new Set(["sentinel", "cluster"])
+
 describe("real processes on a real Redis", () => {
-  for (const scenario of scenarios) {
+  for (const scenario of scenarios.filter(({ name }) => !longFormOnly.has(name))) {
     const { missing, name, what } = scenario
     it.skipIf(missing?.() !== undefined)(
       `hold the contract through: ${what}`,
