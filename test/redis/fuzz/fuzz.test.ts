@@ -73,7 +73,8 @@ const done = (what: string, recorder: Kit.Recorder, expected: ReadonlyArray<stri
   return Kit.until(
     () => `${what} still misses ${missing().join(", ")}`,
     () => missing().length === 0,
-    30_000
+    // what the server refuses is tried again within 30 seconds
+    45_000
   )
 }
 
