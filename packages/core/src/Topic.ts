@@ -19,6 +19,7 @@ import * as address from "./internal/address.ts"
 import * as retention from "./internal/retention.ts"
 import { repartition as change } from "./internal/repartition.ts"
 import { spelling } from "./internal/spelling.ts"
+import { sumOf } from "./internal/stats.ts"
 import { isAbandoned } from "./internal/trimmer.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
@@ -309,37 +310,18 @@ export const removeGroup = (
 ): Effect.Effect<Option.Option<Inspection>, TransportError, Transport> =>
   Effect.gen(function* () {
     const transport = yield* Transport
-    let total = Option.none<Inspection>()
+    const removed: Array<Inspection> = []
     for (const log of yield* address.logs(self, "removeGroup")) {
-      const one = yield* transport.removeGroup({ ...log, subscription: name })
-      total = Option.isNone(one)
-        ? total
-        : Option.some(Option.match(total, { onNone: () => one.value, onSome: sum(one.value) }))
+      removed.push(...Option.toArray(yield* transport.removeGroup({ ...log, subscription: name })))
     }
-    if (Option.isSome(total)) {
-      const { due, pending, waiting } = total.value
-      const unread = Option.match(waiting, {
-        onNone: () => "what it had not read",
-        onSome: (count) => `${count} unread`
-      })
-      yield* Effect.logInfo(`removed a group with ${unread}, ${pending} pending and ${due} retries`).pipe(
-        Effect.annotateLogs({ topic: self.topic, subscription: name })
-      )
-    }
-    return total
-  })
-
-const sum =
-  (self: Inspection) =>
-  (that: Inspection): Inspection => ({
-    waiting: Option.zipWith(self.waiting, that.waiting, (a, b) => a + b),
-    pending: self.pending + that.pending,
-    due: self.due + that.due,
-    deadLetters: self.deadLetters + that.deadLetters,
-    heldBack: self.heldBack + that.heldBack,
-    parked: self.parked + that.parked,
-    oldestHeldBack: Option.orElse(
-      Option.zipWith(self.oldestHeldBack, that.oldestHeldBack, (a, b) => Math.min(a, b)),
-      () => Option.orElse(self.oldestHeldBack, () => that.oldestHeldBack)
+    if (removed.length === 0) return Option.none()
+    const total = sumOf(removed)
+    const unread = Option.match(total.waiting, {
+      onNone: () => "what it had not read",
+      onSome: (count) => `${count} unread`
+    })
+    yield* Effect.logInfo(`removed a group with ${unread}, ${total.pending} pending and ${total.due} retries`).pipe(
+      Effect.annotateLogs({ topic: self.topic, subscription: name })
     )
+    return Option.some(total)
   })

@@ -24,14 +24,20 @@ export const check = ({ name, source }: Address): Result.Result<Groups, InvalidN
   return Result.succeed([first ?? { topic: source.topic, partition: 0, subscription: name }, ...others])
 }
 
+/** What is wrong with a topic, whoever uses it. */
+export const topicProblem = (
+  source: Pick<Source<unknown>, "topic" | typeof TypeId>
+): InvalidName | InvalidOption | undefined =>
+  Names.invalid("topic", source.topic) ?? source[TypeId].problem ?? partitionsProblem(source[TypeId].partitions)
+
 /** Every log of a topic. */
 export const logs = (
   source: Source<unknown>,
   operation: string
 ): Effect.Effect<ReadonlyArray<Log>, TransportError, Transport> =>
   Effect.gen(function* () {
-    const { partitions, problem } = source[TypeId]
-    const reason = Names.invalid("topic", source.topic) ?? problem ?? partitionsProblem(partitions)
+    const { partitions } = source[TypeId]
+    const reason = topicProblem(source)
     if (reason !== undefined) return yield* new TransportError({ operation, reason })
     yield* confirm(yield* Transport, source.topic, partitions, operation)
     return logsOf(source.topic, partitions)

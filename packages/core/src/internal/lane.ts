@@ -68,8 +68,6 @@ export interface Running {
   readonly resume: Effect.Effect<void>
   /** Waits until no handler of it runs. */
   readonly idle: Effect.Effect<void>
-  /** Keys that are held back, and since when the first is (ms since the epoch). */
-  readonly heldBack: () => { readonly keys: number; readonly since: number | undefined }
 }
 
 /** How long a closing subscription waits for the log to take its last settlements, beyond `drainTimeout`. */
@@ -525,7 +523,6 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
         state = "running"
         return Effect.asVoid(FiberHandle.run(fetcher, fetching))
       }),
-      idle: nothingRuns.await,
-      heldBack: () => order?.heldBack() ?? none
+      idle: nothingRuns.await
     }
   })

@@ -49,15 +49,18 @@ export const forget = (transport: Transport["Service"], topic: string): void => 
   known.get(transport)?.delete(topic)
 }
 
-const topicsOf = (transport: Transport["Service"]) => {
-  const topics = known.get(transport) ?? new Map<string, number>()
-  known.set(transport, topics)
+const turns = new WeakMap<Transport["Service"], Map<string, number>>()
+
+/** A number for each topic of a Transport. */
+const topicsOf = (numbers: typeof known, transport: Transport["Service"]): Map<string, number> => {
+  const topics = numbers.get(transport) ?? new Map<string, number>()
+  numbers.set(transport, topics)
   return topics
 }
 
 /** Whether the log has agreed before. */
 export const isConfirmed = (transport: Transport["Service"], topic: string, partitions: number): boolean =>
-  topicsOf(transport).get(topic) === partitions
+  topicsOf(known, transport).get(topic) === partitions
 
 /** Succeeds where the log agrees that the topic has so many partitions. */
 export const confirm = (
@@ -75,18 +78,15 @@ export const confirm = (
           new TransportError({ operation, reason: new InvalidOption({ option: "partitions", problem }) })
         )
       }
-      topicsOf(transport).set(topic, recorded)
+      topicsOf(known, transport).set(topic, recorded)
       return Effect.void
     })
   })
 
-const turns = new WeakMap<Transport["Service"], Map<string, number>>()
-
 /** The next partition of a topic without a key. */
 export const turn = (transport: Transport["Service"], topic: string, partitions: number): number => {
   if (partitions === 1) return 0
-  const topics = turns.get(transport) ?? new Map<string, number>()
-  turns.set(transport, topics)
+  const topics = topicsOf(turns, transport)
   const next = topics.get(topic) ?? 0
   topics.set(topic, (next + 1) % partitions)
   return next % partitions

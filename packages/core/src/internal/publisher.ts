@@ -8,13 +8,12 @@ import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
 import { InvalidOption, PublishError } from "../Errors.ts"
 import type { Message } from "../Message.ts"
-import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
 import * as Tracing from "../Tracing.ts"
 import { type Replication, type Retention, Transport } from "../Transport.ts"
+import { topicProblem } from "./address.ts"
 import * as durations from "./durations.ts"
 import * as outgoing from "./outgoing.ts"
-import { partitionsProblem } from "./partitions.ts"
 import { sendAll } from "./sending.ts"
 import { spelling } from "./spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
@@ -121,9 +120,7 @@ const checkTopic = (topic: Checked): Result.Result<Retention, Problem> => {
 }
 
 const checkTopicAnew = (topic: Checked): Result.Result<Retention, Problem> => {
-  const invalidName = Names.invalid("topic", topic.topic)
-  if (invalidName !== undefined) return Result.fail(invalidName)
-  const problem = topic[TypeId].problem ?? partitionsProblem(topic[TypeId].partitions)
+  const problem = topicProblem(topic)
   if (problem !== undefined) return Result.fail(problem)
   const { maxAge, maxLength } = topic[WriterId]
   if (maxLength !== undefined && !(Number.isSafeInteger(maxLength) && maxLength >= 1)) {

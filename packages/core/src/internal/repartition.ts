@@ -2,10 +2,10 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { InvalidOption, Refused, TransportError } from "../Errors.ts"
-import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
 import { Transport } from "../Transport.ts"
-import { forget, logsOf, partitionsProblem } from "./partitions.ts"
+import { topicProblem } from "./address.ts"
+import { forget, logsOf } from "./partitions.ts"
 
 const operation = "repartition"
 
@@ -14,8 +14,8 @@ const refuse = (reason: TransportError["reason"]) => Effect.fail(new TransportEr
 export const repartition = (self: Source<unknown>): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
     const { topic } = self
-    const { partitions, problem } = self[TypeId]
-    const wrong = Names.invalid("topic", topic) ?? problem ?? partitionsProblem(partitions)
+    const { partitions } = self[TypeId]
+    const wrong = topicProblem(self)
     if (wrong !== undefined) return yield* refuse(wrong)
     const transport = yield* Transport
     const from = yield* transport.partitions(topic, partitions)
