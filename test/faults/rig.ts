@@ -269,7 +269,8 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
 
     for (let i = 0; i < options.workers; i++) yield* startWorker
     const publisher = yield* start("publisher", "p1")
-    yield* until("workers handle messages", () => busy.size > 0)
+    // one that is still joining would end by the first fault, as it should
+    yield* until("each worker handles messages", () => busy.size >= options.workers)
     return {
       options,
       workers: () => [...workers.values()],

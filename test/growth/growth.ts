@@ -10,13 +10,14 @@ import { subscriptions } from "./subscriptions.ts"
 
 const sizes = (process.env["CLUTCH_SIZES"] ?? "10000,100000,1000000").split(",").map(Number)
 const calls = Number(process.env["CLUTCH_CALLS"] ?? 40)
+const share = 0.2
 const only = process.argv[2]
 
 process.on("SIGINT", () => process.exit(130))
 
 const rows: Array<Row> = []
 for (const dimension of dimensions.filter(({ name }) => only === undefined || name === only)) {
-  for (const row of await measure(dimension, { sizes, calls, tell: console.log })) rows.push(row)
+  for (const row of await measure(dimension, { sizes, calls, share, tell: console.log })) rows.push(row)
 }
 if (only === undefined || only === "subscriptions") {
   const costs = await subscriptions([1, 50, 500], calls, console.log)
@@ -32,6 +33,6 @@ for (const { blocks, costs, dear, dimension, operation, ratio } of rows) {
   const most = blocks ? "over 5,000" : dear === undefined ? "many commands" : Math.round(dear)
   console.log(`| ${[dimension, operation, ...costs.map(Math.round), ratio.toFixed(2), most].join(" | ")} |`)
 }
-const bad = rows.filter((row) => !isFlat(row, 0.2))
+const bad = rows.filter((row) => !isFlat(row, share))
 for (const { dimension, operation } of bad) console.log(`not flat: ${dimension}, ${operation}`)
 process.exit(bad.length === 0 ? 0 : 1)

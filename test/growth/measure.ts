@@ -4,8 +4,10 @@ import type { Dimension } from "./operations.ts"
 
 export interface Options {
   readonly sizes: ReadonlyArray<number>
-  /** Calls of each kind on each server. */
+  /** Calls of each kind on each server; up to ten times as many where the cost seems to grow. */
   readonly calls: number
+  /** The growth that still is called flat, as a share of the cost. */
+  readonly share: number
   readonly tell: (line: string) => void
 }
 
@@ -27,7 +29,7 @@ const most = 5000
 /** Whether the cost grows by more than `share` of it, or a command blocks. */
 export const isFlat = ({ blocks, ratio }: Row, share: number): boolean => ratio <= 1 + share && !blocks
 
-export const measure = async (dimension: Dimension, { calls, sizes, tell }: Options): Promise<Array<Row>> => {
+export const measure = async (dimension: Dimension, { calls, share, sizes, tell }: Options): Promise<Array<Row>> => {
   const labs: Array<Lab> = []
   try {
     for (const size of sizes) {
@@ -42,13 +44,17 @@ export const measure = async (dimension: Dimension, { calls, sizes, tell }: Opti
         await once(lab, operation, 0)
         all.push({ lab, asking: await asking(lab.redis), calls: [] })
       }
-      for (let i = 0; i < calls; i++) for (const one of all) one.calls.push(await once(one.lab, operation, one.asking))
-      const row = summary(
-        dimension,
-        operation.name,
-        sizes,
-        all.map((one) => one.calls)
-      )
+      const soFar = () =>
+        summary(
+          dimension,
+          operation.name,
+          sizes,
+          all.map((one) => one.calls)
+        )
+      for (let i = 0; i < calls || (i < 10 * calls && !isFlat(soFar(), share)); i++) {
+        for (const one of all) one.calls.push(await once(one.lab, operation, one.asking))
+      }
+      const row = soFar()
       const told = row.costs.map(Math.round).join(" → ")
       tell(
         `${row.dimension}: ${row.operation}: ${told} µs, ratio ${row.ratio.toFixed(2)}${row.blocks ? ", blocks" : ""}`
@@ -74,8 +80,8 @@ const summary = (
         share
       )
     )
-  // the lower quarter: a call in whose way nothing came
-  const costs = of("cost", 0.25).map((cost, i) => (perThousand ? (1000 * cost) / (sizes[i] ?? 1) : cost))
+  // the cheapest call: what comes in a call's way only ever adds to its cost
+  const costs = of("cost", 0).map((cost, i) => (perThousand ? (1000 * cost) / (sizes[i] ?? 1) : cost))
   const dear = Math.max(...of("cost", 0.95))
   return {
     dimension: name,

@@ -66,7 +66,7 @@ describe("remove", () => {
     const soon = { ...Scripts.remove, lua: Scripts.remove.lua.replace("300000", "50") }
     assert.notStrictEqual(soon.lua, Scripts.remove.lua)
     await join("a")
-    await redis.hset(keys.state, "v:a", "1", "h:a", (await now()) + 100)
+    await redis.hset(keys.state, "v:a", "1", "h:a", (await now()) + 60_000)
     await new Promise((resolve) => setTimeout(resolve, 100))
     assert.deepInclude(await run(soon, { keys }), { living: 1, removed: false })
     await redis.hset(keys.state, "h:a", "1")

@@ -167,6 +167,7 @@ export const deadLetterTools: Category = (kit) => {
       assert.strictEqual(call.message.subject, "ü")
       assert.deepStrictEqual(call.message.headers, { a: "b" })
       yield* kit.idle(address)
+      yield* kit.idle(Subscription.address("other", topic))
       assert.deepStrictEqual(other.data(), ["x"])
     })
   )
