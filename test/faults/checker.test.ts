@@ -314,8 +314,15 @@ const good: Readonly<Record<string, Made>> = {
       settled(30, "w1", 1, "Ack", "unknown")
     ]
   ],
-  "a worker that was cut off is given again what it was about to ack": [
-    [...published(1), ...handled(2, "w1", 1), ...handled(6, "w1", 1)]
+  "a worker that was cut off is given again what it is about to ack, which is refused": [
+    [
+      ...published(1),
+      fetched(2, "w1", 1),
+      started(3, "w1", 1),
+      ended(4, "w1", 1),
+      settled(5, "w1", 1, "Ack", "lost"),
+      ...handled(6, "w1", 1)
+    ]
   ],
   "a frozen worker begins late what another one has done": [
     [...published(1), ...handled(2, "w2", 1), fault(1, 20, "SIGSTOP", { to: "w1" }), started(21, "w1", 1)]

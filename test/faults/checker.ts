@@ -94,7 +94,6 @@ const settledTwice: Check = perLife((life, history) => {
     for (const [i, second] of group.entries()) {
       const first = group[i - 1]
       if (first === undefined || taken(history, first, second.at) !== undefined) continue
-      if (isGivenAgain(life, first, second, first.from)) continue
       return `${first.outcome} by ${first.by} was accepted, then ${second.outcome} by ${second.by}`
     }
   }
@@ -146,7 +145,7 @@ const uncounted: Check = perLife((life, history) => {
     )
     const late =
       [first, second].some((start) => isRefused(life, start) || wasFrozen(history, start)) ||
-      isGivenAgain(life, first, second, first.at)
+      isGivenAgain(life, first, second)
     if (released || late || taken(history, { from: first.at, at: second.at }, second.at) !== undefined) continue
     return `attempt ${second.attempt} was started by ${first.by}, and again by ${second.by}`
   }

@@ -17,12 +17,8 @@ const times: Readonly<Record<string, number>> = {
   order: 4
 }
 
-// In these an ack may be answered as done by a new master that never knew the delivery: docs/proof.md, "known limits". The
-// long form shows it. What failovers may lose and repeat is tested in test/cluster.
-const longFormOnly: ReadonlySet<string> = new Set(["sentinel", "cluster"])
-
 describe("real processes on a real Redis", () => {
-  for (const scenario of scenarios.filter(({ name }) => !longFormOnly.has(name))) {
+  for (const scenario of scenarios) {
     const { missing, name, what } = scenario
     it.skipIf(missing?.() !== undefined)(
       `hold the contract through: ${what}`,

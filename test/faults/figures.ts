@@ -23,7 +23,7 @@ export interface Figures {
   readonly worn: number
   /** Settlements refused, since another worker had the message. */
   readonly leasesLost: number
-  /** Messages of which two settlements of one delivery were accepted: a fault of the log took the first, or a known limit. */
+  /** Messages of which two settlements of one delivery were accepted: a fault of the log took the first. */
   readonly settledAgain: number
   /** Settlements repeated after a lost reply that found nothing to settle. */
   readonly settledUnknown: number

@@ -40,22 +40,12 @@ export const isRefused = (life: Life, { at, by, entry }: Start): boolean =>
     (one) => (one.how === "lost" || one.how === "unknown") && one.by === by && one.entry === entry && one.at >= at
   )
 
-/**
- * A known limit: a worker that was cut off has lost an entry that it had not marked as begun, begins it, and is given it
- * again before it has noticed. Owner and attempt are the same, so what it asks for before the second delivery has come
- * is applied to that one.
- */
-export const isGivenAgain = (
-  { fetches }: Life,
-  first: Pick<Start, "by" | "entry" | "attempt">,
-  second: Pick<Start, "by" | "entry" | "attempt">,
-  asked: number
-): boolean =>
+/** A worker that was cut off began late what it had lost, not marked as begun; and it was given that again. */
+export const isGivenAgain = ({ fetches }: Life, first: Start, second: Start): boolean =>
   first.by === second.by &&
-  first.attempt === second.attempt &&
   fetches.some(
     ({ at, attempt, by, entry }) =>
-      by === first.by && entry === first.entry && entry === second.entry && attempt === first.attempt && at > asked
+      by === first.by && entry === first.entry && entry === second.entry && attempt === first.attempt && at > first.at
   )
 
 export const isAccepted = ({ how, outcome }: Settlement): boolean => how === "done" && outcome !== "Release"

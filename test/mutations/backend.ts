@@ -154,8 +154,26 @@ export const backend: ReadonlyArray<Mutation> = [
   },
   {
     name: "redis-delivered-anew-settled",
-    edits: [onRedis("internal/settle.ts", `if (held !== undefined && held !== entry) continue`, ``)],
-    killedBy: redis("conformance/redis", "8. what was taken from a worker and given to it again is another delivery")
+    edits: [
+      onRedis(
+        "internal/holdings.ts",
+        `return (held !== undefined && held !== entry) || this.over.has(entry)`,
+        `return false`
+      )
+    ],
+    killedBy: redis("redis/recover", "what a new master does not know as delivered is not settled, asked for when")
+  },
+  {
+    name: "redis-acks-proven-by-another-connection",
+    edits: [onRedis("internal/holdings.ts", `return entry.epoch === this.client.epoch()`, `return true`)],
+    killedBy: redis("redis/recover", "what a new master does not know as delivered is not settled, asked for before")
+  },
+  {
+    name: "redis-reads-from-a-new-master-at-once",
+    edits: [
+      onRedis("internal/reader.ts", `if (!member.held.isSurveyed()) await`, `if (member.held.isSurveyed()) await`)
+    ],
+    killedBy: redis("redis/recover", "what a new master does not know as delivered is not settled, asked for while")
   },
   {
     name: "redis-repetition-is-a-loss",

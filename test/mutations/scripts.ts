@@ -74,8 +74,13 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "release-counted",
-    edits: [edit("release", `give(stream, group, ids[i], counts[i] - 1)`, `give(stream, group, ids[i], counts[i])`)],
+    edits: [edit("release", `give(stream, group, ids[i], free(counts[i]))`, `give(stream, group, ids[i], counts[i])`)],
     killedBy: guard("release", "gives back at no cost of an attempt, and rings")
+  },
+  {
+    name: "given-back-and-delivered-alike",
+    edits: [edit("lib/delivered", `return count + million - math.min`, `return count - math.min`)],
+    killedBy: guard("release", "what is said of a delivery that was given back is not taken for the next one's")
   },
   {
     name: "release-drops-what-was-trimmed",
@@ -89,12 +94,12 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "tend-marks-ignored",
-    edits: [edit("tend", `mark and after(id, mark) and count - 1 or count`, `count`)],
+    edits: [edit("tend", `mark and after(id, mark) and free(count) or count`, `count`)],
     killedBy: guard("tend.consumers", "what lies behind the mark was not started, and loses the attempt")
   },
   {
     name: "tend-death-not-counted",
-    edits: [edit("tend", `mark and after(id, mark) and count - 1 or count`, `count - 1`)],
+    edits: [edit("tend", `mark and after(id, mark) and free(count) or count`, `free(count)`)],
     killedBy: guard("tend.consumers", "deaths add up: reclaim, take, reclaim is two attempts")
   },
   {

@@ -1,5 +1,6 @@
 /** What lost replies, cut connections and full memory do to the owner of a log: nothing is lost, and nothing overtakes. */
 import type { Entry, Owner } from "@clutch/core/Transport"
+import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -53,6 +54,30 @@ const ready = (transport: Effect.Success<ReturnType<typeof S.transport>>) =>
 
 const fault = (self: Effect.Effect<unknown, { readonly reason: { readonly _tag: string } }>) =>
   Effect.match(self, { onFailure: (error) => error.reason._tag, onSuccess: () => "none" })
+
+describe("a failover that loses the record of a delivery", () => {
+  it.live("the former delivery is not settled, and the message is delivered again under the same claim", () =>
+    Effect.gen(function* () {
+      const { admin, direct, proxy, transport } = yield* setup
+      const worker = yield* O.enroll(transport)
+      const { owner } = yield* O.claim(worker)
+      yield* S.publish(direct, "x", "y")
+      const first = yield* O.one(owner)
+      const { main, mainGroup } = RedisKeys.group("clutch", S.group())
+      proxy.refuse(true)
+      proxy.cutAll()
+      yield* Effect.promise(() => admin.xack(main, mainGroup, first.id))
+      yield* Effect.promise(() => admin.xgroup("SETID", main, mainGroup, "0-0"))
+      proxy.refuse(false)
+      yield* ready(transport)
+      assert.strictEqual(yield* O.settle(owner, first, O.ack), "lost")
+      const second = yield* O.one(owner)
+      assert.deepStrictEqual([second.id, second.attempt], [first.id, 1])
+      assert.strictEqual(yield* O.settle(owner, first, O.ack), "lost")
+      assert.strictEqual(yield* O.settle(owner, second, O.ack), "done")
+    }).pipe(Effect.scoped)
+  )
+})
 
 describe("a lost reply", () => {
   it.live("to a fetch loses the lease for those who fetch; what it delivered comes back first, at no cost", () =>

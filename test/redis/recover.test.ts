@@ -4,6 +4,7 @@
  */
 import { TransportError } from "@clutch/core/Errors"
 import type { Entry, Outcome } from "@clutch/core/Transport"
+import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -53,6 +54,20 @@ const fetching = (consumer: Consumer, options?: Parameters<typeof S.limit>[0]): 
     Effect.timeoutOrElse({ duration: 10_000, orElse: () => Effect.die(new Error("nothing was fetched")) })
   )
 
+/** Acks as the runtime does: what was not sent is tried again. */
+const settling = (consumer: Consumer, entry: Entry): Effect.Effect<unknown, TransportError> =>
+  Effect.catchIf(
+    settle(consumer, entry, ack),
+    ({ reason }) => reason._tag === "Unavailable",
+    () => Effect.andThen(Effect.sleep(5), settling(consumer, entry))
+  ).pipe(
+    Effect.flatMap((settled) =>
+      settled instanceof TransportError
+        ? Effect.andThen(Effect.sleep(5), settling(consumer, entry))
+        : Effect.succeed(settled)
+    )
+  )
+
 /** Everything that a consumer is given for a while, acked. */
 const drained = (consumer: Consumer, forMillis: number) =>
   Effect.gen(function* () {
@@ -93,6 +108,44 @@ describe("a lost connection", () => {
           }
           assert.strictEqual((yield* direct.inspect(S.group())).pending, 0)
         }).pipe(Effect.scoped)
+    )
+  }
+
+  const notKnown = {
+    before: "what a new master does not know as delivered is not settled, asked for before it is delivered again",
+    when: "what a new master does not know as delivered is not settled, asked for when it was delivered again",
+    while: "what a new master does not know as delivered is not settled, asked for while it is delivered again"
+  }
+  for (const [asked, name] of Object.entries(notKnown)) {
+    it.live(name, () =>
+      Effect.gen(function* () {
+        const { admin, direct, proxy, transport } = yield* setup()
+        const consumer = yield* S.join(transport)
+        yield* S.publish(direct, "x")
+        const [first] = yield* fetching(consumer)
+        if (first === undefined) return assert.fail("nothing was fetched")
+        // a failover that loses the last writes: the record that "x" was delivered
+        const { main, mainGroup } = RedisKeys.group("clutch", S.group())
+        proxy.refuse(true)
+        proxy.cutAll()
+        yield* Effect.promise(() => admin.xack(main, mainGroup, first.id))
+        yield* Effect.promise(() => admin.xgroup("SETID", main, mainGroup, "0-0"))
+        proxy.refuse(false)
+        const acked = settling(consumer, first)
+        if (asked === "before") assert.strictEqual(yield* acked, "lost")
+        if (asked === "while") proxy.delayReplies(200)
+        const fetched = yield* Effect.forkChild(fetching(consumer), { startImmediately: true })
+        if (asked === "while") {
+          yield* S.until("it is delivered", async () => (await admin.xpending(main, mainGroup))[0] === 1)
+          assert.strictEqual(yield* acked, "lost")
+          proxy.delayReplies(0)
+        }
+        const [second] = yield* S.joined(fetched)
+        if (second === undefined) return assert.fail("nothing was fetched")
+        if (asked === "when") assert.strictEqual(yield* acked, "lost")
+        assert.deepStrictEqual([second.id, second.attempt], [first.id, 1])
+        assert.strictEqual(yield* settle(consumer, second, ack), "done")
+      }).pipe(Effect.scoped)
     )
   }
 

@@ -96,7 +96,10 @@ export const groups = async (stream: string): Promise<ReadonlyArray<Info>> =>
 export const consumers = async (stream: string, group: string): Promise<ReadonlyArray<Info>> =>
   records(await redis.xinfo("CONSUMERS", stream, group))
 
-/** `[id, consumer, count]` of each pending entry. */
+/** How often it was delivered, of a delivery count that has its givings back at no cost in millions. */
+export const delivered = (count: number): number => count % 1_000_000
+
+/** `[id, consumer, how often it was delivered]` of each pending entry. */
 export const pending = async (
   stream: string,
   group: string
@@ -104,7 +107,7 @@ export const pending = async (
   const rows = (await redis.xpending(stream, group, "-", "+", 10_000)) as ReadonlyArray<
     [string, string, number, number]
   >
-  return rows.map(([id, consumer, , count]) => [id, consumer, count] as const)
+  return rows.map(([id, consumer, , count]) => [id, consumer, delivered(count)] as const)
 }
 
 export const rings = async (): Promise<string> => {

@@ -9,6 +9,7 @@ import {
   held,
   join,
   keys,
+  delivered,
   pending,
   read,
   redis,
@@ -44,8 +45,9 @@ describe("release", () => {
     await addRetry(2, "1-0")
     await join("a")
     await read("a", 1, "retry")
+    let count = 1
     for (let i = 0; i < 5; i++) {
-      assert.deepStrictEqual(await release("a", ["1-0"], 1, "retry"), ["done"])
+      assert.deepStrictEqual(await release("a", ["1-0"], count, "retry"), ["done"])
       const { entries } = await run(Scripts.take, {
         keys,
         consumer: "a",
@@ -55,10 +57,25 @@ describe("release", () => {
         maxAttempts: 6
       })
       assert.deepStrictEqual(
-        entries.map(({ count, id, origin }) => [origin, id, count]),
+        entries.map(({ count, id, origin }) => [origin, id, delivered(count)]),
         [["retry", "1-0", 1]]
       )
+      count = entries[0]?.count ?? 0
     }
+  })
+
+  test("what is said of a delivery that was given back is not taken for the next one's", async () => {
+    await add(1)
+    await join("a")
+    await read("a")
+    await release("a", ["1-0"])
+    const take = { keys, consumer: "a", count: 9, bytes: 1, alone: false, maxAttempts: 6 }
+    const [again] = (await run(Scripts.take, take)).entries
+    assert.deepStrictEqual(await release("a", ["1-0"]), ["other"])
+    const stale = { keys, consumer: "a", origin: "main", nonce: "", repeated: false, held: held(["1-0"]) } as const
+    assert.deepStrictEqual((await run(Scripts.ack, stale)).settled, ["other"])
+    const mine = { ...stale, held: held(["1-0"], again?.count) }
+    assert.deepStrictEqual((await run(Scripts.ack, mine)).settled, ["done"])
   })
 
   test("attempts that were counted before it was held stay counted", async () => {

@@ -6,10 +6,11 @@ import * as Scripts from "../Scripts.ts"
 import * as Entries from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import type { Member } from "./member.ts"
+import { Holdings } from "./holdings.ts"
 
 export class Claim {
   /** What was delivered under this claim and is not settled, by id. */
-  readonly held: Readonly<Record<Entry["origin"], Map<string, RedisEntry>>> = { main: new Map(), retry: new Map() }
+  readonly held: Holdings
   readonly member: Member
   /** Unique to this claim. */
   readonly nonce: string
@@ -18,6 +19,7 @@ export class Claim {
 
   constructor(member: Member, nonce: string) {
     this.member = member
+    this.held = new Holdings(member.client)
     this.nonce = nonce
   }
 
@@ -28,11 +30,11 @@ export class Claim {
 
   /** For the entries of one read, to be made before it is issued. */
   reading(): (origin: Entry["origin"], id: string, count: number, fields: RedisEntry["fields"]) => RedisEntry {
-    const { clock, codec, keys } = this.member
-    const read: Entries.Read = { keys, codec, nonce: this.nonce, now: clock.now() }
+    const { client, clock, codec, keys } = this.member
+    const read: Entries.Read = { keys, codec, nonce: this.nonce, epoch: client.epoch(), now: clock.now() }
     return (origin, id, count, fields) => {
       const entry = Entries.make(read, origin, id, count, fields)
-      this.held[origin].set(id, entry)
+      this.held.add(entry)
       return entry
     }
   }

@@ -20,7 +20,7 @@ import { pause } from "./time.ts"
 const giveUp = (member: Member): Effect.Effect<void> =>
   Effect.suspend(() => {
     const release = (entry: Entry) => ({ entry, outcome: { _tag: "Release" }, repeated: false }) as const
-    const [first, ...rest] = [...member.held.main.values(), ...member.held.retry.values()].map(release)
+    const [first, ...rest] = member.held.all().map(release)
     if (first === undefined) return Effect.void
     return Effect.asVoid(Effect.timeoutOption(Effect.ignore(settle(member, [first, ...rest])), patience))
   })

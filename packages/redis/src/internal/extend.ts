@@ -31,21 +31,26 @@ const extendChunk = async (member: Member, entries: ReadonlyArray<RedisEntry>): 
 export const signOfLife = (member: Member): Effect.Effect<void, TransportError> =>
   Effect.asVoid(member.client.attempt("extend", () => extendChunk(member, [])))
 
+/** Extends what is held, and tells what is not any more. */
+export const lostOf = async (
+  member: Member,
+  entries: ReadonlyArray<RedisEntry>
+): Promise<ReadonlyArray<RedisEntry>> => {
+  const chunks: Array<ReadonlyArray<RedisEntry>> = []
+  for (let at = 0; at < entries.length; at += Scripts.maxIds) chunks.push(entries.slice(at, at + Scripts.maxIds))
+  const lost = await Promise.all(
+    chunks.map(async (chunk) => {
+      const { main, retry } = await extendChunk(member, chunk)
+      const ids = { main: new Set(main), retry: new Set(retry) }
+      return chunk.filter(({ id, origin }) => ids[origin].has(id))
+    })
+  )
+  return lost.flat()
+}
+
 export const extend = (member: Member, entries: NonEmptyReadonlyArray<Entry>) =>
   member.client
-    .attempt("extend", async () => {
-      const mine = entries.map(ownEntry)
-      const chunks: Array<ReadonlyArray<RedisEntry>> = []
-      for (let at = 0; at < mine.length; at += Scripts.maxIds) chunks.push(mine.slice(at, at + Scripts.maxIds))
-      const lost = await Promise.all(
-        chunks.map(async (chunk) => {
-          const { main, retry } = await extendChunk(member, chunk)
-          const ids = { main: new Set(main), retry: new Set(retry) }
-          return chunk.filter(({ id, origin }) => ids[origin].has(id))
-        })
-      )
-      return lost.flat() as ReadonlyArray<Entry>
-    })
+    .attempt("extend", (): Promise<ReadonlyArray<Entry>> => lostOf(member, entries.map(ownEntry)))
     .pipe(
       // with the group, every lease is gone
       Effect.catchIf(isGone, () => Effect.as(heal(member), entries))

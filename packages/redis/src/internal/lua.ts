@@ -152,10 +152,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
@@ -204,7 +214,7 @@ for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
     local present = presence(stream)
     for _, row in ipairs(rows) do
       if present(row[1]) then
-        give(stream, group, row[1], row[4] - 1)
+        give(stream, group, row[1], free(row[4]))
         released = released + 1
       else
         redis.call("XACK", stream, group, row[1])
@@ -326,10 +336,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
@@ -426,7 +446,7 @@ local function takeAll(stream, group, marks)
         if looked >= 4194304 then return false end
         budget = budget - 1
         if present(id) then
-          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          give(stream, group, id, mark and after(id, mark) and free(count) or count)
           taken = taken + 1
         else
           redis.call("XACK", stream, group, id)
@@ -489,6 +509,16 @@ local function pendingOf(stream, group, consumer, from, limit)
   return rows
 end
 
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
 -- Suspects: entries that consumers died of or beside, to be taken alone. \`looked\` counts the bytes that were read to
 -- tell them from others.
 local looked = 0
@@ -507,6 +537,7 @@ local function attemptsOf(stream, id)
 end
 -- Whether it was held by consumers that died: twice, or once where its next attempt is the last.
 local function suspected(stream, id, count, isRetry, maxAttempts)
+  count = delivered(count)
   if count >= 2 then return true end
   if count == 0 or not maxAttempts then return false end
   return (isRetry and attemptsOf(stream, id) or 0) + count + 1 >= maxAttempts
@@ -1219,10 +1250,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
@@ -1273,7 +1314,7 @@ for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
     local present = presence(stream)
     for _, row in ipairs(rows) do
       if present(row[1]) then
-        give(stream, group, row[1], row[4] - 1)
+        give(stream, group, row[1], free(row[4]))
         released = released + 1
       else
         redis.call("XACK", stream, group, row[1])
@@ -1418,10 +1459,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- Fields as one string of bytes, a netstring each, and back; nil where the bytes are none, or are no pairs.
@@ -1626,7 +1677,7 @@ for i = 1, n do
     if move == "release" then
       presences[origin] = presences[origin] or presence(stream)
       if presences[origin](id) then
-        give(stream, group, id, count - 1)
+        give(stream, group, id, free(count))
         rung = true
       else
         found[i] = 3
@@ -1964,10 +2015,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
@@ -1999,7 +2060,7 @@ local released = false
 for i, how in ipairs(found) do
   if how == 1 then
     if present(ids[i]) then
-      give(stream, group, ids[i], counts[i] - 1)
+      give(stream, group, ids[i], free(counts[i]))
       released = true
     else
       found[i] = 3
@@ -2392,6 +2453,16 @@ local function pendingOf(stream, group, consumer, from, limit)
   return rows
 end
 
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
 -- Suspects: entries that consumers died of or beside, to be taken alone. \`looked\` counts the bytes that were read to
 -- tell them from others.
 local looked = 0
@@ -2410,6 +2481,7 @@ local function attemptsOf(stream, id)
 end
 -- Whether it was held by consumers that died: twice, or once where its next attempt is the last.
 local function suspected(stream, id, count, isRetry, maxAttempts)
+  count = delivered(count)
   if count >= 2 then return true end
   if count == 0 or not maxAttempts then return false end
   return (isRetry and attemptsOf(stream, id) or 0) + count + 1 >= maxAttempts
@@ -2434,7 +2506,7 @@ local function from(stream, group)
   if #rows == limit + 256 then more = 1 end
   for _, row in ipairs(rows) do
     local id, count = row[1], row[4]
-    if count < 2 and (full() or looked >= 4194304) then
+    if delivered(count) < 2 and (full() or looked >= 4194304) then
       more = 1
     else
       local suspect = suspected(stream, id, count, stream == retry, maxAttempts)
@@ -2580,10 +2652,20 @@ local function presence(stream)
   end
 end
 
--- Gives a delivery to whoever takes it next: pending for \`-released\`, as delivered \`count\` times before, and idle for a
--- day, so that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
+-- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
+-- deliveries of an entry have the same count, and what is said of one is never taken for another.
+local million = 1000000
+local function delivered(count)
+  return count % million
+end
+-- The count of a delivery that cost nothing.
+local function free(count)
+  return count + million - math.min(delivered(count), 1)
+end
+-- Gives a delivery to whoever takes it next: pending for \`-released\` with this delivery count, and idle for a day, so
+-- that no minimum of anybody's holds it back. XCLAIM may do so while memory is full.
 local function give(stream, group, id, count)
-  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", math.max(count, 0), "JUSTID")
+  redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
@@ -2824,7 +2906,7 @@ local function reclaim(origin, stream, group, name, from)
           taken = true
         end
         if there then
-          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          give(stream, group, id, mark and after(id, mark) and free(count) or count)
           reclaimed = reclaimed + 1
         elseif silence(name) >= limit then
           redis.call("XACK", stream, group, id)

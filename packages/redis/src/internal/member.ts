@@ -11,6 +11,7 @@ import type { GroupKeys } from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import * as Entries from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
+import { Holdings } from "./holdings.ts"
 import { pause } from "./time.ts"
 import type { ServerClock } from "./time.ts"
 
@@ -22,7 +23,7 @@ export class Member {
   /** By a clock of this process: when the server last saw a sign of life. */
   seen: number = -Infinity
   /** What was delivered and is not settled, by id. */
-  readonly held: Readonly<Record<Entry["origin"], Map<string, RedisEntry>>> = { main: new Map(), retry: new Map() }
+  readonly held: Holdings
 
   /** The one that serves its log. */
   readonly client: Connection
@@ -41,6 +42,7 @@ export class Member {
     options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered">
   ) {
     this.client = options.client
+    this.held = new Holdings(options.client)
     this.clock = options.clock
     this.codec = options.codec
     this.keys = options.keys
@@ -53,11 +55,12 @@ export class Member {
   /** For the entries of one read, to be made before it is issued: they belong to the incarnation of that moment. */
   reading(): (origin: Entry["origin"], id: string, count: number, fields: Entries.RedisEntry["fields"]) => RedisEntry {
     const nonce = this.nonce
+    const epoch = this.client.epoch()
     let read: Entries.Read | undefined
     return (origin, id, count, fields) => {
-      read ??= { keys: this.keys, codec: this.codec, nonce, now: this.clock.now() }
+      read ??= { keys: this.keys, codec: this.codec, nonce, epoch, now: this.clock.now() }
       const entry = Entries.make(read, origin, id, count, fields)
-      this.held[origin].set(id, entry)
+      this.held.add(entry)
       return entry
     }
   }

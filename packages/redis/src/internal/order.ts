@@ -30,12 +30,6 @@ interface Chunk {
   bytes: number
 }
 
-/** A settlement that may have been done, of an entry that was delivered again under this very claim since: done it was. */
-const isDeliveredAnew = (claim: Claim, entry: RedisEntry): boolean => {
-  const held = claim.held[entry.origin].get(entry.id)
-  return held !== undefined && held !== entry
-}
-
 const isStored = ({ outcome }: Settlement): boolean => outcome._tag !== "Ack" && outcome._tag !== "Release"
 
 const chunksOf = (claim: Claim, settlements: NonEmptyReadonlyArray<Settlement>): ReadonlyArray<Chunk> => {
@@ -48,10 +42,15 @@ const chunksOf = (claim: Claim, settlements: NonEmptyReadonlyArray<Settlement>):
   let chunk = open()
   for (const [index, settlement] of settlements.entries()) {
     const entry = own(settlement.entry)
-    if (settlement.repeated && isDeliveredAnew(claim, entry)) continue
+    if (claim.held.isOver(entry)) continue
     const item = { index, entry, settlement }
-    // without a look at what is pending, which only tells more where it was asked for before
-    if (settlement.outcome._tag === "Ack" && entry.origin === "main" && !settlement.repeated) {
+    // without a look at what is pending, which only tells more where it was asked for before, or of another server
+    if (
+      settlement.outcome._tag === "Ack" &&
+      entry.origin === "main" &&
+      !settlement.repeated &&
+      claim.held.isOf(entry)
+    ) {
       if (chunk.acks.length >= Scripts.maxIds) chunk = open()
       chunk.acks.push(item)
       continue
@@ -145,10 +144,7 @@ const run = async (claim: Claim, chunks: ReadonlyArray<Chunk>, answers: Array<Se
   let stopped: TransportError | undefined
   let known = false
   let moved = false
-  const forget = ({ entry }: Item) => {
-    const held = claim.held[entry.origin]
-    if (held.get(entry.id) === entry) held.delete(entry.id)
-  }
+  const forget = ({ entry }: Item) => claim.held.drop(entry)
   const chunkOf = async ({ acks, items }: Chunk, moves: ReadonlyArray<Scripts.Move>) => {
     const { found, problem, stands } = await client.execute(Scripts.order, {
       ...claim.proof,

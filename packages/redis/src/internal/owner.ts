@@ -63,7 +63,29 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
     readonly trimmed: number
   }
 
+  /** Extends what is held, and tells what is not any more. */
+  const lostOf = async (entries: ReadonlyArray<RedisEntry>): Promise<ReadonlyArray<RedisEntry> | "lost"> => {
+    const gone: Array<RedisEntry> = []
+    for (let at = 0; at === 0 || at < entries.length; at += Scripts.maxIds) {
+      const chunk = entries.slice(at, at + Scripts.maxIds)
+      const { fenced, lost: ids } = await client.execute(Scripts.extend, {
+        ...claim.proof,
+        main: chunk.filter(({ origin }) => origin === "main").map(heldOf),
+        retry: chunk.filter(({ origin }) => origin === "retry").map(heldOf)
+      })
+      if (!fenced) return "lost"
+      for (const entry of chunk) if (ids[entry.origin].includes(entry.id)) gone.push(entry)
+    }
+    return gone
+  }
+
   const draw = async (limit: OwnerLimit): Promise<Batch | "lost"> => {
+    if (!claim.held.isSurveyed()) {
+      await claim.held.survey(async (entries) => {
+        const gone = await lostOf(entries)
+        return gone === "lost" ? entries : gone
+      })
+    }
     rung = false
     const make = claim.reading()
     const count = Math.min(limit.count, Scripts.maxIds)
@@ -174,21 +196,7 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
 
   const extend = (entries: ReadonlyArray<Entry>) =>
     client
-      .attempt("extend", async () => {
-        const mine = entries.map(own)
-        const gone: Array<Entry> = []
-        for (let at = 0; at === 0 || at < mine.length; at += Scripts.maxIds) {
-          const chunk = mine.slice(at, at + Scripts.maxIds)
-          const { fenced, lost: ids } = await client.execute(Scripts.extend, {
-            ...claim.proof,
-            main: chunk.filter(({ origin }) => origin === "main").map(heldOf),
-            retry: chunk.filter(({ origin }) => origin === "retry").map(heldOf)
-          })
-          if (!fenced) return "lost" as const
-          for (const entry of chunk) if (ids[entry.origin].includes(entry.id)) gone.push(entry)
-        }
-        return gone
-      })
+      .attempt("extend", (): Promise<ReadonlyArray<Entry> | "lost"> => lostOf(entries.map(own)))
       .pipe(
         Effect.catchIf(isGone, () => Effect.succeed("lost" as const)),
         Effect.tap((answer) => (answer === "lost" ? end : Effect.void))
@@ -208,7 +216,7 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
       closed = true
       lost = true
       // of what was trimmed the log has nothing to give back
-      const [first, ...rest] = [...claim.held.main.values(), ...claim.held.retry.values()].map(releaseOf)
+      const [first, ...rest] = claim.held.all().map(releaseOf)
       return first === undefined ? Effect.void : Effect.ignore(settle(claim, [first, ...rest], () => {}))
     })
   }

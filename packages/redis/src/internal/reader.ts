@@ -13,6 +13,7 @@ import * as Entries from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import { isElsewhere } from "./connection.ts"
 import { isGone } from "./errors.ts"
+import { lostOf } from "./extend.ts"
 import { heal } from "./member.ts"
 import type { Member } from "./member.ts"
 import { recoverFrom, tell } from "./recover.ts"
@@ -226,6 +227,7 @@ export const make = (
   const blocks = () => own !== undefined && own.isReady()
 
   const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
+    if (!member.held.isSurveyed()) await member.held.survey((entries) => lostOf(member, entries))
     if (limit.alone) return take(1, limit)
     const blocking = blocks()
     const now = performance.now()

@@ -26,7 +26,7 @@ const kindOf = ({ _tag }: Outcome): Kind => (_tag === "Ack" ? "ack" : _tag === "
 interface Move {
   readonly kind: Kind
   readonly origin: Entry["origin"]
-  /** Of acks; one that was settled or lost proves nothing any more. */
+  /** Of acks; one that was settled or lost proves nothing any more, nor does one of an earlier connection. */
   readonly nonce: string
   readonly repeated: boolean
   readonly entries: [RedisEntry, ...Array<RedisEntry>]
@@ -45,11 +45,9 @@ const movesOf = (member: Member, settlements: ReadonlyArray<Settlement>): Readon
   for (const [place, settlement] of settlements.entries()) {
     const { outcome, repeated } = settlement
     const entry = own(settlement.entry)
-    const held = member.held[entry.origin].get(entry.id)
-    // taken away, and delivered to this consumer again: owner and count may be the same, and still this delivery is over
-    if (held !== undefined && held !== entry) continue
+    if (member.held.isOver(entry)) continue
     const kind = kindOf(outcome)
-    const nonce = kind === "ack" && held === entry ? entry.nonce : ""
+    const nonce = kind === "ack" && member.held.has(entry) && member.held.isOf(entry) ? entry.nonce : ""
     const bytes = kind === "fail" ? entry.size : 0
     const move = moves.findLast(
       (one) =>
@@ -175,14 +173,13 @@ export const settle = (
     let known = false
     await Promise.all(
       movesOf(member, settlements).map(async (move) => {
-        const { entries, origin, places, repeated } = move
+        const { entries, places, repeated } = move
         try {
           const found = await apply(member, move)
           known = true
-          const held = member.held[origin]
           for (const [i, entry] of entries.entries()) {
             answers[places[i] ?? 0] = answer(found[i], repeated)
-            if (held.get(entry.id) === entry) held.delete(entry.id)
+            member.held.drop(entry)
           }
         } catch (error) {
           const explained = member.client.explain("settle", error)
@@ -199,7 +196,7 @@ export const settle = (
 /** Gives back what nobody was given, without waiting. What fails is found by the next comparison with the pending list. */
 export const giveBack = (member: Member, entries: ReadonlyArray<RedisEntry>): void => {
   // no longer held: whatever becomes of this call, the pending list alone tells
-  for (const entry of entries) member.held[entry.origin].delete(entry.id)
+  for (const entry of entries) member.held.drop(entry)
   for (const origin of ["main", "retry"] as const) {
     for (const some of Arr.chunksOf(
       entries.filter((entry) => entry.origin === origin),

@@ -18,6 +18,7 @@
 --@include groups
 --@include pending
 --@include present
+--@include delivered
 --@include give
 --@include position
 --@include workers
@@ -69,7 +70,7 @@ local function takeAll(stream, group, marks)
         if looked >= 4194304 then return false end
         budget = budget - 1
         if present(id) then
-          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          give(stream, group, id, mark and after(id, mark) and free(count) or count)
           taken = taken + 1
         else
           redis.call("XACK", stream, group, id)

@@ -17,6 +17,7 @@
 --@include now
 --@include begin
 --@include pending
+--@include delivered
 --@include suspects
 --@include owned
 local main, retry, state = KEYS[1], KEYS[2], KEYS[3]

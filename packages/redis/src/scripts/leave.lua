@@ -14,6 +14,7 @@
 --@include groups
 --@include pending
 --@include present
+--@include delivered
 --@include give
 --@include position
 --@include ring
@@ -33,7 +34,7 @@ for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
     local present = presence(stream)
     for _, row in ipairs(rows) do
       if present(row[1]) then
-        give(stream, group, row[1], row[4] - 1)
+        give(stream, group, row[1], free(row[4]))
         released = released + 1
       else
         redis.call("XACK", stream, group, row[1])

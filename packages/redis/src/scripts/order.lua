@@ -25,6 +25,7 @@
 --@include ids
 --@include standing
 --@include present
+--@include delivered
 --@include give
 --@include netstrings
 --@include owned
@@ -147,7 +148,7 @@ for i = 1, n do
     if move == "release" then
       presences[origin] = presences[origin] or presence(stream)
       if presences[origin](id) then
-        give(stream, group, id, count - 1)
+        give(stream, group, id, free(count))
         rung = true
       else
         found[i] = 3

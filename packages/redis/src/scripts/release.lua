@@ -12,6 +12,7 @@
 --@include ids
 --@include standing
 --@include present
+--@include delivered
 --@include give
 --@include ring
 local stream, bell = KEYS[1], KEYS[2]
@@ -32,7 +33,7 @@ local released = false
 for i, how in ipairs(found) do
   if how == 1 then
     if present(ids[i]) then
-      give(stream, group, ids[i], counts[i] - 1)
+      give(stream, group, ids[i], free(counts[i]))
       released = true
     else
       found[i] = 3

@@ -13,6 +13,7 @@
 
 --@include mistyped
 --@include pending
+--@include delivered
 --@include suspects
 local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
 local mainGroup, retryGroup, consumer, limit, maxBytes, alone, maxAttempts = unpack(ARGV)
@@ -33,7 +34,7 @@ local function from(stream, group)
   if #rows == limit + 256 then more = 1 end
   for _, row in ipairs(rows) do
     local id, count = row[1], row[4]
-    if count < 2 and (full() or looked >= 4194304) then
+    if delivered(count) < 2 and (full() or looked >= 4194304) then
       more = 1
     else
       local suspect = suspected(stream, id, count, stream == retry, maxAttempts)

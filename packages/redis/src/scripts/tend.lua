@@ -28,6 +28,7 @@
 --@include groups
 --@include pending
 --@include present
+--@include delivered
 --@include give
 --@include position
 --@include netstrings
@@ -131,7 +132,7 @@ local function reclaim(origin, stream, group, name, from)
           taken = true
         end
         if there then
-          give(stream, group, id, mark and after(id, mark) and count - 1 or count)
+          give(stream, group, id, mark and after(id, mark) and free(count) or count)
           reclaimed = reclaimed + 1
         elseif silence(name) >= limit then
           redis.call("XACK", stream, group, id)

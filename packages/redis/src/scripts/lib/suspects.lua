@@ -16,6 +16,7 @@ local function attemptsOf(stream, id)
 end
 -- Whether it was held by consumers that died: twice, or once where its next attempt is the last.
 local function suspected(stream, id, count, isRetry, maxAttempts)
+  count = delivered(count)
   if count >= 2 then return true end
   if count == 0 or not maxAttempts then return false end
   return (isRetry and attemptsOf(stream, id) or 0) + count + 1 >= maxAttempts
