@@ -2,10 +2,13 @@
  * The bell: one blocking read for all logs, which misses no ring.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { RedisClient } from "@clutch/redis/RedisClient"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
+import * as Bell from "../../packages/redis/src/internal/bell.ts"
+import * as BellMessages from "../../packages/redis/src/internal/bellMessages.ts"
 import { startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
 
@@ -190,4 +193,52 @@ describe("the bell", () => {
       assert.strictEqual((yield* Effect.timeout(S.joined(waiting), Duration.seconds(8))).data, "x")
     }).pipe(Effect.scoped)
   )
+})
+
+/** A client that connects when it is told to, and notes what it is asked. */
+const fakeNative = () => {
+  const commands: Array<string> = []
+  const listeners: Array<() => void> = []
+  const native = {
+    status: "connecting",
+    connect: () => Promise.resolve(),
+    disconnect: () => {},
+    callBuffer: (command: string) => {
+      commands.push(command)
+      return command === "XREAD" ? new Promise<never>(() => {}) : Promise.resolve([])
+    },
+    on: (event: string, listener: () => void) => event === "ready" && listeners.push(listener)
+  }
+  const stand = () => {
+    native.status = "ready"
+    for (const listener of listeners) listener()
+  }
+  return { commands, native, stand }
+}
+
+describe("while its connection is made", () => {
+  const bells = [
+    { name: "the bell by a stream", make: Bell.make, listens: "XREAD" },
+    { name: "the bell by messages", make: BellMessages.make, listens: "subscribe" }
+  ]
+  for (const { listens, make, name } of bells) {
+    it.live(`${name} waits, and listens as soon as it stands`, () =>
+      Effect.gen(function* () {
+        const shared = fakeNative()
+        const own = fakeNative()
+        shared.native.status = "ready"
+        const client = yield* RedisClient.fromFactory((role) => (role === "bell" ? own : shared).native)
+        const bell = yield* make(client)
+        const turns = Effect.promise(async () => {
+          for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
+        })
+        yield* turns
+        yield* bell.register("orders.bell", () => false)
+        yield* turns
+        own.stand()
+        yield* turns
+        assert.include(own.commands, listens)
+      }).pipe(Effect.scoped)
+    )
+  }
 })

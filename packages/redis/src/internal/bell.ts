@@ -114,13 +114,14 @@ export const make = Effect.fnUntraced(function* (client: RedisClient["Service"])
   let failures = 0
   let wake: (() => void) | undefined
   const stir = () => {
-    wake?.()
+    const waiting = wake
     wake = undefined
+    waiting?.()
   }
   /** Until there is a connection, and something to listen to. */
-  const idle = Effect.callback<void>((resume) => {
+  const idle: Effect.Effect<void> = Effect.callback((resume) => {
     if (watched.size > 0 && connection.isReady()) return resume(Effect.void)
-    wake = () => resume(Effect.void)
+    wake = () => resume(idle)
   })
   /** For a while, or until there is something else to listen to. */
   const rest = (milliseconds: number) =>

@@ -107,12 +107,15 @@ export const make = Effect.fnUntraced(function* (client: RedisClient["Service"])
   let failures = 0
   let wake: (() => void) | undefined
   const stir = () => {
-    wake?.()
+    const waiting = wake
     wake = undefined
+    waiting?.()
   }
-  const idle = Effect.callback<void>((resume) => {
+  /** Until there is a connection. */
+  const idle: Effect.Effect<void> = Effect.callback((resume) => {
     if (connection.isReady()) return resume(Effect.void)
-    wake = () => resume(Effect.void)
+    // by a new log too, which does not make it stand
+    wake = () => resume(idle)
   })
   const rest = (milliseconds: number) =>
     Effect.callback<void>((resume) => {
