@@ -126,6 +126,7 @@ export const make = Effect.fnUntraced(function* (client: RedisClient["Service"])
   /** For a while, or until there is something else to listen to. */
   const rest = (milliseconds: number) =>
     Effect.callback<void>((resume) => {
+      if (stale) return resume(Effect.void)
       const timer = setTimeout(() => resume(Effect.void), milliseconds)
       wake = () => {
         clearTimeout(timer)
