@@ -217,8 +217,8 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/sending.ts",
-        `(error) => error.reason._tag === "Unavailable",`,
-        `(error) => error.reason._tag === "Unavailable" || error.reason._tag === "Unknown",`
+        `if (error.reason._tag !== "Unavailable" || rest <= 0)`,
+        `if ((error.reason._tag !== "Unavailable" && error.reason._tag !== "Unknown") || rest <= 0)`
       )
     ],
     killedBy: conformance("13. a publish whose reply was lost fails with reason Unknown, and is not sent again")

@@ -204,7 +204,7 @@ export const publish = <A>(
   data: NoInfer<A>,
   options?: PublishOptions
 ): Effect.Effect<Message<A>, PublishError, Transport> =>
-  Effect.map(publisher.publish(topic, [data], options), ([message]) => message)
+  Effect.map(publisher.publish(topic, [data], options), (messages) => messages[0])
 
 /**
  * Publishes many messages in order, in batches that are each stored wholly or not at all. Where it fails, `stored` of
@@ -219,7 +219,7 @@ export const publishAll = <A>(
   options?: PublishOptions
 ): Effect.Effect<ReadonlyArray<Message<A>>, PublishError, Transport> =>
   Effect.suspend((): Effect.Effect<ReadonlyArray<Message<A>>, PublishError, Transport> => {
-    const all = Array.from<A>(data)
+    const all: Array<A> = [...data]
     return isNonEmpty(all) ? publisher.publish(topic, all, options) : Effect.succeed([])
   })
 

@@ -31,6 +31,42 @@ describe("deadlines", () => {
     })
   )
 
+  it.effect("what begins when another is late has a time of its own, and keeps nobody waiting", () =>
+    Effect.gen(function* () {
+      const stuck = (millis: number) => Effect.flip(within(Effect.never, millis, () => millis))
+      // the long one is there before: the short one that follows is watched for all the same
+      const long = yield* Effect.forkChild(stuck(5000))
+      const twice = yield* Effect.forkChild(Effect.andThen(stuck(1000), stuck(10)))
+      const other = yield* Effect.forkChild(stuck(1000))
+      yield* TestClock.adjust(1000)
+      assert.strictEqual(yield* Fiber.join(other), 1000)
+      yield* TestClock.adjust(9)
+      assert.isUndefined(twice.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(twice), 10)
+      yield* TestClock.adjust(3989)
+      assert.isUndefined(long.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(long), 5000)
+    })
+  )
+
+  it.effect("who ends another when it is late does not hear of that one's deadline", () =>
+    Effect.gen(function* () {
+      const gate = Deferred.makeUnsafe<string>()
+      const first = yield* Effect.forkChild(
+        Effect.andThen(
+          Effect.flip(within(Effect.never, 1000, () => "late")),
+          Effect.sync(() => Deferred.doneUnsafe(gate, Effect.succeed("in time")))
+        )
+      )
+      const second = yield* Effect.forkChild(within(Deferred.await(gate), 1000, () => "late"))
+      yield* TestClock.adjust(1000)
+      yield* Fiber.join(first)
+      assert.strictEqual(yield* Fiber.join(second), "in time")
+    })
+  )
+
   it.effect("whoever is interrupted interrupts what it waits for", () =>
     Effect.gen(function* () {
       let ended = false

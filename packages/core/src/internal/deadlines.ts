@@ -7,15 +7,46 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 
-interface Wait {
+/**
+ * A place in the ring of those that wait. The ring is one of links, and whoever leaves it lets go of both neighbours: a
+ * set's outgrown tables hold each other, and what was in them, until the engine collects all of its memory.
+ */
+class Wait {
   /** By `elapsed`. */
   readonly until: number
   readonly late: () => void
+  before: Wait = this
+  behind: Wait = this
+
+  constructor(until: number, late: () => void) {
+    this.until = until
+    this.late = late
+  }
+
+  join(behind: Wait): void {
+    this.behind = behind
+    this.before = behind.before
+    this.before.behind = this
+    behind.before = this
+  }
+
+  /** Whether there is anybody beside it. */
+  isWaiting(): boolean {
+    return this.behind !== this
+  }
+
+  /** May be called twice. */
+  leave(): void {
+    this.before.behind = this.behind
+    this.behind.before = this.before
+    this.before = this
+    this.behind = this
+  }
 }
 
 /** All that waits by one clock. */
 class Watch {
-  private readonly waits = new Set<Wait>()
+  private readonly ring = new Wait(Number.POSITIVE_INFINITY, () => {})
   private watcher: { readonly fiber: Fiber.Fiber<void>; readonly until: number } | undefined
   private idle = false
   private readonly clock: Clock.Clock
@@ -29,14 +60,16 @@ class Watch {
     return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
   }
 
-  add(wait: Wait): void {
-    this.waits.add(wait)
+  add(milliseconds: number, late: () => void): Wait {
+    const wait = new Wait(this.elapsed() + milliseconds, late)
+    wait.join(this.ring)
     if (this.watcher === undefined || wait.until < this.watcher.until) this.sleep(wait.until)
+    return wait
   }
 
   remove(wait: Wait): void {
-    this.waits.delete(wait)
-    if (this.waits.size > 0 || this.idle) return
+    wait.leave()
+    if (!this.isEmpty() || this.idle) return
     // who publishes one after the other has the next one ready: the watcher is ended only where nothing follows
     this.idle = true
     this.fork(
@@ -44,10 +77,14 @@ class Watch {
         Effect.yieldNow,
         Effect.sync(() => {
           this.idle = false
-          if (this.waits.size === 0) this.stop()
+          if (this.isEmpty()) this.stop()
         })
       )
     )
+  }
+
+  private isEmpty(): boolean {
+    return !this.ring.isWaiting()
   }
 
   private sleep(until: number): void {
@@ -64,15 +101,21 @@ class Watch {
   private look(): void {
     this.watcher = undefined
     const now = this.elapsed()
-    let next = Number.POSITIVE_INFINITY
-    for (const wait of this.waits) {
-      if (wait.until > now) next = Math.min(next, wait.until)
-      else {
-        this.waits.delete(wait)
-        wait.late()
-      }
+    // to be told that it is late may end others, and begin others
+    for (const wait of this.waiting()) {
+      if (wait.until > now || !wait.isWaiting()) continue
+      wait.leave()
+      wait.late()
     }
+    let next = Number.POSITIVE_INFINITY
+    for (const { until } of this.waiting()) next = Math.min(next, until)
     if (next < Number.POSITIVE_INFINITY) this.sleep(next)
+  }
+
+  private waiting(): ReadonlyArray<Wait> {
+    const all: Array<Wait> = []
+    for (let wait = this.ring.behind; wait !== this.ring; wait = wait.behind) all.push(wait)
+    return all
   }
 
   private stop(): void {
@@ -102,15 +145,11 @@ export const within = <A, E, R>(
       const fiber = Effect.runForkWith(context)(self)
       const exit = fiber.pollUnsafe()
       if (exit !== undefined) return resume(exit)
-      const wait: Wait = {
-        until: watched.elapsed() + milliseconds,
-        late: () => {
-          // first: an interrupted fiber ends at once, and would be told as such
-          resume(Effect.fail(late()))
-          fiber.interruptUnsafe()
-        }
-      }
-      watched.add(wait)
+      const wait = watched.add(milliseconds, () => {
+        // first: an interrupted fiber ends at once, and would be told as such
+        resume(Effect.fail(late()))
+        fiber.interruptUnsafe()
+      })
       fiber.addObserver((exit) => {
         watched.remove(wait)
         resume(exit)

@@ -7,9 +7,18 @@ import type { Attributes } from "../Message.ts"
 import type { Outgoing } from "../Transport.ts"
 import type { Writer } from "./writer.ts"
 
-export interface Encoded extends Outgoing {
+/** A class, as the engine allots what literals make among what lives long, once it has seen many wait for an answer. */
+export class Encoded implements Outgoing {
+  readonly data: string
+  readonly attributes: Attributes | undefined
   /** The data as JSON, not as text. */
   readonly json: unknown
+
+  constructor(data: string, attributes: Attributes | undefined, json: unknown) {
+    this.data = data
+    this.attributes = attributes
+    this.json = json
+  }
 }
 
 /** The attributes that are there; `undefined` where none is, so that a plain message stays one field. */
@@ -44,7 +53,7 @@ const encodeOne = (writer: Writer, data: unknown, common: Attributes | undefined
   if (typeof text !== "string") throw new Encode({ detail: "the encoded data is no JSON value" })
   const partitionkey = keyOf(writer, data)
   const attributes = partitionkey === undefined ? common : Object.assign({ partitionkey }, common)
-  return { data: text, attributes, json }
+  return new Encoded(text, attributes, json)
 }
 
 const keyOf = (writer: Writer, data: unknown): string | undefined => {

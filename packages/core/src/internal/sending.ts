@@ -8,7 +8,7 @@ import * as Metric from "effect/Metric"
 import { type PublishError, TransportError, Unavailable, UnderReplicated, Unknown } from "../Errors.ts"
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
-import type { Log, Published, Replication, Retention, Transport } from "../Transport.ts"
+import type { Published, Replication, Retention, Transport } from "../Transport.ts"
 import { within } from "./deadlines.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
@@ -37,25 +37,21 @@ type Reason = PublishError["reason"]
 
 export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
   const { context, data, fail, messages, partitions, patience, replication, retention, topic, transport } = sending
-  const { namespace } = transport
   const clock = Context.get(context, Clock.Clock)
   const counted = countersOf(transport, topic)
-  const sent: Array<Message<A> | undefined> = Array.from({ length: messages.length })
+  const sent: Array<Message<A> | undefined> = messages.map(() => undefined)
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
 
-  const store = (log: Log, batch: NonEmptyReadonlyArray<Encoded>) =>
-    Effect.mapError(
-      patiently(transport.publish(log, batch, retention, replication), patience, forReplicas, clock),
-      reasonOf
-    )
-  const confirmed = (partition: number, indices: ReadonlyArray<number>, { ids, trimmed }: Published) => {
+  /** Takes what the log says of a batch, and answers with the warning where it dropped something. */
+  const confirmed = (lane: Lane, from: number, { ids, trimmed }: Published): Effect.Effect<void> | undefined => {
     counted.sent.updateUnsafe(ids.length, context)
-    for (const [nth, originalId] of ids.entries()) {
-      const at = indices[nth] as number // one for each of the batch
+    const message = stored.messages({ namespace: transport.namespace, topic, partition: lane.partition })
+    for (let nth = 0; nth < ids.length; nth++) {
+      const at = lane.indices === undefined ? from + nth : (lane.indices[from + nth] as number) // one for each of the batch
       const { attributes, json } = messages[at] as Encoded // one for each of `data`
-      sent[at] = stored.message({ namespace, topic, partition, originalId, json, data: data[at] as A, attributes })
+      sent[at] = message(ids[nth] as string, json, data[at] as A, attributes)
     }
-    if (trimmed === 0) return Effect.void
+    if (trimmed === 0) return undefined
     counted.trimmed.updateUnsafe(trimmed, context)
     return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
   }
@@ -67,30 +63,46 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
     const { replicas: wanted, within } = replication
     return Effect.fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }))
   }
-  const lane = (indices: ReadonlyArray<number>, partition: number) => {
-    const next = (from: number): Effect.Effect<void, Reason> => {
-      const part = indices.slice(from, from + batchSize)
-      const batch = part.map((at) => messages[at] as Encoded) // one for each of `data`
-      if (!isNonEmpty(batch)) return Effect.void
-      return Effect.flatMap(store({ topic, partition }, batch), (published) => {
-        const rest = Effect.suspend(() => replicated(published) ?? next(from + batchSize))
-        return Effect.andThen(confirmed(partition, part, published), rest)
-      })
-    }
-    return next(0)
+  const send = (lane: Lane, from = 0): Effect.Effect<void, Reason> => {
+    const batch = batchOf(messages, lane, from)
+    if (!isNonEmpty(batch)) return Effect.void
+    const storing = transport.publish({ topic, partition: lane.partition }, batch, retention, replication)
+    return Effect.flatMap(patiently(storing, patience, forReplicas, clock), (published) => {
+      const warning = confirmed(lane, from, published)
+      const rest = () => replicated(published) ?? send(lane, from + batchSize)
+      return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
+    })
   }
-  const routed = Effect.suspend(() => all(route(transport, topic, partitions, messages).map(lane)))
-  const agreed = Effect.mapError(
-    patiently(confirm(transport, topic, partitions, "publish"), patience, 0, clock),
-    reasonOf
+  const routed = () => all(route(transport, topic, partitions, messages).map((lane) => send(lane)))
+  return Effect.mapBoth(
+    isConfirmed(transport, topic, partitions)
+      ? routed()
+      : Effect.andThen(
+          patiently(confirm(transport, topic, partitions, "publish"), patience, 0, clock),
+          Effect.suspend(routed)
+        ),
+    {
+      onFailure: (reason) => {
+        const missing = sent.indexOf(undefined)
+        return fail(reason, missing < 0 ? sent.length : missing)
+      },
+      onSuccess: () => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`, which is not empty
+    }
   )
-  return Effect.mapBoth(isConfirmed(transport, topic, partitions) ? routed : Effect.andThen(agreed, routed), {
-    onFailure: (reason) => {
-      const missing = sent.indexOf(undefined)
-      return fail(reason, missing < 0 ? sent.length : missing)
-    },
-    onSuccess: () => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`, which is not empty
-  })
+}
+
+/** What goes to one partition, in order. */
+interface Lane {
+  readonly partition: number
+  /** Where in the list its messages are; `undefined` where all are its. */
+  readonly indices: ReadonlyArray<number> | undefined
+}
+
+const batchOf = (messages: ReadonlyArray<Encoded>, { indices }: Lane, from: number): ReadonlyArray<Encoded> => {
+  if (indices === undefined) {
+    return from === 0 && messages.length <= batchSize ? messages : messages.slice(from, from + batchSize)
+  }
+  return indices.slice(from, from + batchSize).map((at) => messages[at] as Encoded) // one for each of `data`
 }
 
 /** Partitions are different logs: none waits for another. */
@@ -101,21 +113,22 @@ const all = (lanes: ReadonlyArray<Effect.Effect<void, Reason>>): Effect.Effect<v
     : Effect.all(lanes, { concurrency: "unbounded", discard: true })
 }
 
-/** The indices of the messages that go to each partition, in order. */
+const whole: ReadonlyArray<Lane> = [{ partition: 0, indices: undefined }]
+
 const route = (
   transport: Transport["Service"],
   topic: string,
   partitions: number,
   messages: ReadonlyArray<Encoded>
-): ReadonlyArray<ReadonlyArray<number>> => {
-  if (partitions === 1) return [Array.from(messages.keys())]
+): ReadonlyArray<Lane> => {
+  if (partitions === 1) return whole
   const routed = Array.from({ length: partitions }, (): Array<number> => [])
   for (const [index, { attributes }] of messages.entries()) {
     const key = attributes?.partitionkey
     const partition = key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
     routed[partition]?.push(index)
   }
-  return routed
+  return routed.map((indices, partition) => ({ partition, indices })).filter(({ indices }) => indices.length > 0)
 }
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0
@@ -157,34 +170,32 @@ const patiently = <A>(
   /** What the log takes beside, as it was asked to wait; in milliseconds. */
   besides: number,
   clock: Clock.Clock
-): Effect.Effect<A, TransportError> => {
+): Effect.Effect<A, Reason> => {
   const begun = clock.currentTimeMillisUnsafe()
-  const again = (left: number, tries: number): Effect.Effect<A, TransportError> => {
-    const forReply = Duration.millis(Math.max(left, leastForReply) + besides)
-    return within(self, Duration.toMillis(forReply), () => unanswered(forReply)).pipe(
-      Effect.catchIf(
-        (error) => error.reason._tag === "Unavailable",
-        (error) => {
-          const rest = patience - (clock.currentTimeMillisUnsafe() - begun)
-          if (rest <= 0) return Effect.fail(error)
-          const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
-          return Effect.andThen(
-            Effect.sleep(pause),
-            Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
-          )
-        }
-      )
+  const again = (left: number, tries: number): Effect.Effect<A, Reason> => {
+    const forReply = Math.max(left, leastForReply) + besides
+    return Effect.catch(
+      within(self, forReply, () => unanswered(forReply)),
+      (error) => {
+        const rest = patience - (clock.currentTimeMillisUnsafe() - begun)
+        if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
+        const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
+        return Effect.andThen(
+          Effect.sleep(pause),
+          Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
+        )
+      }
     )
   }
   return again(patience, 1)
 }
 
-const unanswered = (after: Duration.Duration) =>
+const unanswered = (milliseconds: number) =>
   new TransportError({
     operation: "publish",
-    reason: new Unknown({ detail: `the log did not answer within ${Duration.format(after)}` })
+    reason: new Unknown({ detail: `the log did not answer within ${Duration.format(Duration.millis(milliseconds))}` })
   })
 
-const reasonOf = ({ reason }: TransportError): PublishError["reason"] =>
+const reasonOf = ({ reason }: TransportError): Reason =>
   // publishing needs no subscription: a backend that says so is out of order, and nothing was stored
   reason._tag === "NoSubscription" ? new Unavailable({ detail: reason.message, cause: reason }) : reason

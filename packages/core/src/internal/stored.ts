@@ -4,11 +4,15 @@ import * as Option from "effect/Option"
 import type { Attributes, Message } from "../Message.ts"
 import * as dates from "./dates.ts"
 
-export interface Stored<out A> {
+/** Where entries are stored: what their messages have in common. */
+export interface Place {
   readonly namespace: string
   readonly topic: string
   /** Default 0. */
   readonly partition?: number | undefined
+}
+
+export interface Stored<out A> extends Place {
   readonly originalId: string
   /** The data as JSON, of which the type is derived. */
   readonly json: unknown
@@ -18,17 +22,41 @@ export interface Stored<out A> {
 }
 
 export const message = <A>(entry: Stored<A>): Message<A> => {
-  const { attributes, data, json, namespace, originalId, partition = 0, topic } = entry
+  const { attributes, data, json, originalId } = entry
+  return made(sourceOf(entry), entry, originalId, json, data, attributes)
+}
+
+/** The same for many of one place. */
+export const messages = (
+  place: Place
+): (<A>(originalId: string, json: unknown, data: A, attributes: Attributes | undefined) => Message<A>) => {
+  const source = sourceOf(place)
+  return (originalId, json, data, attributes) => made(source, place, originalId, json, data, attributes)
+}
+
+const sourceOf = ({ namespace, topic }: Place): string => `/${namespace}/${topic}`
+
+const made = <A>(
+  source: string,
+  { partition = 0, topic }: Place,
+  originalId: string,
+  json: unknown,
+  data: A,
+  attributes: Attributes | undefined
+): Message<A> => {
   const derived = {
     // ids are made anew by each log
     id: partition === 0 ? originalId : `${originalId}/${partition}`,
-    source: `/${namespace}/${topic}`,
+    source,
     type: typeOf(topic, json),
-    time: timeOf(millisOf(originalId)),
+    time: timeOf(originalId),
     data,
     headers: noHeaders
   }
-  if (attributes === undefined) return derived
+  return attributes === undefined ? derived : overlaid(derived, attributes)
+}
+
+const overlaid = <A>(derived: Message<A>, attributes: Attributes): Message<A> => {
   const { headers, time, ...others } = attributes
   const given = time === undefined ? Option.none() : DateTime.make(time)
   return {
@@ -50,11 +78,18 @@ const isTagged = (json: unknown): json is { readonly _tag: string } =>
 export const typeOf = (topic: string, json: unknown): string => (isTagged(json) ? json._tag : topic)
 
 let lastTime = /* @__PURE__ */ DateTime.makeUnsafe(0)
+let lastMillis = "0-"
 
 /** Entries of one millisecond share theirs: it costs as much as the rest of a message. */
-const timeOf = (millis: number): DateTime.Utc => {
-  if (lastTime.epochMilliseconds !== millis) lastTime = dates.ofMillis(millis)
-  return lastTime
+const timeOf = (entryId: string): DateTime.Utc => {
+  if (entryId.startsWith(lastMillis)) return lastTime
+  const time = dates.ofMillis(millisOf(entryId))
+  const dash = entryId.indexOf("-")
+  if (dash > 0) {
+    lastTime = time
+    lastMillis = entryId.slice(0, dash + 1)
+  }
+  return time
 }
 
 const noHeaders: Readonly<Record<string, string>> = {}
