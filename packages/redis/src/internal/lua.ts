@@ -1746,8 +1746,7 @@ return tonumber(count)
 --
 -- KEYS    1 main, 2 bell
 -- ARGV    1 maxLength ("" for no limit), 2 maxAge (ms, "" for no limit), 3 names (how many there are),
---         4.. name (each once), then lengths (bytes of each value, separated by spaces), values (one a name and entry,
---         one behind the other; an empty one leaves the field out)
+--         4.. name (each once), then value (one a name and entry, entry by entry; an empty one leaves the field out)
 -- RETURNS {trimmed, id of each entry, separated by spaces}
 -- CALLER  Transport.publish
 -- ORDER   The first write is an XADD: where memory is full, or the server refuses writes, nothing is stored. Behind it,
@@ -1790,34 +1789,26 @@ local main, bell = KEYS[1], KEYS[2]
 local wrong = mistyped("stream", main, bellKind, bell)
 if wrong then return wrong end
 
-local names = tonumber(ARGV[3])
-local lengths, values = ARGV[4 + names], ARGV[5 + names]
-local nextLength, at = string.gmatch(lengths, "%d+"), 1
-local call, sub = redis.call, string.sub
-
+local call, args, names = redis.call, ARGV, tonumber(ARGV[3])
+local values = 4 + names
 local ids, trimmed = {}, 0
 if names == 1 then
-  -- the plain entry, and the hot path: no table for each
-  local name = ARGV[4]
-  for length in nextLength do
-    local next = at + length
-    ids[#ids + 1] = call("XADD", main, "*", name, sub(values, at, next - 1))
-    at = next
-  end
+  -- the plain entry, and the hot path
+  local name = args[4]
+  for i = values, #args do ids[#ids + 1] = call("XADD", main, "*", name, args[i]) end
 else
-  for length in nextLength do
-    local fields = {}
-    for n = 1, names do
-      local next = at + (n == 1 and length or nextLength())
-      if next > at then
-        fields[#fields + 1] = ARGV[3 + n]
-        fields[#fields + 1] = sub(values, at, next - 1)
+  local fields = {}
+  for i = values, #args, names do
+    local count = 0
+    for n = 0, names - 1 do
+      if args[i + n] ~= "" then
+        fields[count + 1], fields[count + 2] = args[4 + n], args[i + n]
+        count = count + 2
       end
-      at = next
     end
     -- an entry must have a field; without one, those before it would be stored and those behind it not
-    if not fields[1] then fields = { ARGV[4], "" } end
-    ids[#ids + 1] = call("XADD", main, "*", unpack(fields))
+    if count == 0 then fields[1], fields[2], count = args[4], "", 2 end
+    ids[#ids + 1] = call("XADD", main, "*", unpack(fields, 1, count))
   end
 end
 

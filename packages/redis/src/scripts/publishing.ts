@@ -40,10 +40,25 @@ export interface Published {
 }
 
 /**
- * The names first, then all values as one argument: an argument for each would cost a client and the server as much as
- * storing it.
+ * The names once, then a value for each name and entry. An argument each, since the server reads every byte of an argument
+ * to make a Lua string of it: of values that are cut out of a longer one, it reads every byte twice.
  */
 const table = (entries: Publish["entries"]): ReadonlyArray<Script.Arg> => {
+  const names = namesOf(entries)
+  const args: Array<Script.Arg> = [`${names.length}`, ...names]
+  for (const entry of entries) {
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i]
+      // a codec writes its fields in one order, so the first guess is nearly always right
+      const at =
+        String(entry[2 * i]) === name ? 2 * i : entry.findIndex((part, j) => j % 2 === 0 && String(part) === name)
+      args.push(at < 0 ? "" : (entry[at + 1] ?? ""))
+    }
+  }
+  return args
+}
+
+const namesOf = (entries: Publish["entries"]): ReadonlyArray<string> => {
   const names: Array<string> = []
   for (const entry of entries) {
     for (let i = 0; i < entry.length; i += 2) {
@@ -51,26 +66,7 @@ const table = (entries: Publish["entries"]): ReadonlyArray<Script.Arg> => {
       if (!names.includes(name)) names.push(name)
     }
   }
-  const values: Array<Script.Arg> = []
-  for (const entry of entries) {
-    for (const [i, name] of names.entries()) {
-      // a codec writes its fields in one order, so the first guess is nearly always right
-      const at =
-        String(entry[2 * i]) === name ? 2 * i : entry.findIndex((part, j) => j % 2 === 0 && String(part) === name)
-      values.push(at < 0 ? "" : (entry[at + 1] ?? ""))
-    }
-  }
-  const lengths = values.map((value) => Buffer.byteLength(value))
-  return [`${names.length}`, ...names, lengths.join(" "), joined(values, lengths)]
-}
-
-const joined = (values: ReadonlyArray<Script.Arg>, lengths: ReadonlyArray<number>): Script.Arg => {
-  if (values.every((value) => typeof value === "string")) {
-    const text = values.join("")
-    // halves of a character at the end of one text and at the beginning of the next would become a whole one
-    if (Buffer.byteLength(text) === lengths.reduce((sum, length) => sum + length, 0)) return text
-  }
-  return Buffer.concat(values.map((value) => (typeof value === "string" ? Buffer.from(value) : value)))
+  return names
 }
 
 /**
@@ -83,7 +79,7 @@ export const publish: Script.Script<Publish, Published> = Script.make({
   name: "publish",
   lua: lua.publish,
   keyNames: ["main", "bell"],
-  argNames: ["maxLength", "maxAge", "names", "name", "lengths", "values"],
+  argNames: ["maxLength", "maxAge", "names", "name", "value"],
   keys: ({ keys }) => [keys.main, keys.bell],
   args: ({ entries, retention }) => [
     retention.maxLength === undefined ? "" : `${retention.maxLength}`,
