@@ -23,8 +23,11 @@ describe("intake", () => {
     { name: "handlers of 10 s: still one for each slot", load: { slots: 4, seconds: 10 }, target: 4 },
     { name: "handlers of 100 ms: about a second of work", load: { slots: 4, seconds: 0.1 }, target: 40 },
     { name: "handlers of 10 ms", load: { slots: 1, seconds: 0.01 }, target: 100 },
-    { name: "handlers too quick to measure: bounded", load: { slots: 1, seconds: 0 }, target: 4096 },
-    { name: "handlers of a microsecond: bounded", load: { slots: 16, seconds: 1e-6 }, target: 4096 },
+    { name: "handlers too quick to measure: bounded", load: { slots: 1, seconds: 0 }, target: 2048 },
+    { name: "four partitions: their share", load: { slots: 1, seconds: 0, partitions: 4 }, target: 512 },
+    { name: "sixteen partitions: enough for a read each", load: { slots: 1, seconds: 0, partitions: 16 }, target: 256 },
+    { name: "many partitions: bounded", load: { slots: 1, seconds: 0, partitions: 64 }, target: 64 },
+    { name: "handlers of a microsecond: bounded", load: { slots: 16, seconds: 1e-6 }, target: 2048 },
     { name: "more slots than the bound", load: { slots: 5000, seconds: 0 }, target: 5000 },
     { name: "the user's prefetch, whatever was measured", load: { slots: 4, seconds: 0.001, prefetch: 7 }, target: 7 },
     { name: "the user's prefetch below the slots", load: { slots: 4, prefetch: 2 }, target: 2 }
@@ -46,17 +49,17 @@ describe("intake", () => {
       load: { seconds: 0.01, unsettled: 50, free: 0, waiting: 49 },
       room: 50
     },
-    { name: "never more than 1024 a read", load: { seconds: 0 }, room: 1024 },
+    { name: "never more than 512 a read", load: { seconds: 0 }, room: 512 },
     {
       name: "a full read missing is worth it",
-      load: { seconds: 0, unsettled: 3500, free: 0, waiting: 3499 },
-      room: 596
+      load: { seconds: 0, unsettled: 1750, free: 0, waiting: 1749 },
+      room: 298
     },
     { name: "never above the user's prefetch", load: { prefetch: 10, unsettled: 8, waiting: 0, free: 1 }, room: 2 },
     { name: "prefetch reached", load: { prefetch: 10, unsettled: 10 }, room: 0 },
     { name: "over the prefetch", load: { prefetch: 10, unsettled: 12 }, room: 0 },
     { name: "16 MiB held", load: { seconds: 0, unsettled: 1, bytes: 16 * MiB }, room: 0 },
-    { name: "a byte less", load: { seconds: 0, unsettled: 1, bytes: 16 * MiB - 1 }, room: 1024 },
+    { name: "a byte less", load: { seconds: 0, unsettled: 1, bytes: 16 * MiB - 1 }, room: 512 },
     { name: "nothing held: one larger message may come", load: { bytes: 16 * MiB }, room: 1 },
     { name: "cautious: no more than can start", load: { cautious: true, slots: 4, free: 2, seconds: 0 }, room: 2 },
     {

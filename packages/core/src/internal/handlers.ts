@@ -55,10 +55,14 @@ export const make = (options: Options): Handlers => {
   const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
   const running = new Map<Fiber.Fiber<void, unknown>, NonEmptyReadonlyArray<Handling>>()
 
+  const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
+    Effect.scoped(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout))
+  // the same for all, as it finds its delivery around it: one made for each message would be felt
+  const each = scoped(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
+
   const effectOf = (handlings: NonEmptyReadonlyArray<Handling>): Effect.Effect<void, unknown, unknown> => {
-    const handler = Effect.suspend(() => definition.handler(handlings))
-    const bounded = policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout)
-    const whole = Effect.scoped(policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), bounded) : bounded)
+    const handler = definition.kind === "each" ? each : scoped(Effect.suspend(() => definition.handler(handlings)))
+    const whole = policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), handler) : handler
     return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
   }
 
@@ -74,21 +78,22 @@ export const make = (options: Options): Handlers => {
     // what the handler requires is in the context that was captured where the subscription was started
     const effect = effectOf(handlings) as Effect.Effect<void, unknown>
     const fiber = Effect.runForkWith(contextOf(handlings))(effect)
-    const end = (exit: Exit.Exit<void, unknown>) => {
-      try {
-        options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
-      } catch (defect) {
-        // thrown in an observer of a fiber it would be heard by nobody
-        options.died(defect)
-      }
-    }
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return end(exit)
+    if (exit !== undefined) return end(handlings, begun, exit)
     running.set(fiber, handlings)
     fiber.addObserver((exit) => {
       running.delete(fiber)
-      end(exit)
+      end(handlings, begun, exit)
     })
+  }
+
+  const end = (handlings: NonEmptyReadonlyArray<Handling>, begun: number, exit: Exit.Exit<void, unknown>) => {
+    try {
+      options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
+    } catch (defect) {
+      // thrown in an observer of a fiber it would be heard by nobody
+      options.died(defect)
+    }
   }
 
   return {
@@ -104,6 +109,9 @@ export const make = (options: Options): Handlers => {
   }
 }
 
+/** What `contextOf` put there. */
+const deliveryOf = (context: Context.Context<never>) => Context.getUnsafe(context, Delivery) as Handling
+
 const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
   Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
 
@@ -114,11 +122,12 @@ const endOf = (handlings: NonEmptyReadonlyArray<Handling>, exit: Exit.Exit<void,
   if (Exit.isFailure(exit)) {
     // an interrupt is a release only while the subscription closes: a handler that interrupts itself would be
     // released for ever
-    return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause)
-      ? { _tag: "Closed" }
-      : { _tag: "Failed", cause: exit.cause }
+    return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause) ? closed : { _tag: "Failed", cause: exit.cause }
   }
   return policy.ack === "manual" && handlings.some(({ outcome }) => outcome === undefined)
     ? { _tag: "Failed", cause: Cause.fail(new Unsettled({})) }
-    : { _tag: "Succeeded" }
+    : succeeded
 }
+
+const closed: Ended = { _tag: "Closed" }
+const succeeded: Ended = { _tag: "Succeeded" }

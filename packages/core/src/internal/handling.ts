@@ -34,10 +34,10 @@ export class Handling implements Delivered<unknown> {
   readonly message: Message<unknown>
   /** When this process took it; milliseconds of the runtime's clock. */
   readonly taken: number
+  /** Where `Held` has it. */
+  place = -1
   /** What was decided; once set it stays. */
   outcome: Outcome | undefined
-  /** As a settlement, it is sent for the first time. */
-  readonly repeated = false
   /** Called once, when the outcome is decided. */
   onOutcome: (() => void) | undefined
   /** The subscription closes, and interrupts this one's handler for it. */
@@ -58,6 +58,10 @@ export class Handling implements Delivered<unknown> {
 
   get handling() {
     return this
+  }
+  /** As a settlement, it is sent for the first time. */
+  get repeated() {
+    return false
   }
   get topic() {
     return this.desk.group.topic

@@ -2,13 +2,15 @@
 export const compareIds = (a: string, b: string): number => {
   if (a === b) return 0
   // as nearly all are
-  if (a.length === b.length && a.indexOf("-") === b.indexOf("-")) return a < b ? -1 : 1
+  if (a.length === b.length && b.charCodeAt(a.indexOf("-")) === dash) return a < b ? -1 : 1
   const [millisA, sequenceA] = split(a)
   const [millisB, sequenceB] = split(b)
   if (millisA.length !== millisB.length) return millisA.length - millisB.length
   if (millisA !== millisB) return millisA < millisB ? -1 : 1
   return sequenceA.length === sequenceB.length ? (sequenceA < sequenceB ? -1 : 1) : sequenceA.length - sequenceB.length
 }
+
+const dash = "-".charCodeAt(0)
 
 const split = (id: string): readonly [string, string] => {
   const dash = id.indexOf("-")

@@ -6,9 +6,17 @@
 /** Unsettled bytes at most; a single message may be larger. */
 export const maxBytes = 16 * 1024 * 1024
 
-/** Unsettled deliveries at most where the handler is too quick to measure, and the most for one read. */
-const mostHeld = 4096
-const mostRead = 1024
+/**
+ * Unsettled deliveries at most where the handler is too quick to measure. What is held when garbage is collected is copied,
+ * again and again, which costs more than the reads that it saves; but a partition of several needs enough for its reads.
+ */
+const mostHeld = (partitions: number): number => Math.min(4096, Math.max(2048, 256 * partitions))
+
+/** What waits for another of its key, at most. */
+const mostStuck = 4096
+
+/** The most for one read. */
+const mostRead = 512
 
 export interface Load {
   /** Deliveries that handlers can take at once. */
@@ -33,16 +41,16 @@ export interface Load {
 /** How many unsettled deliveries to hold: of a partition, its part of what the subscription may. */
 export const target = (load: Load): number => Math.max(1, Math.floor(whole(load) / load.partitions))
 
-const whole = ({ prefetch, seconds, slots }: Load): number => {
+const whole = ({ partitions, prefetch, seconds, slots }: Load): number => {
   if (prefetch !== undefined) return prefetch
   if (seconds === undefined) return slots
-  const aSecondOfWork = seconds === 0 ? mostHeld : Math.ceil(slots / seconds)
-  return Math.max(slots, Math.min(aSecondOfWork, Math.max(mostHeld, slots)))
+  const most = Math.max(mostHeld(partitions), slots)
+  return Math.max(slots, Math.min(seconds === 0 ? most : Math.ceil(slots / seconds), most))
 }
 
 /** How many to read now; 0 where it is better to wait. */
 export const room = (load: Load): number => {
-  if ((load.bytes >= maxBytes && load.unsettled + load.stuck > 0) || load.stuck >= mostHeld) return 0
+  if ((load.bytes >= maxBytes && load.unsettled + load.stuck > 0) || load.stuck >= mostStuck) return 0
   const goal = target(load)
   const left = Math.min(goal - load.unsettled, mostRead)
   const startable = load.free - load.waiting

@@ -25,6 +25,7 @@ import { maxAttempts } from "./failure.ts"
 import { loop } from "./fetching.ts"
 import * as handlers from "./handlers.ts"
 import { type Desk, Handling } from "./handling.ts"
+import { Held } from "./held.ts"
 import type * as Health from "./health.ts"
 import * as hooks from "./hooks.ts"
 import * as intake from "./intake.ts"
@@ -33,7 +34,7 @@ import * as leases from "./leases.ts"
 import * as marks from "./marks.ts"
 import * as observe from "./observe.ts"
 import type { Policy } from "./policy.ts"
-import { type Reading, readFiltered } from "./read.ts"
+import { type Reading, reader } from "./read.ts"
 import type { Seat } from "./seat.ts"
 import * as settlements from "./settlements.ts"
 import * as verdicts from "./verdicts.ts"
@@ -97,7 +98,7 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
     const visibility = Duration.toMillis(policy.visibilityTimeout)
 
     const waiting = new Waiting()
-    const held = new Set<Handling>()
+    const held = new Held()
     let bytes = 0
     let running = 0
     let told = 0
@@ -176,7 +177,7 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
     const forget = (handling: Handling) => {
       if (held.delete(handling)) bytes -= handling.entry.size
     }
-    const settled = (handling: Handling, outcome: Outcome, how: Exclude<Settled, TransportError>) => {
+    const settled = (handling: Handling, outcome: Outcome, how: Exclude<Settled, TransportError>, now: number) => {
       forget(handling)
       // who acks before it handles must not handle what another may have acked
       const doubtful = how === "unknown" && policy.ack === "onReceive"
@@ -185,7 +186,7 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
       else if (how === "unknown") observer.settledUnknown()
       else if (handling.outcome?._tag === "Release") observer.released()
       else if (outcome._tag === "Ack") {
-        observer.acked((clock.currentTimeMillisUnsafe() - millisOf(handling.originalId)) / 1000)
+        observer.acked((now - millisOf(handling.originalId)) / 1000)
       } else if (outcome._tag === "Retry") observer.retried()
       else if (outcome._tag === "DeadLetter") observer.deadLettered(outcome.reason)
       if (typeof how === "object") hook.deadLettered(handling, how.id)
@@ -221,10 +222,11 @@ export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
 
     const { namespace } = transport
     const { partition } = group
+    const readContent = reader(definition.source, { namespace, partition })
     const read = ({ content, originalId }: Entry): Reading =>
       Result.isFailure(content)
         ? { _tag: "Poison", problem: content.failure }
-        : readFiltered(definition.source, { namespace, partition, originalId, content: content.success })
+        : readContent(originalId, content.success)
     // nobody sees it: it only stands for a message that cannot be read, or is not wanted
     const unseen = ({ originalId }: Entry) =>
       fromEntry({

@@ -20,7 +20,7 @@ export interface Options {
   readonly seat: Seat
   readonly policy: Policy
   readonly health: Health
-  readonly held: ReadonlySet<Handling>
+  readonly held: Iterable<Handling> & { readonly size: number }
   /** These belong to another consumer by now; or the whole partition does. */
   readonly lost: (handlings: ReadonlyArray<Handling> | "lost") => void
   /** The partition was this worker's until now, at least. */

@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
+import type { Entry } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import * as Health from "./health.ts"
 import { compareIds } from "./ids.ts"
@@ -62,6 +63,7 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
       main: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step },
       retry: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step }
     }
+    const of = ({ origin }: Pick<Entry, "origin">) => (origin === "main" ? marks.main : marks.retry)
     const unmarked = Latch.makeUnsafe(false)
     let waits: Readonly<Record<Origin, number>> = { main: 0, retry: 0 }
     const toWrite = Latch.makeUnsafe(false)
@@ -151,7 +153,7 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
 
     return {
       mayStart: ({ entry }) => {
-        const mark = marks[entry.origin]
+        const mark = of(entry)
         // while a first mark is being written, what is behind it must wait as if it stood
         const limit = mark.written ?? (mark.writing === undefined ? undefined : mark.writing.limit)
         if (limit === undefined && mark.written === undefined) return true
@@ -160,7 +162,7 @@ export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
         return false
       },
       started: ({ entry }) => {
-        const mark = marks[entry.origin]
+        const mark = of(entry)
         mark.started = later(mark.started, entry.id)
       },
       waiting: (count) => {

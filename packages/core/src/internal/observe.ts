@@ -42,8 +42,15 @@ export const tagsOf = (group: Group, system: string) => ({
   "messaging.consumer.group.name": group.subscription
 })
 
-export const make = (group: Group, system: string, context: Context.Context<never>): Observer => {
+/** Little more than what metrics look up, as they do at each update. */
+const metricContext = (context: Context.Context<never>): Context.Context<never> =>
+  Context.make(Metric.MetricRegistry, Context.get(context, Metric.MetricRegistry)).pipe(
+    Context.add(Metric.CurrentMetricAttributes, Context.get(context, Metric.CurrentMetricAttributes))
+  )
+
+export const make = (group: Group, system: string, surroundings: Context.Context<never>): Observer => {
   const tags = tagsOf(group, system)
+  const context = metricContext(surroundings)
   const tagged = <Input, State>(metric: Metric.Metric<Input, State>, more: Record<string, string> = {}) => {
     const own = Metric.withAttributes(metric, { ...tags, ...more })
     return (input: Input) => own.updateUnsafe(input, context)

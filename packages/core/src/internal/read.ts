@@ -6,7 +6,7 @@ import type * as Schema from "effect/Schema"
 import type { Message } from "../Message.ts"
 import { type Source, TypeId } from "../Source.ts"
 import type { Content } from "../Transport.ts"
-import { message } from "./stored.ts"
+import { message, messages } from "./stored.ts"
 
 /**
  * Why a message cannot be decoded.
@@ -19,9 +19,13 @@ export interface Poison {
   readonly message: string
 }
 
-interface Readable {
+/** The log that entries come from. */
+interface Place {
   readonly namespace: string
-  readonly partition?: number | undefined
+  readonly partition: number
+}
+
+interface Readable extends Place {
   readonly originalId: string
   readonly content: Content
 }
@@ -30,41 +34,33 @@ const decoder = new TextDecoder("utf-8", { fatal: true })
 
 const poison = (message: string): Poison => ({ _tag: "Poison", message })
 
-/** The message as JSON: nobody else has it yet. */
-const parse = (
-  source: Source<unknown>,
-  { content, namespace, originalId, partition }: Readable
-): { -readonly [K in keyof Message<unknown>]: Message<unknown>[K] } | Poison => {
-  try {
-    const json: unknown = JSON.parse(decoder.decode(content.data))
-    return message({
-      namespace,
-      topic: source.topic,
-      partition,
-      originalId,
-      json,
-      data: json,
-      attributes: content.attributes
-    })
-  } catch (cause) {
-    return poison(`the data is no JSON: ${String(cause)}`)
-  }
-}
+/** The data as JSON. Throws where it is none. */
+const parse = ({ data }: Content): unknown => JSON.parse(decoder.decode(data))
+
+const noJson = (cause: unknown): string => `the data is no JSON: ${String(cause)}`
 
 const misfit = (exit: Exit.Failure<unknown, Schema.SchemaError>): Poison => {
   const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
   return poison(`the data does not fit the schema: ${String(cause)}`)
 }
 
-const isPoison = (result: object): result is Poison => "_tag" in result
-
 /** The message, whatever the source's filters say. */
-export const read = <A>(source: Source<A>, entry: Readable): Result.Result<Message<A>, Poison> => {
-  const parsed = parse(source, entry)
-  if (isPoison(parsed)) return Result.fail(parsed)
-  const exit = source[TypeId].decode(parsed.data)
+export const read = <A>(
+  source: Source<A>,
+  { content, originalId, ...place }: Readable
+): Result.Result<Message<A>, Poison> => {
+  let json: unknown
+  try {
+    json = parse(content)
+  } catch (cause) {
+    return Result.fail(poison(noJson(cause)))
+  }
+  const exit = source[TypeId].decode(json)
   if (Exit.isFailure(exit)) return Result.fail(misfit(exit))
-  return Result.succeed({ ...parsed, data: exit.value as A }) // decoded by the source's own schema
+  const data = exit.value as A // decoded by the source's own schema
+  return Result.succeed(
+    message({ ...place, topic: source.topic, originalId, json, data, attributes: content.attributes })
+  )
 }
 
 /** What reading an entry for a source comes to. */
@@ -75,22 +71,32 @@ export type Reading =
   /** A filter of the user's threw. */
   | { readonly _tag: "Threw"; readonly thrown: unknown }
 
-/** The message, where the source's filters let it through. */
-export const readFiltered = (source: Source<unknown>, entry: Readable): Reading => {
+/** Reads the entries of a log: the message, where the source's filters let it through. */
+export const reader = (source: Source<unknown>, place: Place): ((originalId: string, content: Content) => Reading) => {
   const { accepts, decode, keeps } = source[TypeId]
-  const parsed = parse(source, entry)
-  if (isPoison(parsed)) return { _tag: "Poison", problem: parsed.message }
-  try {
-    if (!accepts.every((accept) => accept(parsed))) return { _tag: "Filtered" }
-    const exit = decode(parsed.data)
-    if (Exit.isFailure(exit)) return { _tag: "Poison", problem: misfit(exit).message }
-    const data = exit.value
-    if (!keeps.every((keep) => keep(data))) return { _tag: "Filtered" }
-    // a filter may have kept what it was shown
-    if (accepts.length > 0) return { _tag: "Message", message: { ...parsed, data } }
-    parsed.data = data
-    return { _tag: "Message", message: parsed }
-  } catch (thrown) {
-    return { _tag: "Threw", thrown }
+  const messageOf = messages({ ...place, topic: source.topic })
+  return (originalId, content) => {
+    let json: unknown
+    try {
+      json = parse(content)
+    } catch (cause) {
+      return { _tag: "Poison", problem: noJson(cause) }
+    }
+    try {
+      if (accepts.length > 0) {
+        // made for them alone: they may keep what they are shown
+        const shown = messageOf(originalId, json, json, content.attributes)
+        for (const accept of accepts) if (!accept(shown)) return filtered
+      }
+      const exit = decode(json)
+      if (Exit.isFailure(exit)) return { _tag: "Poison", problem: misfit(exit).message }
+      const data = exit.value
+      for (const keep of keeps) if (!keep(data)) return filtered
+      return { _tag: "Message", message: messageOf(originalId, json, data, content.attributes) }
+    } catch (thrown) {
+      return { _tag: "Threw", thrown }
+    }
   }
 }
+
+const filtered: Reading = { _tag: "Filtered" }

@@ -3,6 +3,7 @@
  * where one is. A message at low rate never waits for a batch to fill.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
@@ -32,7 +33,12 @@ export interface Options {
   readonly inOrder: boolean
   /** Around each call: a span, where there is a tracer. */
   readonly around: <A, E>(settlements: ReadonlyArray<Item>, call: Effect.Effect<A, E>) => Effect.Effect<A, E>
-  readonly settled: (handling: Handling, outcome: Outcome, settled: Exclude<Settled, TransportError>) => void
+  readonly settled: (
+    handling: Handling,
+    outcome: Outcome,
+    settled: Exclude<Settled, TransportError>,
+    now: number
+  ) => void
   /** All that one call settled was told. */
   readonly answered: () => void
   /** The loop died of a defect. */
@@ -42,6 +48,7 @@ export interface Options {
 export const make = (options: Options): Effect.Effect<Settlements, never, Scope> =>
   Effect.gen(function* () {
     const { consumer, health } = options
+    const clock = yield* Clock.Clock
     let queue: Array<Item> = []
     /** What was added, and the log has not confirmed. */
     let unconfirmed = 0
@@ -89,14 +96,16 @@ export const make = (options: Options): Effect.Effect<Settlements, never, Scope>
     const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {
       const refused: Array<Item> = []
       let problem: TransportError | undefined
-      for (const [index, item] of items.entries()) {
-        const result = results[index] ?? "unknown"
-        if (result instanceof TransportError) {
+      const now = clock.currentTimeMillisUnsafe()
+      let index = 0
+      for (const item of items) {
+        const result = results[index++] ?? "unknown"
+        if (typeof result === "object" && result instanceof TransportError) {
           problem = result
           refused.push(again(item, result))
         } else {
           unconfirmed -= 1
-          options.settled(item.handling, item.outcome, result)
+          options.settled(item.handling, item.outcome, result, now)
         }
       }
       options.answered()

@@ -70,7 +70,18 @@ const overlaid = <A>(derived: Message<A>, attributes: Attributes): Message<A> =>
   }
 }
 
-export const millisOf = (entryId: string): number => Number(entryId.slice(0, entryId.indexOf("-")))
+/** Digit by digit, as it is asked once a message at least, and a text made each time would cost more. */
+export const millisOf = (entryId: string): number => {
+  let millis = 0
+  for (let at = 0; at < entryId.length; at++) {
+    const digit = entryId.charCodeAt(at) - 48
+    if (digit >= 0 && digit <= 9) millis = millis * 10 + digit
+    else return digit === dash && at > 0 ? millis : Number.NaN
+  }
+  return Number.NaN
+}
+
+const dash = "-".charCodeAt(0) - 48
 
 const isTagged = (json: unknown): json is { readonly _tag: string } =>
   typeof json === "object" && json !== null && "_tag" in json && typeof json._tag === "string"

@@ -15,13 +15,13 @@ export class Waiting implements Iterable<Handling> {
   }
   push(handling: Handling): void {
     this.items.push(handling)
-    this.counts[handling.entry.origin] += 1
+    this.count(handling, 1)
   }
   shift(): Handling | undefined {
     const handling = this.first
     if (handling === undefined) return undefined
     this.head += 1
-    this.counts[handling.entry.origin] -= 1
+    this.count(handling, -1)
     // what was shifted is dropped now and then, so that neither memory nor a shift grows with what has passed
     if (this.head > 1024 && this.head * 2 > this.items.length) {
       this.items = this.items.slice(this.head)
@@ -36,8 +36,12 @@ export class Waiting implements Iterable<Handling> {
     for (const handling of this) (predicate(handling) ? removed : kept).push(handling)
     this.items = kept
     this.head = 0
-    for (const { entry } of removed) this.counts[entry.origin] -= 1
+    for (const handling of removed) this.count(handling, -1)
     return removed
+  }
+  private count({ entry }: Handling, change: 1 | -1): void {
+    if (entry.origin === "main") this.counts.main += change
+    else this.counts.retry += change
   }
   *[Symbol.iterator](): Iterator<Handling> {
     for (let at = this.head; at < this.items.length; at++) {
