@@ -157,7 +157,7 @@ export const backend: ReadonlyArray<Mutation> = [
     edits: [
       onRedis(
         "internal/holdings.ts",
-        `return (held !== undefined && held !== entry) || this.over.has(entry)`,
+        `return !this.has(entry) && (this.knows(entry.origin, entry.id) || this.over.has(entry))`,
         `return false`
       )
     ],
@@ -185,8 +185,8 @@ export const backend: ReadonlyArray<Mutation> = [
     edits: [
       onRedis(
         "internal/recover.ts",
-        `filter(({ id }) => !held[origin].has(id))`,
-        `filter(({ id }) => id === "" && held[origin].has(id))`
+        `filter(({ id }) => !held.knows(origin, id))`,
+        `filter(({ id }) => id === "" && held.knows(origin, id))`
       )
     ],
     killedBy: redis("redis/recover", "what was taken from others, and whose reply was cut, comes back")
@@ -194,7 +194,7 @@ export const backend: ReadonlyArray<Mutation> = [
   {
     name: "redis-held-given-back",
     edits: [
-      onRedis("internal/recover.ts", `filter(({ id }) => !held[origin].has(id))`, `filter(({ id }) => id !== "")`)
+      onRedis("internal/recover.ts", `filter(({ id }) => !held.knows(origin, id))`, `filter(({ id }) => id !== "")`)
     ],
     killedBy: redis("redis/recover", "what is held stays held: it is not given back by the comparison")
   },

@@ -20,7 +20,9 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "ack-retry-not-deleted",
-    edits: [edit("ack", `  if origin == "retry" then redis.call("XDEL", stream, unpack(ARGV, 7)) end\n`, ``)],
+    edits: [
+      edit("ack", `  if origin == "retry" then redis.call("XDEL", stream, unpack(ids)) end\n  return`, `  return`)
+    ],
     killedBy: guard("ack", "deletes what it settles from the retry stream")
   },
   {

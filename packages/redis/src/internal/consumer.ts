@@ -1,7 +1,7 @@
 /**
  * Joining a group, and what a member can do.
  */
-import type { Consumer, Entry, JoinOptions } from "@clutch/core/Transport"
+import type { Consumer, Entry, JoinOptions, Settlement } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scripts from "../Scripts.ts"
@@ -24,6 +24,8 @@ const giveUp = (member: Member): Effect.Effect<void> =>
     if (first === undefined) return Effect.void
     return Effect.asVoid(Effect.timeoutOption(Effect.ignore(settle(member, [first, ...rest])), patience))
   })
+
+const isRelease = ({ outcome }: Settlement) => outcome._tag === "Release"
 
 const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)
 
@@ -71,7 +73,7 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
     fetch: reader.fetch,
     settle: (settlements) => {
       // a reader that gave something back finds it before what is new
-      if (settlements.some(({ outcome }) => outcome._tag === "Release")) reader.expect()
+      if (settlements.some(isRelease)) reader.expect()
       return settle(member, settlements)
     },
     extend: (entries) => extend(member, entries),

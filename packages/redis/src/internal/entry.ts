@@ -8,6 +8,8 @@ import type { GroupKeys } from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 
 export interface RedisEntry extends Entry {
+  /** Where `Held` has it. */
+  place: number
   /** Its delivery count in the pending list when it was read. */
   readonly count: number
   /** Which incarnation of the consumer read it. */
@@ -39,24 +41,60 @@ const sizeOf = (fields: Codec.Fields): number => {
 /** How often it was delivered: a delivery count has its givings back at no cost in millions, as `delivered.lua` does. */
 const delivered = (count: number): number => count % 1_000_000
 
-const fromMain = (read: Read, id: string, count: number, fields: Codec.Fields): RedisEntry => ({
-  origin: "main",
-  stream: read.keys.main,
-  id,
-  originalId: id,
-  attempt: delivered(count),
-  reclaims: delivered(count) - 1,
-  firstDelivered: read.now,
-  redriven: undefined,
-  key: undefined,
-  size: sizeOf(fields),
-  content: read.codec.decode(fields),
-  count,
-  nonce: read.nonce,
-  epoch: read.epoch,
-  fields,
-  meta: undefined
-})
+/** What can be derived is, when it is asked for: thousands of these are held, and are copied by the collector meanwhile. */
+class MainEntry implements RedisEntry {
+  place = -1
+  readonly id: string
+  readonly count: number
+  readonly fields: Codec.Fields
+  readonly size: number
+  private readonly read: Read
+
+  constructor(read: Read, id: string, count: number, fields: Codec.Fields) {
+    this.read = read
+    this.id = id
+    this.count = count
+    this.fields = fields
+    this.size = sizeOf(fields)
+  }
+
+  get origin() {
+    return "main" as const
+  }
+  get stream() {
+    return this.read.keys.main
+  }
+  get originalId() {
+    return this.id
+  }
+  get attempt() {
+    return delivered(this.count)
+  }
+  get reclaims() {
+    return delivered(this.count) - 1
+  }
+  get firstDelivered() {
+    return this.read.now
+  }
+  get redriven() {
+    return undefined
+  }
+  get key() {
+    return undefined
+  }
+  get content() {
+    return this.read.codec.decode(this.fields)
+  }
+  get nonce() {
+    return this.read.nonce
+  }
+  get epoch() {
+    return this.read.epoch
+  }
+  get meta() {
+    return undefined
+  }
+}
 
 const fromRetry = (read: Read, id: string, count: number, fields: Codec.Fields): RedisEntry => {
   const parsed = Codec.retryMeta(fields)
@@ -65,6 +103,7 @@ const fromRetry = (read: Read, id: string, count: number, fields: Codec.Fields):
     ? read.codec.decode(fields)
     : Result.fail(parsed.failure)
   return {
+    place: -1,
     origin: "retry",
     stream: read.keys.retry,
     id,
@@ -90,7 +129,7 @@ export const make = (
   id: string,
   count: number,
   fields: Codec.Fields
-): RedisEntry => (origin === "main" ? fromMain(read, id, count, fields) : fromRetry(read, id, count, fields))
+): RedisEntry => (origin === "main" ? new MainEntry(read, id, count, fields) : fromRetry(read, id, count, fields))
 
 /** The entries that XREADGROUP of one stream answered with, one after the other. */
 export const forEachRead = (reply: Reply, f: (id: string, fields: Codec.Fields) => void): void => {
@@ -109,7 +148,15 @@ export const forRow = (row: Reply, f: (id: string, fields: Codec.Fields) => void
   const id = row[0]
   const fields = row[1]
   // asked for bytes, a client gives nothing else
-  if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? (fields as Codec.Fields) : [])
+  if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? sharingName(fields as Array<Buffer>) : [])
+}
+
+const dataName = Buffer.from("data")
+
+/** The name that nearly all have first is one for all: else each entry holds its own, for as long as it is held itself. */
+const sharingName = (fields: Array<Buffer>): Codec.Fields => {
+  if (fields[0]?.equals(dataName) === true) fields[0] = dataName
+  return fields
 }
 
 /** The entry that this backend made, which is what it was given back. */

@@ -8,11 +8,11 @@
 import type { Entry } from "@clutch/core/Transport"
 import type { Connection } from "../RedisClient.ts"
 import type { RedisEntry } from "./entry.ts"
+import { Held } from "./held.ts"
 
-/** By log and id. */
-export class Holdings implements Readonly<Record<Entry["origin"], Map<string, RedisEntry>>> {
-  readonly main = new Map<string, RedisEntry>()
-  readonly retry = new Map<string, RedisEntry>()
+export class Holdings {
+  private readonly main = new Held()
+  private readonly retry = new Held()
   /** Held until the server was found not to know of it. */
   private readonly over = new WeakSet<RedisEntry>()
   private surveyed: number
@@ -24,22 +24,26 @@ export class Holdings implements Readonly<Record<Entry["origin"], Map<string, Re
   }
 
   add(entry: RedisEntry): void {
-    this[entry.origin].set(entry.id, entry)
+    this.of(entry.origin).add(entry)
   }
 
   has(entry: RedisEntry): boolean {
-    return this[entry.origin].get(entry.id) === entry
+    return this.of(entry.origin).has(entry)
   }
 
   /** It was settled, or is lost. */
   drop(entry: RedisEntry): void {
-    if (this.has(entry)) this[entry.origin].delete(entry.id)
+    this.of(entry.origin).remove(entry)
+  }
+
+  /** Whether some delivery of the entry with this id is held. */
+  knows(origin: Entry["origin"], id: string): boolean {
+    return this.of(origin).find(id) !== undefined
   }
 
   /** Whether the delivery is over, whatever the log would say: it was delivered here again, or is unknown to the server. */
   isOver(entry: RedisEntry): boolean {
-    const held = this[entry.origin].get(entry.id)
-    return (held !== undefined && held !== entry) || this.over.has(entry)
+    return !this.has(entry) && (this.knows(entry.origin, entry.id) || this.over.has(entry))
   }
 
   /** Whether the server that is asked now has delivered it itself, so that only a taker could have ended that. */
@@ -67,5 +71,10 @@ export class Holdings implements Readonly<Record<Entry["origin"], Map<string, Re
       }
       this.surveyed = epoch
     }
+  }
+
+  /** Not by the name of the log: where both are used, that is a slow look-up for each message. */
+  private of(origin: Entry["origin"]): Held {
+    return origin === "main" ? this.main : this.retry
   }
 }

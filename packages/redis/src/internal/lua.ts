@@ -6,7 +6,8 @@ export const lua = {
 --
 -- KEYS    1 stream, 2 state
 -- ARGV    1 group, 2 consumer, 3 nonce ("" never stands), 4 origin ("main" or "retry"), 5 repeated ("1" if asked
---         before), 6 counts (of each, separated by spaces; "" if each is 1), 7.. id (of each)
+--         before), 6 counts (of each, separated by spaces; "" if each is 1), 7 ids (separated by spaces: one argument for a
+--         thousand of them is what the client writes quickest)
 -- RETURNS {nonce stands, then for each id, unless all were settled the short way: 1 done, 2 another's, 0 not pending}
 -- CALLER  Consumer.settle
 -- ORDER   While the nonce stands, nothing was taken from this consumer since these were read, and XACK needs no
@@ -39,19 +40,19 @@ end
 local stream, state = KEYS[1], KEYS[2]
 local group, consumer, nonce, origin, repeated = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
+local ids = {}
+for id in string.gmatch(ARGV[7], "%S+") do ids[#ids + 1] = id end
+
 local stands = redis.call("HGET", state, "n:" .. consumer) == nonce
 if stands and repeated == "0" then
-  redis.call("XACK", stream, group, unpack(ARGV, 7))
-  if origin == "retry" then redis.call("XDEL", stream, unpack(ARGV, 7)) end
+  redis.call("XACK", stream, group, unpack(ids))
+  if origin == "retry" then redis.call("XDEL", stream, unpack(ids)) end
   return { 1 }
 end
 
-local ids, counts, mine = {}, {}, {}
+local counts, mine = {}, {}
 local next = string.gmatch(ARGV[6], "%d+")
-for i = 7, #ARGV do
-  ids[#ids + 1] = ARGV[i]
-  counts[#counts + 1] = next() or "1"
-end
+for i = 1, #ids do counts[i] = next() or "1" end
 local found = standing(stream, group, consumer, ids, counts)
 for i, how in ipairs(found) do
   if how == 1 then mine[#mine + 1] = ids[i] end

@@ -54,7 +54,7 @@ export const recoverFrom = async (
     const reply = await connection.submit("XPENDING", [keys[origin], group, start, "+", String(page), consumer])
     await turn()
     const pending = pendingOf(reply)
-    const [first, ...rest] = pending.filter(({ id }) => !held[origin].has(id))
+    const [first, ...rest] = pending.filter(({ id }) => !held.knows(origin, id))
     if (first !== undefined) {
       const found = await client.execute(Scripts.release, { keys, consumer, origin, held: [first, ...rest] })
       released += found.filter((one) => one === "done").length

@@ -42,24 +42,17 @@ const most = { ack: Scripts.maxIds, release: Scripts.maxIds, fail: maxFailures }
 /** The moves that settle these, as few as there can be. */
 const movesOf = (member: Member, settlements: ReadonlyArray<Settlement>): ReadonlyArray<Move> => {
   const moves: Array<Move> = []
-  for (const [place, settlement] of settlements.entries()) {
-    const { outcome, repeated } = settlement
-    const entry = own(settlement.entry)
+  let place = -1
+  for (const { entry: given, outcome, repeated } of settlements) {
+    place += 1
+    const entry = own(given)
+    const { origin } = entry
     if (member.held.isOver(entry)) continue
     const kind = kindOf(outcome)
     const nonce = kind === "ack" && member.held.has(entry) && member.held.isOf(entry) ? entry.nonce : ""
     const bytes = kind === "fail" ? entry.size : 0
-    const move = moves.findLast(
-      (one) =>
-        one.kind === kind &&
-        one.origin === entry.origin &&
-        one.nonce === nonce &&
-        one.repeated === repeated &&
-        one.places.length < most[kind] &&
-        one.bytes + bytes <= maxBytes
-    )
+    const move = moveFor(moves, kind, origin, nonce, repeated, bytes)
     if (move === undefined) {
-      const { origin } = entry
       moves.push({ kind, origin, nonce, repeated, entries: [entry], outcomes: [outcome], places: [place], bytes })
     } else {
       move.entries.push(entry)
@@ -69,6 +62,24 @@ const movesOf = (member: Member, settlements: ReadonlyArray<Settlement>): Readon
     }
   }
   return moves
+}
+
+/** The last move that one more delivery fits into. Nearly always it is the last of all. */
+const moveFor = (
+  moves: ReadonlyArray<Move>,
+  kind: Kind,
+  origin: Entry["origin"],
+  nonce: string,
+  repeated: boolean,
+  bytes: number
+): Move | undefined => {
+  for (let at = moves.length - 1; at >= 0; at--) {
+    const move = moves[at]
+    if (move === undefined || move.kind !== kind || move.origin !== origin || move.nonce !== nonce) continue
+    if (move.repeated !== repeated || move.places.length >= most[kind] || move.bytes + bytes > maxBytes) continue
+    return move
+  }
+  return undefined
 }
 
 type Found = Scripts.Found | { readonly deadLetter: string }
@@ -177,8 +188,10 @@ export const settle = (
         try {
           const found = await apply(member, move)
           known = true
-          for (const [i, entry] of entries.entries()) {
-            answers[places[i] ?? 0] = answer(found[i], repeated)
+          let at = 0
+          for (const entry of entries) {
+            answers[places[at] ?? 0] = answer(found[at], repeated)
+            at += 1
             member.held.drop(entry)
           }
         } catch (error) {

@@ -78,7 +78,7 @@ export const ack: Script.Script<Ack, Acked> = Script.make({
   name: "ack",
   lua: lua.ack,
   keyNames: ["stream", "state"],
-  argNames: ["group", "consumer", "nonce", "origin", "repeated", "counts", "id"],
+  argNames: ["group", "consumer", "nonce", "origin", "repeated", "counts", "ids"],
   keys: ({ keys, origin }) => [streamOf(keys, origin), keys.state],
   args: ({ consumer, held, keys, nonce, origin, repeated }) => [
     groupOf(keys, origin),
@@ -87,7 +87,7 @@ export const ack: Script.Script<Ack, Acked> = Script.make({
     origin,
     repeated ? "1" : "0",
     held.every(({ count }) => count === 1) ? "" : counts(held).join(" "),
-    ...ids(held)
+    ids(held).join(" ")
   ],
   decode: (reply, { held }) => {
     const [fenced, ...settled] = Script.list(reply)
