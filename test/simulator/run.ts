@@ -58,8 +58,9 @@ const parent = async () => {
   const work = () =>
     new Promise<void>((resolve, reject) => {
       const worker = fork(import.meta.filename, ["child"], {
-        // histories are short: what they leave is swept cheaply where the nursery is large
-        execArgv: [...process.execArgv, "--max-semi-space-size=32"]
+        // histories are short: what they leave is swept cheaply where the nursery is large. Each process has a core of its
+        // own, and none to spare for helpers of its collector
+        execArgv: [...process.execArgv, "--min-semi-space-size=64", "--max-semi-space-size=64", "--single-threaded-gc"]
       })
       const give = () => {
         if (broken !== undefined || next >= portions) return worker.disconnect()

@@ -32,6 +32,17 @@ describe("the simulator", () => {
     })
   )
 
+  for (const kind of ["crashesBefore", "closes"] as const) {
+    it.effect(`starts a worker again whose first call ${kind === "closes" ? "closes it" : "is its last"}`, () =>
+      Effect.gen(function* () {
+        const fault = { worker: 1, call: "join", nth: 1, kind, millis: 400 } as const
+        const history = yield* Simulator.run({ scenario, plan: { seed: "first", workers: 1, faults: [fault] } })
+        assert.isUndefined(history.violation, Simulator.print(history))
+        assert.isAtLeast(history.events.filter(({ what }) => what === "starts").length, 2)
+      })
+    )
+  }
+
   it.effect("comes down to what a failure needs: one worker, one message, no fault", () =>
     Effect.gen(function* () {
       const { log } = logs["forgets retries"]!

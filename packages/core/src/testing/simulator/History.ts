@@ -105,7 +105,9 @@ class History {
   private readonly definitions: ReadonlyArray<{ readonly definition: Definition; readonly policy: policies.Policy }>
   /** Longest visibility timeout of the subscriptions, in milliseconds. */
   private readonly lease: number
-  private readonly alive = new Map<Worker, Fiber.Fiber<unknown, unknown>>()
+  private readonly allReclaim: boolean
+  /** No fiber yet, of one that is starting: its first call may be its last. */
+  private readonly alive = new Map<Worker, Fiber.Fiber<unknown, unknown> | undefined>()
   private publishing = 0
   private published = false
   private ending = false
@@ -120,6 +122,7 @@ class History {
       policy: Result.getOrThrow(policies.make(definition.options))
     }))
     this.lease = Math.max(1, ...this.definitions.map(({ policy }) => Duration.toMillis(policy.visibilityTimeout)))
+    this.allReclaim = new Dice(`${seed}/reclaiming`).chance(0.3)
     this.chance = new Dice(`${seed}/order ${plan.order ?? 0}`)
     this.world = new World(this.chance)
     this.server = new Process(this.world, "log", false)
@@ -171,18 +174,23 @@ class History {
     this.ledger.note(process.name, () => "starts")
     const definitions = this.definitions.map(({ definition }, i) => this.observed(worker, definition, i))
     const main = Effect.scoped(
-      Effect.gen(function* () {
-        const started = yield* subscribeAll(definitions)
-        yield* Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
-      })
-    ).pipe(Effect.provide(Layer.merge(this.scenario.services, Reclaimer.layer)))
+      Effect.flatMap(subscribeAll(definitions), (started) =>
+        Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
+      )
+    ).pipe(Effect.provide(Layer.merge(this.scenario.services, this.reclaims(index))))
     const context = contextOf(process, this.chance).pipe(
       Context.add(Transport, this.network.client(worker)),
       Context.add(here, { worker, network: this.network, context: this.serverContext })
     )
+    this.alive.set(worker, undefined)
     const fiber = Effect.runForkWith(context)(main)
-    this.alive.set(worker, fiber)
+    if (this.alive.has(worker)) this.alive.set(worker, fiber)
     fiber.addObserver((exit) => this.exited(worker, exit))
+  }
+
+  /** All workers reclaim, or one does for all of them. */
+  private reclaims(index: number) {
+    return index === 1 || this.allReclaim ? Reclaimer.layer : Reclaimer.layerElsewhere
   }
 
   /** The user's handler, and what the ledger writes around it. */
@@ -224,6 +232,8 @@ class History {
   }
 
   private restart(worker: Worker, after: number): void {
+    // until it has joined again
+    this.ledger.disturbed(worker, after + 30)
     this.world.after(this.server, after, () => this.boot(worker.index))
   }
 
@@ -240,10 +250,9 @@ class History {
   }
 
   private close(worker: Worker, reopenAfter?: number): void {
-    const fiber = this.alive.get(worker)
-    if (fiber === undefined || worker.isClosing) return
+    if (!this.alive.has(worker) || worker.isClosing) return
     worker.isClosing = true
-    worker.process.post(() => fiber.interruptUnsafe())
+    worker.process.post(() => this.alive.get(worker)?.interruptUnsafe())
     if (reopenAfter !== undefined) this.restart(worker, reopenAfter)
   }
 
@@ -327,6 +336,7 @@ class History {
     // what was late may still come, and what was acked must stay so
     if (!isOver()) world.run(isOver, world.now + 4 * this.lease)
     if (!isOver()) this.end(isOver)
+    world.end()
     return {
       plan: { ...this.plan, faults: this.chaos.struck },
       violation: ledger.violation,

@@ -50,6 +50,8 @@ export class Ledger {
   private readonly deliveryOf = new Map<Entry, DeliveryModel>()
   private readonly seats = new Map<Worker, Map<GroupModel, Seat>>()
   private readonly poison: ReadonlySet<number>
+  /** How often tending has failed. */
+  private readonly failures = new Map<Worker, number>()
   /** Since when nothing has befallen anybody. */
   private calmSince = epoch
   /** Messages of handlers are numbered behind the history's own. */
@@ -115,8 +117,16 @@ export class Ledger {
   // -----------------------------------------------------------------------------
 
   struck(worker: Worker, fault: Fault): void {
-    this.disturbed(worker, fault.millis)
+    this.disturbed(worker, fault.millis + this.hesitation(worker, fault))
     this.note(worker.process.name, () => `fault: ${describeFault(fault)}`)
+  }
+
+  /** Who fails to tend tries again later, and later each time; nobody else may be there to tend. */
+  private hesitation(worker: Worker, { call, kind }: Fault): number {
+    if (call !== "tend" || (kind !== "fails" && kind !== "losesReply")) return 0
+    const failures = (this.failures.get(worker) ?? 0) + 1
+    this.failures.set(worker, failures)
+    return 50 * 2 ** (failures - 1)
   }
 
   disturbed(worker: Worker, millis: number): void {

@@ -166,6 +166,8 @@ class WorldClock implements Clock.Clock {
   }
 }
 
+const soonest = (self: Timer, that: Timer) => self.at - that.at || self.turn - that.turn
+
 export class World {
   now = epoch
   /** Who has something to do now, of processes that run. */
@@ -174,7 +176,7 @@ export class World {
   private readonly dice: Dice
   /** How many operations a fiber may make before it yields; `undefined`: as Effect does. */
   private readonly hectic: number | undefined
-  private readonly timers = new Heap<Timer>((self, that) => self.at - that.at || self.turn - that.turn)
+  private timers = new Heap<Timer>(soonest)
   private turns = 0
 
   constructor(dice: Dice) {
@@ -210,6 +212,12 @@ export class World {
       this.now = Math.max(this.now, next.at)
       this.due()
     }
+  }
+
+  /** Lets go of all that has not run: a clock may be known for longer than its world lasts. */
+  end(): void {
+    this.timers = new Heap(soonest)
+    this.ready.length = 0
   }
 
   private due(): void {
