@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { DrainAtOnce } from "../../packages/core/src/internal/drain.ts"
 import { given, groupOf, layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable } from "./support.ts"
@@ -54,6 +55,27 @@ const reclaimed = Effect.map(
 )
 
 describe("Reclaimer", () => {
+  // a worker that was frozen between the log's answer and its hearing it took the answer for a new one, and a retry that
+  // fell due meanwhile waited: the log announces nothing that is later than what it has been told to be looked at
+  it.effect("5. the log is looked at again when it said, also where its answer is heard late", () => {
+    const asked: Array<number> = []
+    const late = { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.some(Duration.seconds(1)) }
+    const layer = layerWith((self) => ({
+      ...self,
+      tend: (group) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          asked.push(now)
+          return asked.length === 1 ? Effect.delay(Effect.succeed(late), "900 millis") : self.tend(group)
+        })
+    }))
+    return run(layer, function* () {
+      yield* open(Subscription.make("s", Texts, () => Effect.void))
+      yield* pass("3 seconds")
+      const [first = 0, second = 0] = asked
+      assert.strictEqual(second - first, 1000)
+    })
+  })
+
   it.effect(
     "5. a due retry is delivered when it is due, not at the next scan",
     given(function* () {

@@ -59,7 +59,7 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/lane.ts",
-        `if (!drainAtOnce) yield* bounded(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)`,
+        `Effect.andThen(patiently(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)),`,
         ``
       )
     ],
@@ -94,7 +94,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "filtered-left-pending",
-    edits: [edit("internal/lane.ts", `observer.filtered()\n          settle(handling, acked)`, `observer.filtered()`)],
+    edits: [edit("internal/lane.ts", `observer.filtered()\n        settle(handling, acked)`, `observer.filtered()`)],
     killedBy: conformance("12. filter: what the predicate refuses is acked and not delivered again")
   },
   {
@@ -137,7 +137,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "lease-not-extended",
-    edits: [edit("internal/leases.ts", `yield* extend(now)`, `yield* Effect.void`)],
+    edits: [edit("internal/leases.ts", `Effect.andThen(extend(now), options.beat(now))`, `options.beat(now)`)],
     killedBy: conformance("7. a slow handler is not reclaimed as long as its worker lives")
   },
   {
@@ -161,8 +161,8 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/marks.ts",
-        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n        return false`,
-        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n        return true`
+        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n      return false`,
+        `if (mark.writing === undefined) want(entry.origin, next(entry.origin))\n      return true`
       )
     ],
     killedBy: unit("marks", "7. what has waited for a while is marked; a handler behind the mark starts only after")

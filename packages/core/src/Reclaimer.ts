@@ -12,6 +12,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -32,6 +33,9 @@ import { type Group, Transport } from "./Transport.ts"
 
 /** How soon a group is looked at again whose tending was a bug: rarely enough to be read in the log. */
 const afterDefect = Duration.seconds(5)
+
+/** What an answer takes anyway, in milliseconds: to count it would be to look too early each time. */
+const roundTrip = 20
 
 /** One group under care, or one log that is trimmed. */
 interface Ward {
@@ -85,54 +89,72 @@ export class Reclaimer extends Context.Service<
       const wards = new Set<Ward>()
       const trimmings = new Map<string, Trimming>()
       const changed = Latch.makeUnsafe(false)
+      const clock = yield* Clock.Clock
 
-      const again = (ward: Ward, pause: Duration.Duration) =>
-        Effect.map(Clock.currentTimeMillis, (now) => soonest(ward, now + Duration.toMillis(pause)))
+      const again = (ward: Ward, pause: Duration.Duration, from = clock.currentTimeMillisUnsafe()) =>
+        soonest(ward, from + Duration.toMillis(pause))
 
       const look = (ward: Ward) =>
         Effect.suspend(() => {
           // cleared before looking: a change while the log is asked brings another look
           ward.next = undefined
+          const asked = clock.currentTimeMillisUnsafe()
           return Effect.matchEffect(ward.work, {
             onSuccess: (next) => {
               ward.failures = 0
-              return Effect.andThen(
-                Option.isSome(next) ? again(ward, next.value) : Effect.void,
-                ward.health.worked(ward.loop)
-              )
+              const now = clock.currentTimeMillisUnsafe()
+              // an answer that this process was too busy to hear is as old as that; the log counts on its being kept
+              if (Option.isSome(next)) again(ward, next.value, now - asked > roundTrip ? asked : now)
+              return ward.health.worked(ward.loop)
             },
             onFailure: (error) => {
               ward.failures += 1
-              return Effect.andThen(
-                again(ward, Health.backoff(ward.failures, error)),
-                ward.health.failed(ward.loop, error)
-              )
+              again(ward, Health.backoff(ward.failures, error))
+              return ward.health.failed(ward.loop, error)
             }
           })
         }).pipe(
           // one group's bug must not be the end of reclaiming for all
-          Effect.catchDefect((defect) =>
-            Effect.andThen(
-              again(ward, afterDefect),
-              Effect.logFatal(`${ward.loop} died of a defect, and goes on`, defect)
-            )
-          ),
+          Effect.catchDefect((defect) => {
+            again(ward, afterDefect)
+            return Effect.logFatal(`${ward.loop} died of a defect, and goes on`, defect)
+          }),
           Effect.annotateLogs(ward.annotations)
         )
 
-      const round = Effect.gen(function* () {
+      /** Wakes the loop. One that comes too early does no harm, so it is only ever set to an earlier time. */
+      const alarm: { at: number; fiber: Fiber.Fiber<void> | undefined } = { at: Infinity, fiber: undefined }
+      const wake = (at: number) => {
+        if (at >= alarm.at) return Effect.void
+        alarm.fiber?.interruptUnsafe()
+        alarm.at = at
+        const rings = Effect.andThen(
+          // counted from when it begins to sleep, which may be a freeze later
+          Effect.suspend(() => Effect.sleep(Math.max(0, at - clock.currentTimeMillisUnsafe()))),
+          Effect.sync(() => {
+            alarm.at = Infinity
+            changed.openUnsafe()
+          })
+        )
+        return Effect.map(Effect.forkChild(rings), (fiber) => {
+          alarm.fiber = fiber
+        })
+      }
+
+      const round = Effect.suspend(() => {
         changed.closeUnsafe()
-        const now = yield* Clock.currentTimeMillis
+        const now = clock.currentTimeMillisUnsafe()
+        const due: Array<Ward> = []
+        let next = Infinity
         for (const ward of wards) {
           if (ward.changed) soonest(ward, now + ward.afterChange)
           ward.changed = false
+          if (ward.next === undefined) continue
+          if (ward.next <= now) due.push(ward)
+          else next = Math.min(next, ward.next)
         }
-        const due = [...wards].filter(({ next }) => next !== undefined && next <= now)
-        if (due.length > 0) return yield* Effect.forEach(due, look, { discard: true })
-        const next = Math.min(...[...wards].map((ward) => ward.next ?? Number.POSITIVE_INFINITY))
-        yield* next === Number.POSITIVE_INFINITY
-          ? changed.await
-          : Effect.raceFirst(changed.await, Effect.sleep(next - now))
+        if (due.length > 0) return Effect.forEach(due, look, { discard: true })
+        return Effect.andThen(wake(next), changed.await)
       })
       yield* Effect.forkScoped(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} }))
 
@@ -189,20 +211,25 @@ export class Reclaimer extends Context.Service<
         )
 
       return Reclaimer.of({
-        register: (group, acknowledged) =>
-          Effect.gen(function* () {
-            const ward = yield* tending(group)
-            yield* transport.watch(group, () => change(ward))
-            change(ward)
-            if (acknowledged === undefined) return
-            // a registration of its own, also where two share one topic value
-            const { rung, ward: log } = yield* trimming(group, { ...acknowledged })
-            yield* transport.watch(group, () => {
+        register: (group, acknowledged) => {
+          const tended = Effect.flatMap(tending(group), (ward) =>
+            Effect.map(
+              transport.watch(group, () => change(ward)),
+              () => change(ward)
+            )
+          )
+          if (acknowledged === undefined) return tended
+          // a registration of its own, also where two share one topic value
+          const trimmed = Effect.flatMap(trimming(group, { ...acknowledged }), ({ rung, ward }) =>
+            transport.watch(group, () => {
               rung()
-              change(log)
+              change(ward)
             })
+          )
+          return Effect.map(Effect.andThen(tended, trimmed), () => {
             changed.openUnsafe()
           })
+        }
       })
     })
   )
@@ -257,17 +284,20 @@ const made = (loop: Ward["loop"], annotations: Ward["annotations"], work: Ward["
   failures: 0
 })
 
-const tend = (transport: Transport["Service"], group: Group): Ward["work"] =>
-  Effect.gen(function* () {
-    const { next, poison, reclaimed } = yield* transport.tend(group)
-    const tags = tagsOf(group, transport.system)
-    if (poison > 0) yield* Metric.update(Metric.withAttributes(Metrics.poison, tags), poison)
-    if (reclaimed > 0) {
-      yield* Metric.update(Metric.withAttributes(Metrics.reclaimed, tags), reclaimed)
-      yield* Effect.logWarning(`took ${reclaimed} deliveries from consumers that died`)
-    }
-    return next
+const tend = (transport: Transport["Service"], group: Group): Ward["work"] => {
+  const tags = tagsOf(group, transport.system)
+  const poisons = Metric.withAttributes(Metrics.poison, tags)
+  const reclaims = Metric.withAttributes(Metrics.reclaimed, tags)
+  const once = Effect.suspend(() => transport.tend(group))
+  return Effect.flatMap(once, ({ next, poison, reclaimed }) => {
+    const told = Effect.logWarning(`took ${reclaimed} deliveries from consumers that died`)
+    const counted = [
+      ...(poison > 0 ? [Metric.update(poisons, poison)] : []),
+      ...(reclaimed > 0 ? [Metric.update(reclaims, reclaimed), told] : [])
+    ]
+    return counted.length === 0 ? Effect.succeed(next) : Effect.as(Effect.all(counted, { discard: true }), next)
   })
+}
 
 const soonest = (ward: Ward, at: number) => {
   ward.next = Math.min(ward.next ?? Number.POSITIVE_INFINITY, at)

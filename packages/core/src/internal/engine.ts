@@ -46,103 +46,103 @@ export interface Running {
 }
 
 /** Makes a joined subscription ready to begin; closing the scope drains it. What can fail was done by joining. */
-export const start = (
+export const start: (
+  joined: Joined,
+  surroundings: Context.Context<never>
+) => Effect.Effect<Running, never, Scope.Scope> = Effect.fnUntraced(function* (
   { definition, groups, places, policy, transport }: Joined,
   surroundings: Context.Context<never>
-): Effect.Effect<Running, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const context = observe.ownContext(surroundings)
-    const [{ subscription, topic }] = groups
-    const annotations = { topic, subscription }
-    const health = Health.makeAll()
-    const observer = observe.make(groups[0], transport.system, context)
-    const failed = Deferred.makeUnsafe<never, SubscriptionFailed>()
-    let isDead = false
-    let state: "running" | "paused" | "draining" = "running"
-    const background = yield* FiberSet.makeRuntime()
-    const run = (effect: Effect.Effect<void>) => void background(Effect.annotateLogs(effect, annotations))
-    const died = (cause: unknown) => {
-      isDead = true
-      Deferred.doneUnsafe(failed, Effect.fail(new SubscriptionFailed({ ...annotations, cause })))
-      run(Effect.logFatal("the loop of the subscription died", cause))
-    }
-    const dispatcher = new Dispatcher(lanes.concurrencyOf(definition, policy), Context.get(context, Turns), run, died)
-    const lane = (group: Group, seat: seats.Seat, lost: () => void) =>
-      lanes.start({
-        definition,
-        policy,
-        group,
-        partitions: groups.length,
-        transport,
-        seat,
-        dispatcher,
-        health: health.of(group.partition),
-        observer,
-        context,
-        run,
-        died,
-        isDead: () => isDead,
-        lost
-      })
+) {
+  const context = observe.ownContext(surroundings)
+  const [{ subscription, topic }] = groups
+  const annotations = { topic, subscription }
+  const health = Health.makeAll()
+  const observer = observe.make(groups[0], transport.system, context)
+  const failed = Deferred.makeUnsafe<never, SubscriptionFailed>()
+  let isDead = false
+  let state: "running" | "paused" | "draining" = "running"
+  const background = yield* FiberSet.makeRuntime()
+  const run = (effect: Effect.Effect<void>) => void background(Effect.annotateLogs(effect, annotations))
+  const died = (cause: unknown) => {
+    isDead = true
+    Deferred.doneUnsafe(failed, Effect.fail(new SubscriptionFailed({ ...annotations, cause })))
+    run(Effect.logFatal("the loop of the subscription died", cause))
+  }
+  const dispatcher = new Dispatcher(lanes.concurrencyOf(definition, policy), Context.get(context, Turns), run, died)
+  const lane = (group: Group, seat: seats.Seat, lost: () => void) =>
+    lanes.start({
+      definition,
+      policy,
+      group,
+      partitions: groups.length,
+      transport,
+      seat,
+      dispatcher,
+      health: health.of(group.partition),
+      observer,
+      context,
+      run,
+      died,
+      isDead: () => isDead,
+      lost
+    })
 
-    const parts = yield* places._tag === "Competing"
-      ? compete(places.joined, lane)
-      : ownership
-          .make({
-            enrolled: places.enrolled,
-            visibilityTimeout: policy.visibilityTimeout,
-            health: health.of,
-            start: ({ group, worker }, owner, lost) => lane(group, seats.owning(worker.name, owner), lost),
-            died
-          })
-          .pipe(Effect.annotateLogs(annotations))
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        state = "draining"
-      })
-    )
-    return {
-      begin: Effect.annotateLogs(parts.begin, annotations),
-      pause: Effect.suspend(() => {
-        if (state !== "running") return Effect.void
-        state = "paused"
-        return parts.pause
-      }),
-      resume: Effect.suspend(() => {
-        if (state !== "paused") return Effect.void
-        state = "running"
-        return parts.resume
-      }),
-      inFlight: () => dispatcher.busy,
-      problem: health.problem,
-      state: () => (state === "running" && health.problem() !== undefined ? "unhealthy" : state),
-      join: Deferred.await(failed)
-    }
-  })
+  const parts = yield* places._tag === "Competing"
+    ? compete(places.joined, lane)
+    : ownership
+        .make({
+          enrolled: places.enrolled,
+          visibilityTimeout: policy.visibilityTimeout,
+          health: health.of,
+          start: ({ group, worker }, owner, lost) => lane(group, seats.owning(worker.name, owner), lost),
+          died
+        })
+        .pipe(Effect.annotateLogs(annotations))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      state = "draining"
+    })
+  )
+  return {
+    begin: Effect.annotateLogs(parts.begin, annotations),
+    pause: Effect.suspend(() => {
+      if (state !== "running") return Effect.void
+      state = "paused"
+      return parts.pause
+    }),
+    resume: Effect.suspend(() => {
+      if (state !== "paused") return Effect.void
+      state = "running"
+      return parts.resume
+    }),
+    inFlight: () => dispatcher.busy,
+    problem: health.problem,
+    state: () => (state === "running" && health.problem() !== undefined ? "unhealthy" : state),
+    join: Deferred.await(failed)
+  }
+})
 
 /** Reads every partition, as others do. */
-const compete = (
+const compete = Effect.fnUntraced(function* (
   joined: ReadonlyArray<{ readonly group: Group; readonly consumer: Consumer }>,
   lane: (group: Group, seat: seats.Seat, lost: () => void) => Effect.Effect<lanes.Running, never, Scope.Scope>
-): Effect.Effect<Pick<Running, "begin" | "pause" | "resume">, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-    const running = yield* Effect.forEach(joined, ({ consumer, group }) =>
-      Effect.gen(function* () {
-        const own = yield* Scope.fork(scope)
-        return yield* Scope.provide(
-          lane(group, seats.competing(consumer), () => {}),
-          own
-        )
-      })
+) {
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const running = yield* Effect.forEach(joined, ({ consumer, group }) =>
+    Effect.flatMap(Scope.fork(scope), (own) =>
+      Scope.provide(
+        lane(group, seats.competing(consumer), () => {}),
+        own
+      )
     )
-    const all = (f: (one: lanes.Running) => Effect.Effect<void>) => Effect.forEach(running, f, { discard: true })
-    return {
-      begin: Effect.suspend(() => {
-        for (const { consumer } of joined) consumer.keep()
-        return all(({ begin }) => begin)
-      }),
-      pause: all(({ pause }) => pause),
-      resume: all(({ resume }) => resume)
-    }
-  })
+  )
+  const all = (f: (one: lanes.Running) => Effect.Effect<void>) => Effect.forEach(running, f, { discard: true })
+  return {
+    begin: Effect.suspend(() => {
+      for (const { consumer } of joined) consumer.keep()
+      return all(({ begin }) => begin)
+    }),
+    pause: all(({ pause }) => pause),
+    resume: all(({ resume }) => resume)
+  }
+})

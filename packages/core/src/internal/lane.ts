@@ -86,445 +86,458 @@ const acked: Outcome = { _tag: "Ack" }
 const released: Outcome = { _tag: "Release" }
 const parked: Outcome = { _tag: "Park" }
 
-/** Makes ready to begin; closing the scope drains. What can fail was done by joining. */
-export const start = (options: Options): Effect.Effect<Running, never, Scope> =>
-  Effect.gen(function* () {
-    const { context, definition, dispatcher, group, health, observer, policy, run, seat, transport } = options
-    const clock = Context.get(context, Clock.Clock)
-    const drainAtOnce = Context.get(context, DrainAtOnce)
-    const traced = Tracing.isActive(context)
-    const annotations = { topic: group.topic, subscription: group.subscription }
-    const slots = concurrencyOf(definition, policy) * policy.size
-    const visibility = Duration.toMillis(policy.visibilityTimeout)
+/** In the order in which it will start. */
+function* unstarted(waiting: Waiting, order: KeyOrder | undefined): IterableIterator<Handling> {
+  yield* waiting
+  if (order !== undefined) yield* order.waiting()
+}
 
-    const waiting = new Waiting()
-    const held = new Held()
-    let bytes = 0
-    let running = 0
-    let told = 0
-    let seconds: number | undefined
-    let cautious = false
-    let lost = false
-    let state: "running" | "paused" | "draining" = "running"
-    const mayFetch = Latch.makeUnsafe(true)
-    const nothingHeld = Latch.makeUnsafe(true)
-    const nothingRuns = Latch.makeUnsafe(true)
+/**
+ * Makes ready to begin; closing the scope drains. What can fail was done by joining.
+ *
+ * A generator at the top of a module, here and where subscriptions start: each closure that is one is given a map of its
+ * own by V8, which holds on to all that the closure sees until a major collection.
+ */
+export const start: (options: Options) => Effect.Effect<Running, never, Scope> = Effect.fnUntraced(function* (
+  options: Options
+) {
+  const { context, definition, dispatcher, group, health, observer, policy, run, seat, transport } = options
+  const clock = Context.get(context, Clock.Clock)
+  const drainAtOnce = Context.get(context, DrainAtOnce)
+  const traced = Tracing.isActive(context)
+  const annotations = { topic: group.topic, subscription: group.subscription }
+  const slots = concurrencyOf(definition, policy) * policy.size
+  const visibility = Duration.toMillis(policy.visibilityTimeout)
 
-    const set = (latch: Latch.Latch, open: boolean) => (open ? latch.openUnsafe() : latch.closeUnsafe())
-    const log = (handling: Handling, line: Effect.Effect<void>) => {
-      const { attempt, messageId, originalId } = handling
-      run(Effect.annotateLogs(line, { messageId, originalId, attempt }))
-    }
-    const lose = () => {
-      if (lost) return
-      lost = true
-      options.lost()
-    }
+  const waiting = new Waiting()
+  const held = new Held()
+  let bytes = 0
+  let running = 0
+  let told = 0
+  let seconds: number | undefined
+  let cautious = false
+  let lost = false
+  let state: "running" | "paused" | "draining" = "running"
+  const mayFetch = Latch.makeUnsafe(true)
+  const nothingHeld = Latch.makeUnsafe(true)
+  const nothingRuns = Latch.makeUnsafe(true)
 
-    const room = () =>
-      intake.room({
-        slots,
-        prefetch: policy.prefetch,
-        // a bound of the user's holds also while partitions come one by one
-        partitions: policy.prefetch === undefined ? Math.max(1, dispatcher.size) : options.partitions,
-        seconds,
-        // what waits for its key takes nobody's turn, unless the user set the bound
-        unsettled: policy.prefetch === undefined ? held.size - (order?.stuck ?? 0) : held.size,
-        stuck: order?.stuck ?? 0,
-        bytes,
-        waiting: waiting.size,
-        free: slots - dispatcher.busy,
-        cautious
-      })
-    const counted = () => {
-      const { main, retry } = waiting.counts
-      return order === undefined ? waiting.counts : { main: main + order.stuck, retry }
-    }
-    /** What depends on the numbers: not after each message, but once for all that came or ended together. */
-    const refresh = () => {
-      lane.stale = false
-      if (running !== told) observer.running(running - told)
-      told = running
-      set(mayFetch, room() > 0)
-      set(nothingHeld, held.size === 0)
-      set(nothingRuns, running === 0)
-      lease.holding(held.size > 0 || seat.order !== undefined)
-      mark.waiting(counted())
-    }
-    const dispatch = () => dispatcher.dispatch()
+  const set = (latch: Latch.Latch, open: boolean) => (open ? latch.openUnsafe() : latch.closeUnsafe())
+  const log = (handling: Handling, line: Effect.Effect<void>) => {
+    const { attempt, messageId, originalId } = handling
+    run(Effect.annotateLogs(line, { messageId, originalId, attempt }))
+  }
+  const lose = () => {
+    if (lost) return
+    lost = true
+    options.lost()
+  }
 
-    // --- settling ------------------------------------------------------------------------------------------------
+  const room = () =>
+    intake.room({
+      slots,
+      prefetch: policy.prefetch,
+      // a bound of the user's holds also while partitions come one by one
+      partitions: policy.prefetch === undefined ? Math.max(1, dispatcher.size) : options.partitions,
+      seconds,
+      // what waits for its key takes nobody's turn, unless the user set the bound
+      unsettled: policy.prefetch === undefined ? held.size - (order?.stuck ?? 0) : held.size,
+      stuck: order?.stuck ?? 0,
+      bytes,
+      waiting: waiting.size,
+      free: slots - dispatcher.busy,
+      cautious
+    })
+  const counted = () => {
+    const { main, retry } = waiting.counts
+    return order === undefined ? waiting.counts : { main: main + order.stuck, retry }
+  }
+  /** What depends on the numbers: not after each message, but once for all that came or ended together. */
+  const refresh = () => {
+    lane.stale = false
+    if (running !== told) observer.running(running - told)
+    told = running
+    set(mayFetch, room() > 0)
+    set(nothingHeld, held.size === 0)
+    set(nothingRuns, running === 0)
+    lease.holding(held.size > 0 || seat.order !== undefined)
+    mark.waiting(counted())
+  }
+  const dispatch = () => dispatcher.dispatch()
 
-    const settle = (handling: Handling, outcome: Outcome) => {
-      handling.outcome = outcome
-      handling.onOutcome?.()
-      if (order === undefined) return book.add(handling as Handling & { readonly outcome: Outcome }) // by the line above
-      const key = keyOf(handling)
-      const isRetry = handling.entry.origin === "retry"
-      // given back here, it could be overtaken on its way: its key is held back instead
-      const given: Outcome =
-        outcome._tag === "Release" && key !== undefined && !isRetry && state === "running" ? parked : outcome
-      const moves = given._tag === "Retry" || given._tag === "Park" || (isRetry && given._tag !== "Release")
-      const item = { handling, entry: handling.entry, outcome: given, repeated: false }
-      if (key !== undefined && moves) keyBook.add({ ...item, key })
-      else book.add(item)
-      // behind what holds the key back, also in the book
-      if (outcome._tag === "Retry" || given !== outcome) order.hold(handling)
+  // --- settling ------------------------------------------------------------------------------------------------
+
+  const settle = (handling: Handling, outcome: Outcome) => {
+    handling.outcome = outcome
+    handling.onOutcome?.()
+    if (order === undefined) return book.add(handling as Handling & { readonly outcome: Outcome }) // by the line above
+    const key = keyOf(handling)
+    const isRetry = handling.entry.origin === "retry"
+    // given back here, it could be overtaken on its way: its key is held back instead
+    const given: Outcome =
+      outcome._tag === "Release" && key !== undefined && !isRetry && state === "running" ? parked : outcome
+    const moves = given._tag === "Retry" || given._tag === "Park" || (isRetry && given._tag !== "Release")
+    const item = { handling, entry: handling.entry, outcome: given, repeated: false }
+    if (key !== undefined && moves) keyBook.add({ ...item, key })
+    else book.add(item)
+    // behind what holds the key back, also in the book
+    if (outcome._tag === "Retry" || given !== outcome) order.hold(handling)
+  }
+  const release = (handlings: ReadonlyArray<Handling>) => {
+    for (const handling of handlings) settle(handling, released)
+  }
+  const forget = (handling: Handling) => {
+    if (held.delete(handling)) bytes -= handling.entry.size
+  }
+  const settled = (handling: Handling, outcome: Outcome, how: Exclude<Settled, TransportError>, now: number) => {
+    forget(handling)
+    // who acks before it handles must not handle what another may have acked
+    const doubtful = how === "unknown" && policy.ack === "onReceive"
+    handling.tell(how === "lost" || doubtful ? "lost" : "settled")
+    if (how === "lost") leaseLost(handling)
+    else if (how === "unknown") observer.settledUnknown()
+    else if (handling.outcome?._tag === "Release") observer.released()
+    else if (outcome._tag === "Ack") {
+      observer.acked((now - millisOf(handling.originalId)) / 1000)
+    } else if (outcome._tag === "Retry") observer.retried()
+    else if (outcome._tag === "DeadLetter") observer.deadLettered(outcome.reason)
+    if (typeof how === "object") hook.deadLettered(handling, how.id)
+    if (order !== undefined) {
+      order.settled(handling, how)
+      tellFull(order)
     }
-    const release = (handlings: ReadonlyArray<Handling>) => {
-      for (const handling of handlings) settle(handling, released)
-    }
-    const forget = (handling: Handling) => {
-      if (held.delete(handling)) bytes -= handling.entry.size
-    }
-    const settled = (handling: Handling, outcome: Outcome, how: Exclude<Settled, TransportError>, now: number) => {
-      forget(handling)
-      // who acks before it handles must not handle what another may have acked
-      const doubtful = how === "unknown" && policy.ack === "onReceive"
-      handling.tell(how === "lost" || doubtful ? "lost" : "settled")
-      if (how === "lost") leaseLost(handling)
-      else if (how === "unknown") observer.settledUnknown()
-      else if (handling.outcome?._tag === "Release") observer.released()
-      else if (outcome._tag === "Ack") {
-        observer.acked((now - millisOf(handling.originalId)) / 1000)
-      } else if (outcome._tag === "Retry") observer.retried()
-      else if (outcome._tag === "DeadLetter") observer.deadLettered(outcome.reason)
-      if (typeof how === "object") hook.deadLettered(handling, how.id)
-      if (order !== undefined) {
-        order.settled(handling, how)
-        tellFull(order)
+  }
+  const answered = () => {
+    refresh()
+    if (order !== undefined) dispatcher.soon()
+  }
+  let full = false
+  /** Beyond `maxWaiting` nothing new is read, which looks like an idle partition: so it is said. */
+  const tellFull = ({ parked }: KeyOrder) => {
+    if (full === parked >= policy.maxWaiting) return
+    full = !full
+    const detail = `${parked} messages of partition ${group.partition} are waiting behind others of their keys`
+    const fix = "new ones are read when there are fewer: see to what fails, or raise maxWaiting"
+    const error = new TransportError({ operation: "fetch", reason: new Refused({ detail: `${detail}; ${fix}` }) })
+    run(full ? health.failed("reading", error) : health.worked("reading"))
+  }
+  const leaseLost = (handling: Handling) => {
+    if (order !== undefined) lose()
+    observer.leaseLost()
+    log(handling, Effect.logWarning("the lease was lost: another consumer owns the message, nothing was settled here"))
+  }
+
+  // --- taking --------------------------------------------------------------------------------------------------
+
+  const { namespace } = transport
+  const { partition } = group
+  const readContent = reader(definition.source, { namespace, partition })
+  const read = ({ content, originalId }: Entry): Reading =>
+    Result.isFailure(content) ? { _tag: "Poison", problem: content.failure } : readContent(originalId, content.success)
+  // nobody sees it: it only stands for a message that cannot be read, or is not wanted
+  const unseen = ({ originalId }: Entry) =>
+    fromEntry({
+      namespace,
+      topic: group.topic,
+      originalId,
+      json: undefined,
+      attributes: undefined
+    })
+
+  const ready = (handling: Handling) => {
+    if (handling.thrown === undefined) return waiting.push(handling)
+    verdict.failed(handling, handling.thrown)
+    order?.ended(handling)
+  }
+  const order =
+    seat.order === undefined
+      ? undefined
+      : new KeyOrder({
+          ...seat.order,
+          ready,
+          park: (handling) => settle(handling, parked),
+          outOfOrder: lose
+        })
+
+  const accept = (entries: ReadonlyArray<Entry>) => {
+    const now = clock.currentTimeMillisUnsafe()
+    observer.consumed(entries.length)
+    for (const entry of entries) {
+      const reading = read(entry)
+      const message = reading._tag === "Message" ? reading.message : unseen(entry)
+      const handling = new Handling(desk, entry, message, now)
+      held.add(handling)
+      bytes += entry.size
+      if (reading._tag === "Poison") verdict.poison(handling, reading.problem)
+      else if (reading._tag === "Filtered") {
+        observer.filtered()
+        settle(handling, acked)
+      } else if (entry.attempt > maxAttempts(policy)) verdict.worn(handling)
+      else {
+        if (reading._tag === "Threw") handling.thrown = Cause.die(reading.thrown)
+        if (order === undefined) ready(handling)
+        else order.offer(handling)
       }
     }
-    const answered = () => {
-      refresh()
-      if (order !== undefined) dispatcher.soon()
+    // before handlers run: one may block, and its lease begins now
+    refresh()
+    dispatcher.soon()
+  }
+
+  // --- handling ------------------------------------------------------------------------------------------------
+
+  const mayStart = () => {
+    if (state !== "running" || lost) return false
+    // whoever was frozen for so long may have lost the partition, and does not know it yet
+    return order === undefined || clock.currentTimeMillisUnsafe() - lease.renewed() < visibility
+  }
+  const next = (): NonEmptyReadonlyArray<Handling> | undefined => {
+    const first = waiting.first
+    if (first === undefined || !mayStart() || !mark.mayStart(first)) return undefined
+    if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first)) return undefined
+    waiting.shift()
+    const batch: [Handling, ...Array<Handling>] = [first]
+    while (batch.length < policy.size && waiting.first !== undefined && mark.mayStart(waiting.first)) {
+      batch.push(waiting.first)
+      waiting.shift()
     }
-    let full = false
-    /** Beyond `maxWaiting` nothing new is read, which looks like an idle partition: so it is said. */
-    const tellFull = ({ parked }: KeyOrder) => {
-      if (full === parked >= policy.maxWaiting) return
-      full = !full
-      const detail = `${parked} messages of partition ${group.partition} are waiting behind others of their keys`
-      const fix = "new ones are read when there are fewer: see to what fails, or raise maxWaiting"
-      const error = new TransportError({ operation: "fetch", reason: new Refused({ detail: `${detail}; ${fix}` }) })
-      run(full ? health.failed("reading", error) : health.worked("reading"))
-    }
-    const leaseLost = (handling: Handling) => {
-      if (order !== undefined) lose()
-      observer.leaseLost()
-      log(
-        handling,
-        Effect.logWarning("the lease was lost: another consumer owns the message, nothing was settled here")
+    return batch
+  }
+  /** A batch that is not full waits for `within`, counted from its oldest. */
+  const ripe = ({ taken }: Handling): boolean => {
+    const left = taken + Duration.toMillis(policy.within) - clock.currentTimeMillisUnsafe()
+    if (left <= 0) return true
+    if (!ripening) {
+      ripening = true
+      run(
+        Effect.andThen(
+          Effect.sleep(left),
+          Effect.sync(() => {
+            ripening = false
+            dispatch()
+          })
+        )
       )
     }
+    return false
+  }
+  let ripening = false
 
-    // --- taking --------------------------------------------------------------------------------------------------
+  const lane: Lane = {
+    stale: false,
+    refresh,
+    next,
+    begin: (batch) => {
+      running += batch.length
+      for (const handling of batch) mark.started(handling)
+      handler.start(batch)
+    }
+  }
 
-    const { namespace } = transport
-    const { partition } = group
-    const readContent = reader(definition.source, { namespace, partition })
-    const read = ({ content, originalId }: Entry): Reading =>
-      Result.isFailure(content)
-        ? { _tag: "Poison", problem: content.failure }
-        : readContent(originalId, content.success)
-    // nobody sees it: it only stands for a message that cannot be read, or is not wanted
-    const unseen = ({ originalId }: Entry) =>
-      fromEntry({
-        namespace,
-        topic: group.topic,
-        originalId,
-        json: undefined,
-        attributes: undefined
-      })
-
-    const ready = (handling: Handling) => {
-      if (handling.thrown === undefined) return waiting.push(handling)
-      verdict.failed(handling, handling.thrown)
+  const ended = (batch: NonEmptyReadonlyArray<Handling>, how: handlers.Ended, took: number) => {
+    running -= batch.length
+    lane.stale = true
+    dispatcher.ended(batch)
+    observer.processed(took)
+    seconds = intake.average(seconds, took)
+    cautious = false
+    for (const handling of batch) {
+      if (how._tag === "Failed") verdict.failed(handling, how.cause)
+      else if (handling.outcome === undefined) settle(handling, how._tag === "Closed" ? released : acked)
       order?.ended(handling)
     }
-    const order =
-      seat.order === undefined
-        ? undefined
-        : new KeyOrder({
-            ...seat.order,
-            ready,
-            park: (handling) => settle(handling, parked),
-            outOfOrder: lose
-          })
+    dispatcher.soon()
+  }
 
-    const accept = (entries: ReadonlyArray<Entry>) => {
-      const now = clock.currentTimeMillisUnsafe()
-      observer.consumed(entries.length)
-      for (const entry of entries) {
-        const reading = read(entry)
-        const message = reading._tag === "Message" ? reading.message : unseen(entry)
-        const handling = new Handling(desk, entry, message, now)
-        held.add(handling)
-        bytes += entry.size
-        if (reading._tag === "Poison") verdict.poison(handling, reading.problem)
-        else if (reading._tag === "Filtered") {
-          observer.filtered()
-          settle(handling, acked)
-        } else if (entry.attempt > maxAttempts(policy)) verdict.worn(handling)
-        else {
-          if (reading._tag === "Threw") handling.thrown = Cause.die(reading.thrown)
-          if (order === undefined) ready(handling)
-          else order.offer(handling)
-        }
-      }
-      // before handlers run: one may block, and its lease begins now
-      refresh()
-      dispatcher.soon()
-    }
+  // --- the parts -----------------------------------------------------------------------------------------------
 
-    // --- handling ------------------------------------------------------------------------------------------------
-
-    const mayStart = () => {
-      if (state !== "running" || lost) return false
-      // whoever was frozen for so long may have lost the partition, and does not know it yet
-      return order === undefined || clock.currentTimeMillisUnsafe() - lease.renewed() < visibility
-    }
-    const next = (): NonEmptyReadonlyArray<Handling> | undefined => {
-      const first = waiting.first
-      if (first === undefined || !mayStart() || !mark.mayStart(first)) return undefined
-      if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first)) return undefined
-      waiting.shift()
-      const batch: [Handling, ...Array<Handling>] = [first]
-      while (batch.length < policy.size && waiting.first !== undefined && mark.mayStart(waiting.first)) {
-        batch.push(waiting.first)
-        waiting.shift()
-      }
-      return batch
-    }
-    /** A batch that is not full waits for `within`, counted from its oldest. */
-    const ripe = ({ taken }: Handling): boolean => {
-      const left = taken + Duration.toMillis(policy.within) - clock.currentTimeMillisUnsafe()
-      if (left <= 0) return true
-      if (!ripening) {
-        ripening = true
-        run(
-          Effect.andThen(
-            Effect.sleep(left),
-            Effect.sync(() => {
-              ripening = false
-              dispatch()
-            })
-          )
-        )
-      }
-      return false
-    }
-    let ripening = false
-
-    const lane: Lane = {
-      stale: false,
-      refresh,
-      next,
-      begin: (batch) => {
-        running += batch.length
-        for (const handling of batch) mark.started(handling)
-        handler.start(batch)
-      }
-    }
-
-    const ended = (batch: NonEmptyReadonlyArray<Handling>, how: handlers.Ended, took: number) => {
-      running -= batch.length
-      lane.stale = true
-      dispatcher.ended(batch)
-      observer.processed(took)
-      seconds = intake.average(seconds, took)
-      cautious = false
-      for (const handling of batch) {
-        if (how._tag === "Failed") verdict.failed(handling, how.cause)
-        else if (handling.outcome === undefined) settle(handling, how._tag === "Closed" ? released : acked)
-        order?.ended(handling)
-      }
-      dispatcher.soon()
-    }
-
-    // --- the parts -----------------------------------------------------------------------------------------------
-
-    const desk: Desk = {
-      group,
-      consumer: seat.name,
-      fence: seat.order?.fence,
-      settle: (handling, outcome) => verdict.chosen(handling, outcome),
-      settledTwice: (handling) => {
-        observer.settledTwice()
-        log(handling, Effect.logWarning("a delivery was settled twice; the first settlement stands"))
-      },
-      retry: (handling, after, cause) => verdict.retry(handling, after, cause)
-    }
-    const verdict = verdicts.make({ policy, observer, context, settle, log })
-    const hook = hooks.make({ policy, source: definition.source, group, transport, context, log })
-    const handler = handlers.make({
-      definition,
-      policy,
-      group,
-      system: transport.system,
-      context,
-      ended,
-      died: options.died
-    })
-    const annotated = Effect.annotateLogs(annotations)
-    const bookOf = (inOrder: boolean) =>
-      settlements
-        .make({
-          consumer: seat,
-          health,
-          inOrder,
-          settled,
-          answered,
-          died: options.died,
-          around: (items, call) =>
-            traced
-              ? observe.settleSpan(
-                  call,
-                  { group, system: transport.system },
-                  items.map(({ handling }) => handling)
-                )
-              : call
-        })
-        .pipe(annotated)
-    const book = yield* bookOf(false)
-    // of what moves keys, each waits for the one before it; the others do not wait for these
-    const keyBook = order === undefined ? book : yield* bookOf(true)
-    const unsettled = Effect.andThen(book.empty, keyBook.empty)
-    const queue = { [Symbol.iterator]: () => unstarted() }
-    const unstarted = function* () {
-      yield* waiting
-      if (order !== undefined) yield* order.waiting()
-    }
-    const mark = yield* marks
-      .make({ consumer: seat, health, queue, step: slots, onMoved: dispatch, died: options.died })
-      .pipe(annotated)
-    const lease = yield* leases
+  const desk: Desk = {
+    group,
+    consumer: seat.name,
+    fence: seat.order?.fence,
+    settle: (handling, outcome) => verdict.chosen(handling, outcome),
+    settledTwice: (handling) => {
+      observer.settledTwice()
+      log(handling, Effect.logWarning("a delivery was settled twice; the first settlement stands"))
+    },
+    retry: (handling, after, cause) => verdict.retry(handling, after, cause)
+  }
+  const verdict = verdicts.make({ policy, observer, context, settle, log })
+  const hook = hooks.make({ policy, source: definition.source, group, transport, context, log })
+  const handler = handlers.make({
+    definition,
+    policy,
+    group,
+    system: transport.system,
+    context,
+    ended,
+    died: options.died
+  })
+  const annotated = Effect.annotateLogs(annotations)
+  const bookOf = (inOrder: boolean) =>
+    settlements
       .make({
-        seat,
-        policy,
+        consumer: seat,
         health,
-        held,
+        inOrder,
+        settled,
+        answered,
         died: options.died,
-        renewed: dispatch,
-        lost: (gone) => {
-          if (gone === "lost") return lose()
-          for (const handling of gone) handling.lost = true
-          for (const handling of waiting.remove((handling) => handling.lost)) {
-            forget(handling)
-            leaseLost(handling)
-          }
-          if (order !== undefined && gone.length > 0) lose()
-          refresh()
-        },
-        beat: (now) =>
-          Effect.suspend(() => {
-            if (order !== undefined) {
-              observer.heldBack(group.partition, order.heldBack(), now)
-              // nobody else may take it
-              return Effect.void
-            }
-            // what waits for its batch to fill waits for no handler
-            if (!dispatcher.isFull) return Effect.void
-            const halfway = now - visibility / 2
-            const stale = waiting.remove((handling) => handling.taken <= halfway)
-            if (stale.length === 0) return Effect.void
-            cautious = true
-            release(stale)
-            refresh()
-            return Effect.logInfo(`released ${stale.length} deliveries that waited too long for a free handler`)
-          }),
-        blocked: (millis) =>
-          Effect.suspend(() => {
-            observer.blockedLoop()
-            return Effect.logWarning(
-              `the event loop was blocked for ${Math.round(millis)} ms: a handler that computes for long loses its leases`
-            )
-          })
+        around: (items, call) =>
+          traced
+            ? observe.settleSpan(
+                call,
+                { group, system: transport.system },
+                items.map(({ handling }) => handling)
+              )
+            : call
       })
       .pipe(annotated)
-    dispatcher.add(lane)
-
-    // --- fetching ------------------------------------------------------------------------------------------------
-
-    const fetching = loop({
+  const book = yield* bookOf(false)
+  // of what moves keys, each waits for the one before it; the others do not wait for these
+  const keyBook = order === undefined ? book : yield* bookOf(true)
+  const unsettled = Effect.andThen(book.empty, keyBook.empty)
+  const queue = { [Symbol.iterator]: () => unstarted(waiting, order) }
+  const mark = yield* marks
+    .make({ consumer: seat, health, queue, step: slots, onMoved: dispatch, died: options.died })
+    .pipe(annotated)
+  const lease = yield* leases
+    .make({
       seat,
+      policy,
       health,
-      accept,
-      lost: lose,
-      limit: () => ({
-        count: Math.max(1, room()),
-        bytes: Math.max(1, intake.maxBytes - bytes),
-        maxAttempts: maxAttempts(policy),
-        unread: order === undefined || order.parked < policy.maxWaiting
-      }),
-      room: mayFetch.await,
-      nothingHeld: nothingHeld.await,
-      alone: (self) => dispatcher.quarantine(lane, nothingHeld.await, self)
-    }).pipe(
-      Effect.tapDefect((defect) => Effect.sync(() => options.died(defect))),
-      Effect.annotateLogs(annotations)
-    )
-    const fetcher = yield* FiberHandle.make()
-    const stopFetching = Effect.suspend(() =>
-      Effect.andThen(
-        FiberHandle.clear(fetcher),
-        Effect.sync(() => {
-          release(waiting.remove(() => true))
-          if (order !== undefined) release(order.clear())
-          refresh()
-        })
-      )
-    )
-
-    // --- closing -------------------------------------------------------------------------------------------------
-
-    const bounded = (wait: Effect.Effect<void>, atMost: Duration.Duration) => Effect.timeoutOption(wait, atMost)
-    /** Gives the log a while to take what was decided; nobody waits for what it has not taken then. */
-    const lastly = (wait: Effect.Effect<void>) =>
-      Effect.andThen(
+      held,
+      died: options.died,
+      renewed: dispatch,
+      lost: (gone) => {
+        if (gone === "lost") return lose()
+        for (const handling of gone) handling.lost = true
+        for (const handling of waiting.remove((handling) => handling.lost)) {
+          forget(handling)
+          leaseLost(handling)
+        }
+        if (order !== undefined && gone.length > 0) lose()
+        refresh()
+      },
+      beat: (now) =>
         Effect.suspend(() => {
-          if (options.isDead()) return Effect.void
-          if (!drainAtOnce) return Effect.asVoid(bounded(wait, lastWords))
-          return health.problem() === undefined ? wait : Effect.void
+          if (order !== undefined) {
+            observer.heldBack(group.partition, order.heldBack(), now)
+            // nobody else may take it
+            return Effect.void
+          }
+          // what waits for its batch to fill waits for no handler
+          if (!dispatcher.isFull) return Effect.void
+          const halfway = now - visibility / 2
+          const stale = waiting.remove((handling) => handling.taken <= halfway)
+          if (stale.length === 0) return Effect.void
+          cautious = true
+          release(stale)
+          refresh()
+          return Effect.logInfo(`released ${stale.length} deliveries that waited too long for a free handler`)
         }),
-        Effect.sync(() => {
-          for (const handling of held) if (handling.outcome !== undefined) handling.abandon(health.problem())
+      blocked: (millis) =>
+        Effect.suspend(() => {
+          observer.blockedLoop()
+          return Effect.logWarning(
+            `the event loop was blocked for ${Math.round(millis)} ms: a handler that computes for long loses its leases`
+          )
         })
-      )
-    const drain = Effect.gen(function* () {
-      state = "draining"
-      yield* stopFetching
-      if (!drainAtOnce) yield* bounded(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)
-      handler.interrupt()
-      // a handler may settle while it ends: without an end to that, it and the log would wait for each other
-      yield* lastly(Effect.andThen(handler.await, unsettled))
-      if (handler.running() > 0) {
-        // given up, it would run beside its redelivery
-        yield* Effect.logWarning(`closing waits for ${handler.running()} handlers that cannot be interrupted`)
-        yield* handler.await
-        yield* lastly(unsettled)
-      }
-      if (!drainAtOnce) yield* bounded(hook.idle, lastWords)
-      yield* hook.close
-      dispatcher.remove(lane)
-      if (order !== undefined) observer.heldBack(group.partition, none, 0)
     })
-    yield* Effect.addFinalizer(() => Effect.annotateLogs(drain, annotations))
+    .pipe(annotated)
+  dispatcher.add(lane)
 
-    if (order !== undefined) tellFull(order)
-    refresh()
-    return {
-      begin: Effect.asVoid(FiberHandle.run(fetcher, fetching)),
-      pause: Effect.suspend(() => {
-        if (state !== "running") return Effect.void
-        state = "paused"
-        return stopFetching
+  // --- fetching ------------------------------------------------------------------------------------------------
+
+  const fetching = loop({
+    seat,
+    health,
+    accept,
+    lost: lose,
+    limit: () => ({
+      count: Math.max(1, room()),
+      bytes: Math.max(1, intake.maxBytes - bytes),
+      maxAttempts: maxAttempts(policy),
+      unread: order === undefined || order.parked < policy.maxWaiting
+    }),
+    room: mayFetch.await,
+    nothingHeld: nothingHeld.await,
+    alone: (self) => dispatcher.quarantine(lane, nothingHeld.await, self)
+  }).pipe(
+    Effect.tapDefect((defect) => Effect.sync(() => options.died(defect))),
+    Effect.annotateLogs(annotations)
+  )
+  const fetcher = yield* FiberHandle.make()
+  const stopFetching = Effect.suspend(() =>
+    Effect.andThen(
+      FiberHandle.clear(fetcher),
+      Effect.sync(() => {
+        release(waiting.remove(() => true))
+        if (order !== undefined) release(order.clear())
+        refresh()
+      })
+    )
+  )
+
+  // --- closing -------------------------------------------------------------------------------------------------
+
+  const bounded = (wait: Effect.Effect<void>, atMost: Duration.Duration) => Effect.timeoutOption(wait, atMost)
+  /** Gives the log a while to take what was decided; nobody waits for what it has not taken then. */
+  const lastly = (wait: Effect.Effect<void>) =>
+    Effect.andThen(
+      Effect.suspend(() => {
+        if (options.isDead()) return Effect.void
+        if (!drainAtOnce) return Effect.asVoid(bounded(wait, lastWords))
+        return health.problem() === undefined ? wait : Effect.void
       }),
-      resume: Effect.suspend(() => {
-        if (state !== "paused") return Effect.void
-        state = "running"
-        return Effect.asVoid(FiberHandle.run(fetcher, fetching))
-      }),
-      idle: nothingRuns.await
-    }
+      Effect.sync(() => {
+        for (const handling of held) if (handling.outcome !== undefined) handling.abandon(health.problem())
+      })
+    )
+  const patiently = (wait: Effect.Effect<void>, atMost: Duration.Duration) =>
+    drainAtOnce ? Effect.void : bounded(wait, atMost)
+  const stubborn = Effect.suspend(() => {
+    if (handler.running() === 0) return Effect.void
+    // given up, it would run beside its redelivery
+    return Effect.logWarning(`closing waits for ${handler.running()} handlers that cannot be interrupted`).pipe(
+      Effect.andThen(handler.await),
+      Effect.andThen(lastly(unsettled))
+    )
   })
+  const drain = Effect.suspend(() => {
+    state = "draining"
+    return stopFetching
+  }).pipe(
+    Effect.andThen(patiently(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)),
+    Effect.andThen(Effect.sync(() => handler.interrupt())),
+    // a handler may settle while it ends: without an end to that, it and the log would wait for each other
+    Effect.andThen(lastly(Effect.andThen(handler.await, unsettled))),
+    Effect.andThen(stubborn),
+    Effect.andThen(patiently(hook.idle, lastWords)),
+    Effect.andThen(hook.close),
+    Effect.andThen(
+      Effect.sync(() => {
+        dispatcher.remove(lane)
+        if (order !== undefined) observer.heldBack(group.partition, none, 0)
+      })
+    )
+  )
+  yield* Effect.addFinalizer(() => Effect.annotateLogs(drain, annotations))
+
+  if (order !== undefined) tellFull(order)
+  refresh()
+  return {
+    begin: Effect.asVoid(FiberHandle.run(fetcher, fetching)),
+    pause: Effect.suspend(() => {
+      if (state !== "running") return Effect.void
+      state = "paused"
+      return stopFetching
+    }),
+    resume: Effect.suspend(() => {
+      if (state !== "paused") return Effect.void
+      state = "running"
+      return Effect.asVoid(FiberHandle.run(fetcher, fetching))
+    }),
+    idle: nothingRuns.await
+  }
+})

@@ -39,60 +39,60 @@ export interface Leases {
   readonly renewed: () => number
 }
 
-export const make = (options: Options): Effect.Effect<Leases, never, Scope> =>
-  Effect.gen(function* () {
-    const { health, held, policy, seat } = options
-    const visibility = Duration.toMillis(policy.visibilityTimeout)
-    const maxLease = Duration.toMillis(policy.maxLease)
-    const interval = visibility / beats
-    const clock = yield* Clock.Clock
-    const holding = Latch.makeUnsafe(false)
-    let since = 0
-    let renewed = clock.currentTimeMillisUnsafe()
+export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = Effect.fnUntraced(function* (
+  options: Options
+) {
+  const { health, held, policy, seat } = options
+  const visibility = Duration.toMillis(policy.visibilityTimeout)
+  const maxLease = Duration.toMillis(policy.maxLease)
+  const interval = visibility / beats
+  const clock = yield* Clock.Clock
+  const holding = Latch.makeUnsafe(false)
+  let since = 0
+  let renewed = clock.currentTimeMillisUnsafe()
 
-    const extend = (now: number) =>
-      Effect.suspend(() => {
-        const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
-        if (own.length === 0 && seat.order === undefined) return Effect.void
-        const byEntry = new Map<Entry, Handling>(own.map((handling) => [handling.entry, handling]))
-        return Effect.matchEffect(seat.extend(own.map(({ entry }) => entry)), {
-          onFailure: (error) => health.failed("extending leases", error),
-          onSuccess: (lost) => {
-            if (lost === "lost") options.lost(lost)
-            else {
-              options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
-              renewed = now
-              options.renewed()
-            }
-            return health.worked("extending leases")
+  const extend = (now: number) =>
+    Effect.suspend(() => {
+      const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
+      if (own.length === 0 && seat.order === undefined) return Effect.void
+      const byEntry = new Map<Entry, Handling>(own.map((handling) => [handling.entry, handling]))
+      return Effect.matchEffect(seat.extend(own.map(({ entry }) => entry)), {
+        onFailure: (error) => health.failed("extending leases", error),
+        onSuccess: (lost) => {
+          if (lost === "lost") options.lost(lost)
+          else {
+            options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
+            renewed = now
+            options.renewed()
           }
-        })
+          return health.worked("extending leases")
+        }
       })
+    })
 
-    const beat = Effect.gen(function* () {
-      yield* Effect.sleep(interval)
-      const now = clock.currentTimeMillisUnsafe()
-      // counted from when it was asked for: a handler may block before this fiber has begun to sleep
-      const late = now - since - interval
-      if (late > visibility / 2) yield* options.blocked(late)
-      yield* extend(now)
-      yield* options.beat(now)
+  const beat = Effect.flatMap(Effect.sleep(interval), () => {
+    const now = clock.currentTimeMillisUnsafe()
+    // counted from when it was asked for: a handler may block before this fiber has begun to sleep
+    const late = now - since - interval
+    const told = late > visibility / 2 ? options.blocked(late) : Effect.void
+    return Effect.map(Effect.andThen(told, Effect.andThen(extend(now), options.beat(now))), () => {
       since = clock.currentTimeMillisUnsafe()
     })
-
-    // where nothing is held, nothing has to be extended: it may be long until something is held for a beat again
-    const free = Effect.suspend(() => (held.size === 0 ? health.worked("extending leases") : Effect.void))
-    const loop = Effect.whileLoop({
-      while: () => true,
-      body: () => Effect.andThen(free, Effect.andThen(holding.await, beat)),
-      step: () => {}
-    })
-    yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
-    return {
-      holding: (some) => {
-        if (!some) holding.closeUnsafe()
-        else if (holding.openUnsafe()) since = clock.currentTimeMillisUnsafe()
-      },
-      renewed: () => renewed
-    }
   })
+
+  // where nothing is held, nothing has to be extended: it may be long until something is held for a beat again
+  const free = Effect.suspend(() => (held.size === 0 ? health.worked("extending leases") : Effect.void))
+  const loop = Effect.whileLoop({
+    while: () => true,
+    body: () => Effect.andThen(free, Effect.andThen(holding.await, beat)),
+    step: () => {}
+  })
+  yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
+  return {
+    holding: (some) => {
+      if (!some) holding.closeUnsafe()
+      else if (holding.openUnsafe()) since = clock.currentTimeMillisUnsafe()
+    },
+    renewed: () => renewed
+  }
+})

@@ -56,123 +56,124 @@ export interface Options {
 const later = (a: string | undefined, b: string | undefined): string | undefined =>
   a === undefined ? b : b === undefined ? a : compareIds(a, b) >= 0 ? a : b
 
-export const make = (options: Options): Effect.Effect<Marks, never, Scope> =>
-  Effect.gen(function* () {
-    const clock = yield* Clock.Clock
-    const marks: Record<Origin, Mark> = {
-      main: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step },
-      retry: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step }
-    }
-    const of = ({ origin }: Pick<Entry, "origin">) => (origin === "main" ? marks.main : marks.retry)
-    const unmarked = Latch.makeUnsafe(false)
-    let waits: Readonly<Record<Origin, number>> = { main: 0, retry: 0 }
-    const toWrite = Latch.makeUnsafe(false)
-    const wanted = new Map<Origin, string | undefined>()
+export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Effect.fnUntraced(function* (
+  options: Options
+) {
+  const clock = yield* Clock.Clock
+  const marks: Record<Origin, Mark> = {
+    main: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step },
+    retry: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step }
+  }
+  const of = ({ origin }: Pick<Entry, "origin">) => (origin === "main" ? marks.main : marks.retry)
+  const unmarked = Latch.makeUnsafe(false)
+  let waits: Readonly<Record<Origin, number>> = { main: 0, retry: 0 }
+  const toWrite = Latch.makeUnsafe(false)
+  const wanted = new Map<Origin, string | undefined>()
 
-    const want = (origin: Origin, id: string | undefined) => {
-      marks[origin].writing = { limit: id }
-      wanted.set(origin, id)
-      toWrite.openUnsafe()
-    }
+  const want = (origin: Origin, id: string | undefined) => {
+    marks[origin].writing = { limit: id }
+    wanted.set(origin, id)
+    toWrite.openUnsafe()
+  }
 
-    /** The last of the next few of a log; `undefined` where they are all that waits. */
-    const next = (origin: Origin): string | undefined => {
+  /** The last of the next few of a log; `undefined` where they are all that waits. */
+  const next = (origin: Origin): string | undefined => {
+    const mark = marks[origin]
+    const now = clock.currentTimeMillisUnsafe()
+    // handlers that became quick would wait for a mark a few deliveries at a time
+    mark.step = now - mark.moved < Duration.toMillis(worthMarking) ? mark.step * 2 : options.step
+    mark.moved = now
+    let taken = 0
+    let last: string | undefined
+    for (const handling of options.queue) {
+      if (handling.entry.origin !== origin) continue
+      if (taken >= mark.step) return later(last, mark.started)
+      taken += 1
+      last = later(last, handling.entry.id)
+    }
+    return undefined
+  }
+
+  const write = Effect.suspend(() => {
+    const [first] = wanted
+    if (first === undefined) return Effect.sync(() => toWrite.closeUnsafe())
+    const [origin, id] = first
+    let failures = 0
+    const attempt: Effect.Effect<void> = Effect.catch(
+      Effect.suspend(() => options.consumer.mark(origin, id)),
+      (error) => {
+        failures += 1
+        return Effect.andThen(
+          options.health.failed("marking", error),
+          Effect.andThen(Effect.sleep(Health.backoff(failures, error)), attempt)
+        )
+      }
+    )
+    return Effect.flatMap(attempt, () => {
       const mark = marks[origin]
-      const now = clock.currentTimeMillisUnsafe()
-      // handlers that became quick would wait for a mark a few deliveries at a time
-      mark.step = now - mark.moved < Duration.toMillis(worthMarking) ? mark.step * 2 : options.step
-      mark.moved = now
-      let taken = 0
-      let last: string | undefined
-      for (const handling of options.queue) {
-        if (handling.entry.origin !== origin) continue
-        if (taken >= mark.step) return later(last, mark.started)
-        taken += 1
-        last = later(last, handling.entry.id)
+      mark.written = id
+      if (wanted.get(origin) === id) {
+        wanted.delete(origin)
+        mark.writing = undefined
       }
-      return undefined
-    }
-
-    const write = Effect.suspend(() => {
-      const [first] = wanted
-      if (first === undefined) return Effect.sync(() => toWrite.closeUnsafe())
-      const [origin, id] = first
-      let failures = 0
-      const attempt: Effect.Effect<void> = Effect.catch(
-        Effect.suspend(() => options.consumer.mark(origin, id)),
-        (error) => {
-          failures += 1
-          return Effect.andThen(
-            options.health.failed("marking", error),
-            Effect.andThen(Effect.sleep(Health.backoff(failures, error)), attempt)
-          )
-        }
-      )
-      return Effect.flatMap(attempt, () => {
-        const mark = marks[origin]
-        mark.written = id
-        if (wanted.get(origin) === id) {
-          wanted.delete(origin)
-          mark.writing = undefined
-        }
-        options.onMoved()
-        return options.health.worked("marking")
-      })
+      options.onMoved()
+      return options.health.worked("marking")
     })
-
-    const forked = (loop: Effect.Effect<void>) =>
-      Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
-    yield* forked(
-      Effect.whileLoop({
-        while: () => true,
-        body: () => Effect.andThen(toWrite.await, write),
-        step: () => {}
-      })
-    )
-    const worthWriting = (origin: Origin) =>
-      waits[origin] > 0 && marks[origin].written === undefined && marks[origin].writing === undefined
-    const waitsLong = (origin: Origin) => {
-      for (const { entry, taken } of options.queue) {
-        if (entry.origin === origin) return clock.currentTimeMillisUnsafe() - taken >= Duration.toMillis(worthMarking)
-      }
-      return false
-    }
-
-    yield* forked(
-      Effect.whileLoop({
-        while: () => true,
-        body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
-        step: () => {
-          for (const origin of ["main", "retry"] as const) {
-            if (worthWriting(origin) && waitsLong(origin)) want(origin, marks[origin].started ?? "0-0")
-          }
-          if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
-        }
-      })
-    )
-
-    return {
-      mayStart: ({ entry }) => {
-        const mark = of(entry)
-        // while a first mark is being written, what is behind it must wait as if it stood
-        const limit = mark.written ?? (mark.writing === undefined ? undefined : mark.writing.limit)
-        if (limit === undefined && mark.written === undefined) return true
-        if (limit !== undefined && compareIds(entry.id, limit) <= 0) return true
-        if (mark.writing === undefined) want(entry.origin, next(entry.origin))
-        return false
-      },
-      started: ({ entry }) => {
-        const mark = of(entry)
-        mark.started = later(mark.started, entry.id)
-      },
-      waiting: (count) => {
-        waits = { ...count }
-        if (worthWriting("main") || worthWriting("retry")) unmarked.openUnsafe()
-        else unmarked.closeUnsafe()
-        for (const origin of ["main", "retry"] as const) {
-          const mark = marks[origin]
-          if (count[origin] === 0 && mark.written !== undefined && mark.writing === undefined) want(origin, undefined)
-        }
-      }
-    }
   })
+
+  const forked = (loop: Effect.Effect<void>) =>
+    Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
+  yield* forked(
+    Effect.whileLoop({
+      while: () => true,
+      body: () => Effect.andThen(toWrite.await, write),
+      step: () => {}
+    })
+  )
+  const worthWriting = (origin: Origin) =>
+    waits[origin] > 0 && marks[origin].written === undefined && marks[origin].writing === undefined
+  const waitsLong = (origin: Origin) => {
+    for (const { entry, taken } of options.queue) {
+      if (entry.origin === origin) return clock.currentTimeMillisUnsafe() - taken >= Duration.toMillis(worthMarking)
+    }
+    return false
+  }
+
+  yield* forked(
+    Effect.whileLoop({
+      while: () => true,
+      body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
+      step: () => {
+        for (const origin of ["main", "retry"] as const) {
+          if (worthWriting(origin) && waitsLong(origin)) want(origin, marks[origin].started ?? "0-0")
+        }
+        if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
+      }
+    })
+  )
+
+  return {
+    mayStart: ({ entry }) => {
+      const mark = of(entry)
+      // while a first mark is being written, what is behind it must wait as if it stood
+      const limit = mark.written ?? (mark.writing === undefined ? undefined : mark.writing.limit)
+      if (limit === undefined && mark.written === undefined) return true
+      if (limit !== undefined && compareIds(entry.id, limit) <= 0) return true
+      if (mark.writing === undefined) want(entry.origin, next(entry.origin))
+      return false
+    },
+    started: ({ entry }) => {
+      const mark = of(entry)
+      mark.started = later(mark.started, entry.id)
+    },
+    waiting: (count) => {
+      waits = { ...count }
+      if (worthWriting("main") || worthWriting("retry")) unmarked.openUnsafe()
+      else unmarked.closeUnsafe()
+      for (const origin of ["main", "retry"] as const) {
+        const mark = marks[origin]
+        if (count[origin] === 0 && mark.written !== undefined && mark.writing === undefined) want(origin, undefined)
+      }
+    }
+  }
+})

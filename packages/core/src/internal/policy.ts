@@ -155,35 +155,36 @@ export const fits = (policy: Policy, partitions: number, ordered: boolean): Resu
 }
 
 /** Checks every option. The failure names the option and the fix. */
-export const make = (raw: RawOptions): Result.Result<Policy, Problem> =>
-  Result.gen(function* () {
-    const ack = raw.ack ?? "onSuccess"
-    yield* contradiction(raw, ack)
-    const problem = raw.consumer === undefined ? undefined : Names.invalid("consumer", raw.consumer)
-    if (problem !== undefined) return yield* Result.fail(problem)
-    if (raw.retry !== undefined && !Predicate.isObject(raw.retry)) {
-      return yield* refuse("retry", `${shown(raw.retry)} is refused: give an object such as { maxRetries: 3 }`)
-    }
-    const { while: retryWhile, ...backoff } = raw.retry ?? {}
-    return {
-      concurrency: yield* count("concurrency", raw.concurrency ?? 1),
-      prefetch: raw.prefetch === undefined ? undefined : yield* count("prefetch", raw.prefetch),
-      maxWaiting: yield* count("maxWaiting", raw.maxWaiting ?? 10_000),
-      visibilityTimeout: yield* duration("visibilityTimeout", raw.visibilityTimeout ?? "30 seconds", 10),
-      timeout: raw.timeout === undefined ? undefined : yield* duration("timeout", raw.timeout, 1),
-      drainTimeout: yield* duration("drainTimeout", raw.drainTimeout ?? "20 seconds"),
-      maxLease: yield* duration("maxLease", raw.maxLease ?? "1 hour", 10),
-      from: yield* startPosition(raw.from ?? "new"),
-      consumer: raw.consumer,
-      ownConnection: yield* kind("ownConnection", "boolean", raw.ownConnection ?? false),
-      ack,
-      retry: yield* RetryPolicy.make(backoff),
-      // typed by the handler's errors where it was given
-      retryWhile: (yield* kind("retry.while", "function", retryWhile)) as Policy["retryWhile"],
-      deadLetters: yield* kind("deadLetters", "boolean", raw.deadLetters ?? true),
-      // typed by the source where it was given
-      onDeadLetter: (yield* kind("onDeadLetter", "function", raw.onDeadLetter)) as Policy["onDeadLetter"],
-      size: yield* count("size", raw.size ?? 1),
-      within: yield* duration("within", raw.within ?? 0)
-    }
-  })
+export const make = (raw: RawOptions): Result.Result<Policy, Problem> => Result.gen(() => made(raw))
+
+function* made(raw: RawOptions): Generator<Result.Result<unknown, Problem>, Policy, never> {
+  const ack = raw.ack ?? "onSuccess"
+  yield* contradiction(raw, ack)
+  const problem = raw.consumer === undefined ? undefined : Names.invalid("consumer", raw.consumer)
+  if (problem !== undefined) return yield* Result.fail(problem)
+  if (raw.retry !== undefined && !Predicate.isObject(raw.retry)) {
+    return yield* refuse("retry", `${shown(raw.retry)} is refused: give an object such as { maxRetries: 3 }`)
+  }
+  const { while: retryWhile, ...backoff } = raw.retry ?? {}
+  return {
+    concurrency: yield* count("concurrency", raw.concurrency ?? 1),
+    prefetch: raw.prefetch === undefined ? undefined : yield* count("prefetch", raw.prefetch),
+    maxWaiting: yield* count("maxWaiting", raw.maxWaiting ?? 10_000),
+    visibilityTimeout: yield* duration("visibilityTimeout", raw.visibilityTimeout ?? "30 seconds", 10),
+    timeout: raw.timeout === undefined ? undefined : yield* duration("timeout", raw.timeout, 1),
+    drainTimeout: yield* duration("drainTimeout", raw.drainTimeout ?? "20 seconds"),
+    maxLease: yield* duration("maxLease", raw.maxLease ?? "1 hour", 10),
+    from: yield* startPosition(raw.from ?? "new"),
+    consumer: raw.consumer,
+    ownConnection: yield* kind("ownConnection", "boolean", raw.ownConnection ?? false),
+    ack,
+    retry: yield* RetryPolicy.make(backoff),
+    // typed by the handler's errors where it was given
+    retryWhile: (yield* kind("retry.while", "function", retryWhile)) as Policy["retryWhile"],
+    deadLetters: yield* kind("deadLetters", "boolean", raw.deadLetters ?? true),
+    // typed by the source where it was given
+    onDeadLetter: (yield* kind("onDeadLetter", "function", raw.onDeadLetter)) as Policy["onDeadLetter"],
+    size: yield* count("size", raw.size ?? 1),
+    within: yield* duration("within", raw.within ?? 0)
+  }
+}

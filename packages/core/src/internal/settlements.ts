@@ -45,116 +45,117 @@ export interface Options {
   readonly died: (cause: unknown) => void
 }
 
-export const make = (options: Options): Effect.Effect<Settlements, never, Scope> =>
-  Effect.gen(function* () {
-    const { consumer, health } = options
-    const clock = yield* Clock.Clock
-    let queue: Array<Item> = []
-    /** What was added, and the log has not confirmed. */
-    let unconfirmed = 0
-    let failures = 0
-    let refusals = 0
-    /** What the log could not store, and waits for its next try. */
-    let unstored = 0
-    const work = Latch.makeUnsafe(false)
-    const empty = Latch.makeUnsafe(true)
+export const make: (options: Options) => Effect.Effect<Settlements, never, Scope> = Effect.fnUntraced(function* (
+  options: Options
+) {
+  const { consumer, health } = options
+  const clock = yield* Clock.Clock
+  let queue: Array<Item> = []
+  /** What was added, and the log has not confirmed. */
+  let unconfirmed = 0
+  let failures = 0
+  let refusals = 0
+  /** What the log could not store, and waits for its next try. */
+  let unstored = 0
+  const work = Latch.makeUnsafe(false)
+  const empty = Latch.makeUnsafe(true)
 
-    const later = (items: ReadonlyArray<Item>, error: TransportError, times: number, enqueued: () => void) =>
-      health.failed("settling", error).pipe(
-        Effect.andThen(Effect.sleep(Health.backoff(times, error))),
-        Effect.andThen(
-          Effect.sync(() => {
-            enqueued()
-            for (const item of items) queue.push(item)
-            work.openUnsafe()
-          })
-        )
+  const later = (items: ReadonlyArray<Item>, error: TransportError, times: number, enqueued: () => void) =>
+    health.failed("settling", error).pipe(
+      Effect.andThen(Effect.sleep(Health.backoff(times, error))),
+      Effect.andThen(
+        Effect.sync(() => {
+          enqueued()
+          for (const item of items) queue.push(item)
+          work.openUnsafe()
+        })
       )
-    const again = ({ entry, handling, key, outcome, repeated }: Item, error: TransportError): Item => ({
-      handling,
-      entry,
-      outcome,
-      ...(key === undefined ? {} : { key }),
-      repeated: repeated || error.reason._tag === "Unknown"
-    })
+    )
+  const again = ({ entry, handling, key, outcome, repeated }: Item, error: TransportError): Item => ({
+    handling,
+    entry,
+    outcome,
+    ...(key === undefined ? {} : { key }),
+    repeated: repeated || error.reason._tag === "Unknown"
+  })
 
-    const works = Effect.suspend(() => {
-      // what could not be stored still waits: the log is not well, whatever else it takes
-      if (unstored > 0) return Effect.void
-      failures = 0
-      refusals = 0
-      return health.worked("settling")
-    })
+  const works = Effect.suspend(() => {
+    // what could not be stored still waits: the log is not well, whatever else it takes
+    if (unstored > 0) return Effect.void
+    failures = 0
+    refusals = 0
+    return health.worked("settling")
+  })
 
-    /** Goes on with these and nothing else. */
-    const hold = (items: ReadonlyArray<Item>, error: TransportError) => {
-      failures += 1
-      queue = [...items, ...queue]
-      return Effect.andThen(health.failed("settling", error), Effect.sleep(Health.backoff(failures, error)))
-    }
+  /** Goes on with these and nothing else. */
+  const hold = (items: ReadonlyArray<Item>, error: TransportError) => {
+    failures += 1
+    queue = [...items, ...queue]
+    return Effect.andThen(health.failed("settling", error), Effect.sleep(Health.backoff(failures, error)))
+  }
 
-    const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {
-      const refused: Array<Item> = []
-      let problem: TransportError | undefined
-      const now = clock.currentTimeMillisUnsafe()
-      let index = 0
-      for (const item of items) {
-        const result = results[index++] ?? "unknown"
-        if (typeof result === "object" && result instanceof TransportError) {
-          problem = result
-          refused.push(again(item, result))
-        } else {
-          unconfirmed -= 1
-          options.settled(item.handling, item.outcome, result, now)
-        }
+  const finish = (items: ReadonlyArray<Item>, results: ReadonlyArray<Settled>) => {
+    const refused: Array<Item> = []
+    let problem: TransportError | undefined
+    const now = clock.currentTimeMillisUnsafe()
+    let index = 0
+    for (const item of items) {
+      const result = results[index++] ?? "unknown"
+      if (typeof result === "object" && result instanceof TransportError) {
+        problem = result
+        refused.push(again(item, result))
+      } else {
+        unconfirmed -= 1
+        options.settled(item.handling, item.outcome, result, now)
       }
-      options.answered()
-      if (unconfirmed === 0) empty.openUnsafe()
-      if (problem === undefined) return works
-      if (options.inOrder) return hold(refused, problem)
-      refusals += 1
-      unstored += refused.length
-      // only these wait: acks and releases behind them go on, as they work where the log's memory is full
-      const waiting = later(refused, problem, refusals, () => (unstored -= refused.length))
-      return Effect.asVoid(Effect.forkChild(waiting, { startImmediately: true }))
     }
+    options.answered()
+    if (unconfirmed === 0) empty.openUnsafe()
+    if (problem === undefined) return works
+    if (options.inOrder) return hold(refused, problem)
+    refusals += 1
+    unstored += refused.length
+    // only these wait: acks and releases behind them go on, as they work where the log's memory is full
+    const waiting = later(refused, problem, refusals, () => (unstored -= refused.length))
+    return Effect.asVoid(Effect.forkChild(waiting, { startImmediately: true }))
+  }
 
-    const round = Effect.suspend(() => {
-      const items = queue.length > batchSize ? queue.slice(0, batchSize) : queue
-      queue = queue.length > batchSize ? queue.slice(batchSize) : []
-      if (!isNonEmpty(items)) return Effect.void
-      return Effect.matchEffect(options.around(items, consumer.settle(items)), {
-        onSuccess: (results) => finish(items, results),
-        onFailure: (error) => {
-          const repeated = items.map((item) => again(item, error))
-          if (options.inOrder) return hold(repeated, error)
-          failures += 1
-          return later(repeated, error, failures, () => {})
-        }
-      })
-    })
-
-    const loop = Effect.whileLoop({
-      while: () => true,
-      body: () =>
-        Effect.andThen(
-          work.await,
-          Effect.whileLoop({ while: () => queue.length > 0, body: () => round, step: () => {} })
-        ),
-      step: () => {
-        if (queue.length === 0) work.closeUnsafe()
+  const round = Effect.suspend(() => {
+    const items = queue.length > batchSize ? queue.slice(0, batchSize) : queue
+    queue = queue.length > batchSize ? queue.slice(batchSize) : []
+    if (!isNonEmpty(items)) return Effect.void
+    return Effect.matchEffect(options.around(items, consumer.settle(items)), {
+      onSuccess: (results) => finish(items, results),
+      onFailure: (error) => {
+        const repeated = items.map((item) => again(item, error))
+        if (options.inOrder) return hold(repeated, error)
+        failures += 1
+        return later(repeated, error, failures, () => {})
       }
     })
-    yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
-    return {
-      add: (item) => {
-        unconfirmed += 1
-        queue.push(item)
-        empty.closeUnsafe()
-        work.openUnsafe()
-      },
-      empty: empty.await
+  })
+
+  const loop = Effect.whileLoop({
+    while: () => true,
+    body: () =>
+      Effect.andThen(
+        work.await,
+        Effect.whileLoop({ while: () => queue.length > 0, body: () => round, step: () => {} })
+      ),
+    step: () => {
+      if (queue.length === 0) work.closeUnsafe()
     }
   })
+  yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))
+  return {
+    add: (item) => {
+      unconfirmed += 1
+      queue.push(item)
+      empty.closeUnsafe()
+      work.openUnsafe()
+    },
+    empty: empty.await
+  }
+})
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0

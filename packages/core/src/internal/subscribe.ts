@@ -24,47 +24,49 @@ export interface Started {
   readonly scope: Scope.Closeable
 }
 
-const join = (definition: Definition) =>
-  Effect.gen(function* () {
-    const fail = subscribeError(definition.source.topic, definition.name)
-    const transport = yield* Transport
-    const reclaimer = yield* Reclaimer
-    const { acknowledged, ordered } = definition.source[TypeId]
-    const groups = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
-    const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options), fail))
-    yield* Effect.fromResult(Result.mapError(policies.fits(policy, groups.length, ordered), fail))
-    yield* Effect.mapError(registry.reserve(transport, groups[0], policy.consumer), fail)
-    const whole = Effect.gen(function* () {
-      yield* confirm(transport, definition.source.topic, groups.length, "subscribe")
-      const places = yield* ordered ? enroll(transport, groups, policy) : compete(transport, groups, policy)
-      for (const group of groups) yield* reclaimer.register(group, acknowledged)
-      return places
-    })
-    const places = yield* Effect.mapError(whole, (error) => fail(error.reason))
-    return { definition, policy, groups, transport, places }
-  })
+const join = Effect.fnUntraced(function* (definition: Definition) {
+  const fail = subscribeError(definition.source.topic, definition.name)
+  const transport = yield* Transport
+  const reclaimer = yield* Reclaimer
+  const { acknowledged, ordered } = definition.source[TypeId]
+  const groups = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
+  const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options), fail))
+  yield* Effect.fromResult(Result.mapError(policies.fits(policy, groups.length, ordered), fail))
+  yield* Effect.mapError(registry.reserve(transport, groups[0], policy.consumer), fail)
+  const placed = Effect.suspend(() =>
+    ordered ? enroll(transport, groups, policy) : compete(transport, groups, policy)
+  )
+  const registered = Effect.forEach(groups, (group) => reclaimer.register(group, acknowledged), { discard: true })
+  const whole = confirm(transport, definition.source.topic, groups.length, "subscribe").pipe(
+    Effect.andThen(placed),
+    Effect.tap(registered)
+  )
+  const places = yield* Effect.mapError(whole, (error) => fail(error.reason))
+  return { definition, policy, groups, transport, places }
+})
 
 /** A place on every partition, under one name. */
-const placed = <A>(
+const everywhere = Effect.fnUntraced(function* <A>(
   groups: address.Groups,
   policy: Policy,
   place: (options: EnrollOptions) => Effect.Effect<A & { readonly name: string }, TransportError, Scope.Scope>
-) =>
-  Effect.gen(function* () {
-    const { from, visibilityTimeout } = policy
-    const places: Array<{ readonly group: Group; readonly place: A }> = []
-    let consumer = policy.consumer
-    for (const group of groups) {
-      const one = yield* place({ group, consumer, from, visibilityTimeout })
-      consumer = one.name
-      places.push({ group, place: one })
-    }
-    return places
-  })
+) {
+  const { from, visibilityTimeout } = policy
+  const places: Array<{ readonly group: Group; readonly place: A }> = []
+  let consumer = policy.consumer
+  for (const group of groups) {
+    const one = yield* place({ group, consumer, from, visibilityTimeout })
+    consumer = one.name
+    places.push({ group, place: one })
+  }
+  return places
+})
 
 const compete = (transport: Transport["Service"], groups: address.Groups, policy: Policy) =>
   Effect.map(
-    placed<Consumer>(groups, policy, (options) => transport.join({ ...options, ownConnection: policy.ownConnection })),
+    everywhere<Consumer>(groups, policy, (options) =>
+      transport.join({ ...options, ownConnection: policy.ownConnection })
+    ),
     (places): engine.Places => ({
       _tag: "Competing",
       joined: places.map(({ group, place }) => ({ group, consumer: place }))
@@ -72,7 +74,7 @@ const compete = (transport: Transport["Service"], groups: address.Groups, policy
   )
 
 const enroll = (transport: Transport["Service"], groups: address.Groups, policy: Policy) =>
-  Effect.map(placed<Worker>(groups, policy, transport.enroll), (places): engine.Places => ({
+  Effect.map(everywhere<Worker>(groups, policy, transport.enroll), (places): engine.Places => ({
     _tag: "Ordered",
     enrolled: places.map(({ group, place }) => ({ group, worker: place }))
   }))
@@ -86,15 +88,15 @@ const atomically = <A, E, R>(
   commit: (a: A) => Effect.Effect<void>
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      // in parallel: where the log is gone, each takes its time to give up
-      const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-      const started = yield* restore(Scope.provide(attempt(scope), scope)).pipe(
-        Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
-      )
-      yield* commit(started)
-      return started
-    })
+    // in parallel: where the log is gone, each takes its time to give up
+    Effect.flatMap(
+      Effect.flatMap(Effect.scope, (parent) => Scope.fork(parent, "parallel")),
+      (scope) =>
+        restore(Scope.provide(attempt(scope), scope)).pipe(
+          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)),
+          Effect.tap(commit)
+        )
+    )
   )
 
 /** No fetch begins before every group exists. */
@@ -103,18 +105,18 @@ export const subscribeAll = (
 ): Effect.Effect<ReadonlyArray<Started>, SubscribeError, Transport | Reclaimer | Scope.Scope> =>
   Effect.contextWith((context: Context.Context<Transport | Reclaimer>) =>
     atomically(
-      (attempt) =>
-        Effect.gen(function* () {
-          const joined = yield* Effect.forEach(definitions, (definition) =>
-            Effect.gen(function* () {
-              const scope = yield* Scope.fork(attempt)
-              return { scope, joined: yield* Scope.provide(join(definition), scope) }
-            })
+      (attempt) => {
+        const joining = Effect.forEach(definitions, (definition) =>
+          Effect.flatMap(Scope.fork(attempt), (scope) =>
+            Effect.map(Scope.provide(join(definition), scope), (joined) => ({ scope, joined }))
           )
-          return yield* Effect.forEach(joined, (one) =>
+        )
+        return Effect.flatMap(joining, (all) =>
+          Effect.forEach(all, (one) =>
             Effect.map(Scope.provide(engine.start(one.joined, context), one.scope), (running) => ({ ...one, running }))
           )
-        }),
+        )
+      },
       (started) => Effect.forEach(started, ({ running }) => running.begin, { discard: true })
     )
   )

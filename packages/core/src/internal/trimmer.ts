@@ -23,14 +23,16 @@ export interface Trimmer {
 
 export const make = (transport: Transport["Service"], log: Log, abandonedAfter: () => Duration.Duration): Trimmer => {
   const tags = { "messaging.system": transport.system, "messaging.destination.name": log.topic }
+  const trim = Effect.suspend(() => transport.trim(log))
+  const standings = Effect.suspend(() => transport.groups(log))
   const reported = new Set<string>()
   let gap = soon
   let checked = Number.NEGATIVE_INFINITY
 
   /** A word where a group's state changes, however often one looks. */
   const tell = ({ holds, name, silent }: GroupStanding, abandoned: boolean) =>
-    Effect.gen(function* () {
-      if (abandoned === reported.has(name)) return
+    Effect.suspend(() => {
+      if (abandoned === reported.has(name)) return Effect.void
       if (abandoned) reported.add(name)
       else reported.delete(name)
       const gauge = Metric.withAttributes(Metrics.abandoned, {
@@ -38,45 +40,52 @@ export const make = (transport: Transport["Service"], log: Log, abandonedAfter: 
         "messaging.consumer.group.name": name,
         "messaging.destination.partition.id": String(log.partition)
       })
-      yield* Metric.update(gauge, abandoned ? 1 : 0)
-      yield* (
-        abandoned
-          ? Effect.logWarning(
-              `the group is abandoned and holds back trimming: not heard of for ${Duration.format(silent)}, and it has ` +
-                `not settled what is there from ${Option.getOrElse(holds, () => "0-0")} on. Start it again, or remove it ` +
-                `with Topic.removeGroup`
-            )
-          : Effect.logInfo("the group holds nothing back any more: it is back, or was removed")
-      ).pipe(Effect.annotateLogs({ topic: log.topic, partition: log.partition, subscription: name }))
+      const line = abandoned
+        ? Effect.logWarning(
+            `the group is abandoned and holds back trimming: not heard of for ${Duration.format(silent)}, and it has ` +
+              `not settled what is there from ${Option.getOrElse(holds, () => "0-0")} on. Start it again, or remove it ` +
+              `with Topic.removeGroup`
+          )
+        : Effect.logInfo("the group holds nothing back any more: it is back, or was removed")
+      return Effect.andThen(
+        Metric.update(gauge, abandoned ? 1 : 0),
+        Effect.annotateLogs(line, { topic: log.topic, partition: log.partition, subscription: name })
+      )
     })
 
-  const report = Effect.gen(function* () {
-    const groups = yield* transport.groups(log)
+  const report = Effect.flatMap(standings, (groups) => {
     const limit = abandonedAfter()
-    for (const group of groups) yield* tell(group, isAbandoned(group, limit))
-    for (const name of Array.from(reported)) {
-      if (!groups.some((group) => group.name === name)) yield* tell({ ...removed, name }, false)
-    }
+    const gone = Array.from(reported).filter((name) => !groups.some((group) => group.name === name))
+    return Effect.andThen(
+      Effect.forEach(groups, (group) => tell(group, isAbandoned(group, limit)), { discard: true }),
+      Effect.forEach(gone, (name) => tell({ ...removed, name }, false), { discard: true })
+    )
   })
+
+  /** How long until the next round, where this one came to the end; looks after the groups now and then. */
+  const rest = (trimmed: number) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const next = trimmed > 0 ? soon : gap
+      gap = trimmed > 0 ? soon : Duration.min(Duration.times(gap, 2), rarely)
+      const period = Duration.min(rarely, Duration.divideUnsafe(abandonedAfter(), 4))
+      const pause = Duration.min(next, period)
+      if (now - checked < Duration.toMillis(period)) return Effect.succeed(pause)
+      return Effect.map(report, () => {
+        checked = now
+        return pause
+      })
+    })
 
   return {
     rung: () => {
       gap = soon
     },
-    work: Effect.gen(function* () {
-      const { more, trimmed } = yield* transport.trim(log)
-      if (trimmed > 0) yield* Metric.update(Metric.withAttributes(Metrics.cleared, tags), trimmed)
-      if (more) return Duration.zero
-      const next = gap
-      gap = trimmed > 0 ? soon : Duration.min(Duration.times(gap, 2), rarely)
-      const now = yield* Clock.currentTimeMillis
-      const period = Duration.min(rarely, Duration.divideUnsafe(abandonedAfter(), 4))
-      if (now - checked >= Duration.toMillis(period)) {
-        yield* report
-        checked = now
-      }
-      return Duration.min(trimmed > 0 ? soon : next, period)
-    })
+    work: Effect.flatMap(trim, ({ more, trimmed }) =>
+      Effect.andThen(
+        trimmed > 0 ? Metric.update(Metric.withAttributes(Metrics.cleared, tags), trimmed) : Effect.void,
+        more ? Effect.succeed(Duration.zero) : rest(trimmed)
+      )
+    )
   }
 }
 
