@@ -10,7 +10,26 @@ const redis = ["test/{redis,cases,faults,support,examples,bench}/**/*.test.ts", 
 // what is measured is measured when nothing else runs
 const quiet = ["test/{redis,cases}/{latency,idle}.test.ts", "test/{growth,soak}/*.test.ts"]
 // several servers each, and failovers that must not come from want of a processor
-const cluster = ["test/cluster/**/*.test.ts", "test/conformance/cluster.test.ts"]
+const cluster = ["test/cluster/**/*.test.ts", "test/conformance/cluster.test.ts", "test/{redis,cases}/**/*.test.ts"]
+// what does not fit a cluster; the rest of these folders runs on both
+const singleServer = [
+  // no server, or only its documentation
+  "test/redis/{Codec,RedisKeys,docs-keys,topology}.test.ts",
+  "test/cases/{cases,keys}.test.ts",
+  // scripts are called one by one, all on one connection; random bytes are bytes there, too
+  "test/redis/scripts/*.test.ts",
+  "test/redis/fuzz/fuzz.test.ts",
+  // a bell that is a stream; on a cluster, bells are messages
+  "test/redis/bell.test.ts",
+  // connections to one server and options for it, and its replicas: of a cluster they are in test/cluster
+  "test/redis/{client,options,replicas}.test.ts",
+  "test/cases/connections.test.ts",
+  // a proxy or a client that breaks, in the way to one server
+  "test/redis/{*.faults,recover}.test.ts",
+  "test/cases/{cuts,rollback}.test.ts",
+  // what stops one server stops a cluster in part only: see test/cluster
+  "test/cases/outages.test.ts"
+]
 const packages = ["test/packages/**/*.test.ts"]
 
 const globalSetup = ["./test/support/globalSetup.ts"]
@@ -61,6 +80,7 @@ export default defineConfig({
         test: {
           name: "cluster",
           include: cluster,
+          exclude: [...configDefaults.exclude, ...quiet, ...singleServer],
           globalSetup: ["./test/support/clusterSetup.ts"],
           testTimeout: 60_000,
           fileParallelism: false,

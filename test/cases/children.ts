@@ -5,10 +5,11 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import type { Place } from "../support/place.ts"
 import { fresh, until } from "./kit.ts"
 
 export interface WorkerSettings {
-  readonly url: string
+  readonly place: Place
   readonly namespace: string
   readonly topic: string
   readonly subscription: string

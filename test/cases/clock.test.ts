@@ -36,12 +36,12 @@ describe("a worker whose clock is an hour off", () => {
   ] as const) {
     test(`5. an hour ahead or behind changes nothing: due times, leases and dead letters' times are the server's (${what})`, () =>
       Effect.gen(function* () {
-        const { namespace, redis, url } = yield* shared
+        const { namespace, options, redis } = yield* shared
         const off = shifted(millis)
         const topic = texts()
         const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
-        const run = as(yield* off(worker({ url, namespace })))
-        const right = as(yield* worker({ url, namespace }))
+        const run = as(yield* off(worker(options)))
+        const right = as(yield* worker(options))
         const seen = recorder()
         const subscription = Subscription.make(
           "billing",
@@ -106,11 +106,11 @@ describe("a worker whose clock is an hour off", () => {
 
   test("7. neither is a dead worker's lease longer or shorter for a reclaimer whose clock is an hour off", () =>
     Effect.gen(function* () {
-      const { namespace, redis, url } = yield* shared
+      const { namespace, options, redis } = yield* shared
       const topic = texts()
       const { main } = RedisKeys.log(namespace, { topic: topic.topic, partition: 0 })
       const messages = range(5).map((i) => `m${i}`)
-      const right = as(yield* worker({ url, namespace }))
+      const right = as(yield* worker(options))
       yield* right(Topic.publishAll(topic, messages))
       for (const [name, millis] of [
         ["ahead", hour],
@@ -133,7 +133,7 @@ describe("a worker whose clock is an hour off", () => {
         )
         yield* Effect.scoped(
           Effect.gen(function* () {
-            const run = as(yield* off(worker({ url, namespace })))
+            const run = as(yield* off(worker(options)))
             yield* off(run(Subscription.subscribe(subscription)))
             yield* until("all are taken over", () => seen.calls.length === messages.length)
             yield* off(run(Subscription.awaitIdle(subscription)))

@@ -2,15 +2,12 @@
  * A network that loses one reply of each kind of command, under a life that uses all of them: nothing is lost, nothing is
  * doubled but what `Unknown` says.
  */
-import { DeadLetters, Delivery, MemoryTransport, type PublishError, Subscription, Topic, Transport } from "@clutch/core"
+import { DeadLetters, Delivery, type PublishError, Subscription, Topic } from "@clutch/core"
 import { RedisKeys } from "@clutch/redis"
 import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe } from "@effect/vitest"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -23,7 +20,6 @@ import {
   proxyTo,
   range,
   recorder,
-  shared,
   test,
   texts,
   unlike,
@@ -181,50 +177,5 @@ describe("one reply is lost", () => {
           )
         }))
     }
-  }
-})
-
-describe("a release repeated because its reply was lost", () => {
-  for (const [system, layer] of [
-    ["memory", undefined],
-    ["redis", "shared"]
-  ] as const) {
-    test(`1. changes nothing, also where the same consumer has taken the delivery again meanwhile (${system})`, () =>
-      Effect.gen(function* () {
-        const context =
-          layer === undefined
-            ? yield* Layer.build(Layer.fresh(MemoryTransport.layer))
-            : yield* Effect.flatMap(shared, ({ namespace, url }) => worker({ url, namespace }))
-        const transport = Context.get(context, Transport)
-        const topic = texts()
-        yield* as(context)(Topic.publish(topic, "x"))
-        const consumer = yield* transport.join({
-          group: { topic: topic.topic, partition: 0, subscription: "billing" },
-          consumer: "one",
-          visibilityTimeout: Duration.seconds(30),
-          from: "beginning",
-          ownConnection: false
-        })
-        consumer.keep()
-        const fetch = Effect.uninterruptible(consumer.fetch({ count: 1, bytes: 1 << 20, alone: false, maxAttempts: 6 }))
-        const {
-          entries: [first]
-        } = yield* fetch
-        if (first === undefined) return assert.fail("nothing was delivered")
-        const release = { entry: first, outcome: { _tag: "Release" } } as const
-        assert.deepStrictEqual(yield* consumer.settle([{ ...release, repeated: false }]), ["done"])
-        const {
-          entries: [second]
-        } = yield* fetch
-        if (second === undefined) return assert.fail("nothing was delivered again")
-        assert.strictEqual(second.attempt, 1)
-        const [repeated] = yield* consumer.settle([{ ...release, repeated: true }])
-        assert.notStrictEqual(repeated, "done")
-        // the delivery that runs now is still this consumer's
-        assert.deepStrictEqual(yield* consumer.extend([second]), [])
-        assert.deepStrictEqual(yield* consumer.settle([{ entry: second, outcome: { _tag: "Ack" }, repeated: false }]), [
-          "done"
-        ])
-      }))
   }
 })

@@ -3,22 +3,26 @@
  *
  * A case waits for a signal or polls for a state; it never sleeps to get lucky.
  */
-import { Delivery, type Message, type Reclaimer, Topic, type Transport } from "@clutch/core"
+import { Delivery, type Message, type PublishError, type Reclaimer, Topic, type Transport } from "@clutch/core"
 import { RedisTransport } from "@clutch/redis"
 import { it as effectIt } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
 import { setTimeout as sleep } from "node:timers/promises"
-import { inject } from "vitest"
+import * as Place from "../support/place.ts"
 import { type Proxy, startProxy } from "../support/proxy.ts"
 import { type RedisServer, startRedis } from "../support/redis.ts"
+
+export { admin, calls, flush, limitMemory, masters, own, servers, shared } from "../support/place.ts"
+export type Admin = Place.Admin
 
 export type Worker = Context.Context<Transport | Reclaimer>
 
@@ -41,18 +45,6 @@ export const texts = (): Topic.Topic<string> => Topic.make(fresh("orders"), { sc
 // servers
 // -----------------------------------------------------------------------------
 
-/** A client to look with, and to break things with. */
-export const admin = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(async () => {
-      const redis = new Redis(url, { lazyConnect: true, connectionName: "admin" })
-      redis.on("error", () => {})
-      await redis.connect()
-      return redis
-    }),
-    (redis) => Effect.sync(() => redis.disconnect())
-  )
-
 /** A server that the case may stop, flush, fill or cut. */
 export const privateServer = (...args: ReadonlyArray<string>): Effect.Effect<RedisServer, never, Scope.Scope> =>
   Effect.acquireRelease(
@@ -66,32 +58,9 @@ export const proxyTo = (url: string): Effect.Effect<Proxy, never, Scope.Scope> =
     (proxy) => Effect.promise(() => proxy.close())
   )
 
-/** The server that all tests share, under a namespace that is removed with the scope. */
-export const shared: Effect.Effect<
-  { readonly url: string; readonly namespace: string; readonly redis: Redis },
-  never,
-  Scope.Scope
-> = Effect.gen(function* () {
-  const url = inject("redisUrl")
-  const namespace = fresh("cases")
-  const redis = yield* admin(url)
-  yield* Effect.addFinalizer(() =>
-    Effect.promise(async () => {
-      const keys = await keysOf(redis, namespace)
-      if (keys.length > 0) await redis.unlink(...keys)
-    })
-  )
-  return { url, namespace, redis }
-})
-
 /** Every key of a namespace, sorted. */
-export const keysOf = async (redis: Redis, namespace: string): Promise<ReadonlyArray<string>> => {
-  const found = new Set<string>()
-  for await (const keys of redis.scanStream({ match: `${namespace}.*`, count: 1000 })) {
-    for (const key of keys as ReadonlyArray<string>) found.add(key) // what SCAN answers
-  }
-  return [...found].toSorted()
-}
+export const keysOf = (redis: Admin, namespace: string): Promise<ReadonlyArray<string>> =>
+  Place.keysOf(redis, `${namespace}.*`)
 
 /** A transport and a reclaimer with connections of their own, as a process has them, for the lifetime of the scope. */
 export const worker = (options: RedisTransport.Options): Effect.Effect<Worker, never, Scope.Scope> =>
@@ -112,7 +81,7 @@ const record_ = (row: ReadonlyArray<unknown>): Readonly<Record<string, string>> 
 
 /** `XINFO GROUPS` or `CONSUMERS` as records; none where the key or the group is absent. */
 export const xinfo = async (
-  redis: Redis,
+  redis: Admin,
   kind: "GROUPS" | "CONSUMERS",
   ...args: ReadonlyArray<string>
 ): Promise<ReadonlyArray<Readonly<Record<string, string>>>> => {
@@ -120,17 +89,18 @@ export const xinfo = async (
   return Array.isArray(rows) ? rows.map((row: ReadonlyArray<unknown>) => record_(row)) : []
 }
 
-/** A line of `INFO`, as a number. */
-export const info = async (redis: Redis, section: string, field: string): Promise<number> => {
-  const text = await redis.info(section)
-  return Number(new RegExp(`^${field}:(\\d+)`, "m").exec(text)?.[1] ?? Number.NaN)
+/** A line of `INFO`, as a number; of a cluster, the sum of its masters'. */
+export const info = async (redis: Admin, section: string, field: string): Promise<number> => {
+  const texts = await Promise.all(Place.masters(redis).map((master) => master.info(section)))
+  return texts
+    .map((text) => Number(new RegExp(`^${field}:(\\d+)`, "m").exec(text)?.[1] ?? Number.NaN))
+    .reduce((sum, value) => sum + value)
 }
 
-/** `CLIENT LIST`, of connections whose name begins so. */
-export const clients = async (redis: Redis, name: string): Promise<ReadonlyArray<Readonly<Record<string, string>>>> =>
-  String(await redis.call("CLIENT", "LIST"))
-    .trim()
-    .split("\n")
+/** `CLIENT LIST` of every server, of connections whose name begins so. */
+export const clients = async (redis: Admin, name: string): Promise<ReadonlyArray<Readonly<Record<string, string>>>> =>
+  (await Promise.all(Place.servers(redis).map((server) => server.call("CLIENT", "LIST"))))
+    .flatMap((list) => String(list).trim().split("\n"))
     .map((line) =>
       Object.fromEntries(
         line.split(" ").map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)])
@@ -139,12 +109,12 @@ export const clients = async (redis: Redis, name: string): Promise<ReadonlyArray
     .filter((client) => client["name"]?.startsWith(name) === true)
 
 /** Commands a second that the server processed while `millis` passed, those inside scripts included; the asking is left out. */
-export const rate = async (redis: Redis, millis: number): Promise<number> => {
+export const rate = async (redis: Admin, millis: number): Promise<number> => {
   const begun = performance.now()
   const before = await info(redis, "stats", "total_commands_processed")
   await sleep(millis)
   const after = await info(redis, "stats", "total_commands_processed")
-  return ((after - before - 1) * 1000) / (performance.now() - begun)
+  return ((after - before - Place.masters(redis).length) * 1000) / (performance.now() - begun)
 }
 
 // -----------------------------------------------------------------------------
@@ -228,6 +198,12 @@ export const recorder = (): Recorder => {
 /** Fails on the first attempt of each message. */
 export const failsOnce = ({ attempt }: Call): Effect.Effect<void, string> =>
   attempt === 1 ? Effect.fail("not this time") : Effect.void
+
+/** What became of a publish. */
+export const outcome = <A>(exit: Exit.Exit<Message<A>, PublishError>): string =>
+  Exit.isSuccess(exit)
+    ? "stored"
+    : Option.match(Exit.findErrorOption(exit), { onNone: () => "defect", onSome: ({ reason }) => reason._tag })
 
 export interface Line {
   readonly level: string

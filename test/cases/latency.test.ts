@@ -12,9 +12,8 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Redis } from "ioredis"
 import { start } from "./children.ts"
-import { as, percentile, range, recorder, shared, test, texts, until, worker } from "./kit.ts"
+import { type Admin, as, percentile, range, recorder, shared, test, texts, until, worker } from "./kit.ts"
 
 const samples = 200
 const bound = 50
@@ -36,9 +35,9 @@ describe("latency", () => {
         `release, ${own ? "own connection" : "shared connections"}`,
         Effect.scoped(
           Effect.gen(function* () {
-            const { namespace, url } = yield* shared
+            const { options } = yield* shared
             const topic = texts()
-            const holder = yield* worker({ url, namespace })
+            const holder = yield* worker(options)
             yield* as(holder)(
               Topic.publishAll(
                 topic,
@@ -61,7 +60,7 @@ describe("latency", () => {
               held.push(...fetched.entries)
             }
             const seen = recorder()
-            const run = as(yield* worker({ url, namespace }))
+            const run = as(yield* worker(options))
             const subscription = Subscription.make("billing", topic, seen.handler(), { ownConnection: own })
             yield* run(Subscription.subscribe(subscription))
             // its first message shows that it runs
@@ -85,7 +84,7 @@ describe("latency", () => {
   }
 
   /** When each message is due, by the server: read while all wait. */
-  const dueTimes = (redis: Redis, key: string) =>
+  const dueTimes = (redis: Admin, key: string) =>
     Effect.promise(async () => {
       const rows = await redis.zrange(key, "0", "-1", "WITHSCORES")
       const due = new Map<string, number>()
@@ -105,11 +104,11 @@ describe("latency", () => {
         `due retry, ${own ? "own connection" : "shared connections"}`,
         Effect.scoped(
           Effect.gen(function* () {
-            const { namespace, redis, url } = yield* shared
+            const { namespace, options, redis } = yield* shared
             const topic = texts()
             const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
             const seen = recorder()
-            const run = as(yield* worker({ url, namespace }))
+            const run = as(yield* worker(options))
             const begun = Date.now()
             // one after the other every ten milliseconds, from two seconds on
             const subscription = Subscription.make(
@@ -146,20 +145,20 @@ describe("latency", () => {
         `due retry of the dead, moved by ${reclaimer}`,
         Effect.scoped(
           Effect.gen(function* () {
-            const { namespace, redis, url } = yield* shared
+            const { namespace, options, place, redis } = yield* shared
             const topic = texts()
             const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
-            const place = { url, namespace, topic: topic.topic, subscription: "billing" }
-            const publisher = as(yield* worker({ url, namespace }))
+            const child = { place, namespace, topic: topic.topic, subscription: "billing" }
+            const publisher = as(yield* worker(options))
             // it fails each message once, a few milliseconds apart, and is killed
             const failing = yield* start("worker", {
-              ...place,
+              ...child,
               reclaims: false,
               options: { from: "beginning", retry: { base: 6000, jitter: 0 } }
             })
             yield* until("it has joined", async () => (await redis.exists(keys.state)) === 1, 30_000)
             const watching =
-              reclaimer === "this worker" ? undefined : yield* start("reclaimer", { ...place, options: {} })
+              reclaimer === "this worker" ? undefined : yield* start("reclaimer", { ...child, options: {} })
             if (watching !== undefined) yield* watching.prints("that it watches", ({ event }) => event === "watching")
             for (const i of range(samples)) {
               yield* publisher(Topic.publish(topic, `fail:m${i}`))
@@ -173,10 +172,9 @@ describe("latency", () => {
             const subscription = Subscription.make("billing", topic, seen.handler(), { concurrency: 8 })
             const elsewhere = Layer.merge(
               Reclaimer.layerElsewhere,
-              RedisTransport.layerClient({ namespace }).pipe(Layer.provide(RedisClient.layer({ url })))
+              RedisTransport.layerClient({ namespace }).pipe(Layer.provide(RedisClient.layer(place)))
             )
-            const context =
-              reclaimer === "this worker" ? yield* worker({ url, namespace }) : yield* Layer.build(elsewhere)
+            const context = reclaimer === "this worker" ? yield* worker(options) : yield* Layer.build(elsewhere)
             yield* as(context)(Subscription.subscribe(subscription))
             assert.isBelow(Date.now(), Math.min(...due.values()), "the heir came before anything was due")
             yield* until("all are tried again", () => seen.calls.length === samples)

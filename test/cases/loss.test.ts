@@ -5,13 +5,14 @@ import { Subscription, Topic } from "@clutch/core"
 import { RedisKeys } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type { Redis } from "ioredis"
 import {
-  admin,
+  type Admin,
   as,
+  calls,
   collecting,
+  flush,
   fresh,
-  privateServer,
+  own,
   range,
   recorder,
   test,
@@ -22,18 +23,17 @@ import {
 } from "./kit.ts"
 
 const setUp = Effect.gen(function* () {
-  const server = yield* privateServer()
-  const redis = yield* admin(server.url)
+  const { options, redis } = yield* own
   const namespace = fresh("loss")
   const topic = texts()
   const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
-  const run = as(yield* worker({ url: server.url, namespace }))
-  return { url: server.url, redis, namespace, topic, keys, run }
+  const open = worker({ ...options, namespace })
+  return { redis, topic, keys, open, run: as(yield* open) }
 })
 
 type Keys = ReturnType<typeof RedisKeys.group>
 
-const losses: Readonly<Record<string, (redis: Redis, keys: Keys) => Promise<unknown>>> = {
+const losses: Readonly<Record<string, (redis: Admin, keys: Keys) => Promise<unknown>>> = {
   "the group (XGROUP DESTROY)": (redis, { main }) => redis.xgroup("DESTROY", main, "billing"),
   "the retry group (XGROUP DESTROY)": (redis, { retry }) => redis.xgroup("DESTROY", retry, "billing-retry"),
   "both groups": async (redis, { main, retry }) => {
@@ -44,7 +44,7 @@ const losses: Readonly<Record<string, (redis: Redis, keys: Keys) => Promise<unkn
   "the retry stream (DEL)": (redis, { retry }) => redis.del(retry),
   "the state beside the streams (DEL)": (redis, { state }) => redis.del(state),
   "the bell (DEL)": (redis, { bell }) => redis.del(bell),
-  "everything (FLUSHALL)": (redis) => redis.flushall()
+  "everything (FLUSHALL)": flush
 }
 
 /** Entry ids as numbers that compare. */
@@ -54,7 +54,7 @@ const ordinal = (id: string): bigint => {
 }
 
 /** Waits until the position that is kept beside the stream has reached this entry. */
-const remembers = (redis: Redis, keys: Keys, id: string) =>
+const remembers = (redis: Admin, keys: Keys, id: string) =>
   until(
     `position ${id} is remembered`,
     async () => ordinal((await redis.hget(keys.state, "position")) ?? "0-0") >= ordinal(id)
@@ -62,8 +62,8 @@ const remembers = (redis: Redis, keys: Keys, id: string) =>
 
 describe("a group or stream that disappears", () => {
   for (const [what, lose] of Object.entries(losses)) {
-    for (const own of [false, true]) {
-      const how = own ? ", on a connection of its own" : ""
+    for (const ownConnection of [false, true]) {
+      const how = ownConnection ? ", on a connection of its own" : ""
       test(`9. ${what} is lost while the subscription waits: it goes on by itself${how}`, () =>
         Effect.gen(function* () {
           const { keys, redis, run, topic } = yield* setUp
@@ -73,7 +73,7 @@ describe("a group or stream that disappears", () => {
             "billing",
             topic,
             seen.handler(({ attempt }) => (failing && attempt === 1 ? Effect.fail("once") : Effect.void)),
-            { retry: { base: 30 }, concurrency: 4, ownConnection: own, from: "beginning" }
+            { retry: { base: 30 }, concurrency: 4, ownConnection, from: "beginning" }
           )
           yield* run(Subscription.subscribe(subscription))
           yield* run(Topic.publishAll(topic, ["a", "b"]))
@@ -131,7 +131,7 @@ describe("a group or stream that disappears", () => {
 
   test("9. a group that another worker recreates is not replayed from the beginning", () =>
     Effect.gen(function* () {
-      const { keys, namespace, redis, run, topic, url } = yield* setUp
+      const { keys, open, redis, run, topic } = yield* setUp
       const first = recorder()
       const second = recorder()
       const slow = ({ data }: { readonly data: string }) => (data.startsWith("slow") ? Effect.sleep(900) : Effect.void)
@@ -150,7 +150,7 @@ describe("a group or stream that disappears", () => {
       yield* remembers(redis, keys, early[9]?.id ?? "")
       yield* run(Subscription.awaitIdle(one))
       yield* Effect.promise(() => redis.xgroup("DESTROY", keys.main, "billing"))
-      yield* as(yield* worker({ url, namespace }))(Subscription.subscribe(two))
+      yield* as(yield* open)(Subscription.subscribe(two))
       assert.lengthOf(yield* Effect.promise(() => xinfo(redis, "GROUPS", keys.main)), 1)
       const late = range(20).map((i) => `late ${i}`)
       yield* run(Topic.publishAll(topic, late))
@@ -193,7 +193,7 @@ describe("a group or stream that disappears", () => {
       const subscription = Subscription.make("billing", topic, seen.handler(), { from: "new" })
       yield* run(Subscription.subscribe(subscription))
       for (const round of range(20)) {
-        yield* Effect.promise(() => redis.flushall())
+        yield* Effect.promise(() => flush(redis))
         yield* run(Topic.publish(topic, `round ${round}`))
         yield* until(`round ${round} is handled`, () => seen.data().includes(`round ${round}`))
       }
@@ -204,21 +204,14 @@ describe("a group or stream that disappears", () => {
       const { keys, redis, run, topic } = yield* setUp
       const seen = recorder()
       yield* run(Subscription.subscribe(Subscription.make("billing", topic, seen.handler(), { from: "beginning" })))
-      const before = Number(
-        /calls=(\d+)/.exec(statsOf(yield* Effect.promise(() => redis.info("commandstats")), "evalsha"))?.[1] ?? 0
-      )
+      const before = yield* Effect.promise(() => calls(redis, "evalsha"))
       for (const _ of range(10)) {
         yield* Effect.promise(() => redis.xgroup("DESTROY", keys.main, "billing"))
         yield* Effect.sleep(50)
       }
-      const after = Number(
-        /calls=(\d+)/.exec(statsOf(yield* Effect.promise(() => redis.info("commandstats")), "evalsha"))?.[1] ?? 0
-      )
+      const after = yield* Effect.promise(() => calls(redis, "evalsha"))
       assert.isAtMost(after - before, 200)
       yield* run(Topic.publish(topic, "x"))
       yield* until("it is handled", () => seen.data().includes("x"))
     }))
 })
-
-const statsOf = (stats: string, command: string): string =>
-  new RegExp(`^cmdstat_${command}:.*$`, "m").exec(stats)?.[0] ?? ""

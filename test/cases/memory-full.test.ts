@@ -7,14 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Redis } from "ioredis"
 import {
-  admin,
+  type Admin,
   as,
   collecting,
   fresh,
   info,
-  privateServer,
+  limitMemory,
+  own,
   range,
   recorder,
   test,
@@ -23,16 +23,15 @@ import {
   worker
 } from "./kit.ts"
 
-const fill = (redis: Redis) => Effect.promise(() => redis.config("SET", "maxmemory", "1"))
-const empty = (redis: Redis) => Effect.promise(() => redis.config("SET", "maxmemory", "0"))
+const fill = (redis: Admin) => Effect.promise(() => limitMemory(redis, 1))
+const empty = (redis: Admin) => Effect.promise(() => limitMemory(redis, 0))
 
 const setUp = Effect.gen(function* () {
-  const server = yield* privateServer("--maxmemory-policy", "noeviction")
-  const redis = yield* admin(server.url)
+  const { options, redis } = yield* own
   const namespace = fresh("memory")
   const topic = texts()
   const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
-  const open = worker({ url: server.url, namespace })
+  const open = worker({ ...options, namespace })
   return { redis, topic, keys, open, run: as(yield* open) }
 })
 

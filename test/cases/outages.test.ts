@@ -2,10 +2,9 @@
  * A server that cannot serve for a while: subscriptions go on by themselves, with bounded work meanwhile and one log line a
  * change of state; publishing waits, and never reports success for what was not stored.
  */
-import { type Message, PublishError, Subscription, Topic } from "@clutch/core"
+import { Subscription, Topic } from "@clutch/core"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { Redis } from "ioredis"
@@ -20,6 +19,7 @@ import {
   failsOnce,
   fresh,
   type Line,
+  outcome,
   privateServer,
   range,
   rate,
@@ -115,11 +115,6 @@ const changes = (lines: ReadonlyArray<Line>) => {
   }
   return counts
 }
-
-const outcome = <A>(exit: Exit.Exit<Message<A>, PublishError>): string =>
-  Exit.isSuccess(exit)
-    ? "stored"
-    : Option.match(Exit.findErrorOption(exit), { onNone: () => "defect", onSome: ({ reason }) => reason._tag })
 
 describe("an outage of the server", () => {
   for (const outage of outages) {
@@ -248,30 +243,5 @@ describe("an outage of the server", () => {
       yield* until("it goes on", () => seen.data().includes("meanwhile"))
       assert.deepStrictEqual(seen.data(), ["before", "meanwhile"])
       assert.isBelow(log.lines.filter(({ level }) => level === "Warn").length, 10)
-    }))
-
-  test("13. connections that are dropped again and again cost nothing but time", () =>
-    Effect.gen(function* () {
-      const server = yield* privateServer()
-      const redis = yield* admin(server.url)
-      const topic = texts()
-      const seen = recorder()
-      const run = as(yield* worker({ url: server.url, namespace: fresh("drops") }))
-      const subscription = Subscription.make("billing", topic, seen.handler(), { concurrency: 4, from: "beginning" })
-      yield* run(Subscription.subscribe(subscription))
-      const stored: Array<string> = []
-      const unsure: Array<string> = []
-      for (const i of range(40)) {
-        if (i % 4 === 0) yield* Effect.promise(() => redis.call("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"))
-        const exit = yield* Effect.exit(run(Topic.publish(topic, `${i}`)))
-        if (outcome(exit) === "stored") stored.push(`${i}`)
-        else if (outcome(exit) === "Unknown") unsure.push(`${i}`)
-        else assert.fail(outcome(exit))
-      }
-      yield* until("all that was confirmed is handled", () => stored.every((data) => seen.data().includes(data)))
-      yield* run(Subscription.awaitIdle(subscription))
-      for (const data of stored) assert.lengthOf(seen.of(data), 1, data)
-      for (const data of unsure) assert.isAtMost(seen.of(data).length, 1, data)
-      assert.isTrue(seen.calls.every(({ attempt }) => attempt === 1))
     }))
 })

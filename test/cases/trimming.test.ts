@@ -12,9 +12,9 @@ import { as, collecting, fresh, range, recorder, shared, test, until, worker } f
 describe("trimming", () => {
   test("12. maxLength bounds the stream's length at every publish, and what is dropped is counted and logged", () =>
     Effect.gen(function* () {
-      const { namespace, redis, url } = yield* shared
+      const { namespace, options, redis } = yield* shared
       const topic = Topic.make(fresh("orders"), { schema: Schema.String, maxLength: 10 })
-      const run = as(yield* worker({ url, namespace }))
+      const run = as(yield* worker(options))
       const { main } = RedisKeys.log(namespace, { topic: topic.topic, partition: 0 })
       const log = collecting()
       for (const size of [7, 7, 1, 30]) {
@@ -33,9 +33,9 @@ describe("trimming", () => {
 
   test("12. entries trimmed while in flight are settled from the copy in memory: acked, released, retried, dead-lettered", () =>
     Effect.gen(function* () {
-      const { namespace, redis, url } = yield* shared
+      const { namespace, options, redis } = yield* shared
       const topic = Topic.make(fresh("orders"), { schema: Schema.String, maxLength: 1 })
-      const run = as(yield* worker({ url, namespace }))
+      const run = as(yield* worker(options))
       const seen = recorder()
       const go = yield* Deferred.make<void>()
       const subscription = Subscription.make(
@@ -77,9 +77,9 @@ describe("trimming", () => {
 
   test("12. what is trimmed in flight and released by closing is handled by the next worker, from the copy in memory", () =>
     Effect.gen(function* () {
-      const { namespace, url } = yield* shared
+      const { options } = yield* shared
       const topic = Topic.make(fresh("orders"), { schema: Schema.String, maxLength: 1 })
-      const run = as(yield* worker({ url, namespace }))
+      const run = as(yield* worker(options))
       const first = recorder()
       const second = recorder()
       yield* Effect.scoped(

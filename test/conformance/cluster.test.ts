@@ -4,19 +4,16 @@ import { RedisKeys, RedisTransport } from "@clutch/redis"
 import { Effect } from "effect"
 import { Cluster } from "ioredis"
 import { afterAll, inject } from "vitest"
+import { keysOf } from "../support/place.ts"
 
-const nodes = inject("clusterNodes")
+const place = inject("place")
 const namespace = `conformance-${Math.random().toString(36).slice(2)}`
-const redis = new Cluster(nodes.map((node) => ({ ...node })))
+const redis = new Cluster([...(place.cluster?.nodes ?? [])])
 
 afterAll(() => redis.disconnect())
 
-/** Every key of a pattern, wherever it is. */
-const keys = async (pattern: string) =>
-  (await Promise.all(redis.nodes("master").map((node) => node.keys(`${namespace}.${pattern}`)))).flat()
-
 Conformance.suite("redis cluster", {
-  layer: RedisTransport.layer({ url: "redis://cluster", cluster: { nodes }, namespace }),
+  layer: RedisTransport.layer({ ...place, namespace }),
   time: "real",
   pass: Effect.sleep,
   tick: "40 millis",
@@ -27,5 +24,5 @@ Conformance.suite("redis cluster", {
       const own = RedisKeys.group(namespace, { topic, partition: 0, subscription })
       return redis.xadd(log === "main" ? own.main : own.retry, "*", "data", Buffer.from(bytes))
     }),
-  keys: (topic) => Effect.promise(() => keys(`{${topic}}*`))
+  keys: (topic) => Effect.promise(() => keysOf(redis, `${namespace}.{${topic}}*`))
 })

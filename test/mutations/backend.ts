@@ -248,7 +248,7 @@ export const backend: ReadonlyArray<Mutation> = [
   {
     name: "redis-bell-armed-at-its-end",
     edits: [onRedis("internal/bell.ts", `"STREAMS", ...keys, ...ids])`, `"STREAMS", ...keys, ...ids.map(() => "$")])`)],
-    killedBy: redis("redis/bell", "a ring shortly after another one is heard")
+    killedBy: redis("redis/ringing", "a ring shortly after another one is heard")
   },
   {
     name: "redis-bell-armed-without-a-ring",

@@ -14,16 +14,16 @@ import * as Schema from "effect/Schema"
 import { inject } from "vitest"
 import * as S from "./support.ts"
 
-const url = inject("redisUrl")
+const { cluster, url } = inject("place")
 
 /** A layer as a program has it: options from Config, of this environment. */
 const configured = (
   environment: Readonly<Record<string, string>>,
   options: { readonly namespace?: Config.Config<string> } = {}
 ) =>
-  Layer.fresh(RedisTransport.layerConfig({ url: Config.Redacted("REDIS_URL"), ...options })).pipe(
-    Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ REDIS_URL: url, ...environment })))
-  )
+  Layer.fresh(
+    RedisTransport.layerConfig({ url: Config.Redacted("REDIS_URL"), cluster: Config.succeed(cluster), ...options })
+  ).pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnvRecord({ REDIS_URL: url, ...environment }))))
 
 const namespaceOf = (
   layer: ReturnType<typeof configured>
@@ -79,26 +79,23 @@ describe("layerConfig", () => {
   )
 })
 
-it.live("publisher and subscriber of one Layer agree, and every key begins with its namespace", () => {
-  const namespace = S.freshNamespace()
-  return Effect.gen(function* () {
+it.live("publisher and subscriber of one Layer agree, and every key begins with its namespace", () =>
+  Effect.gen(function* () {
+    const { namespace, redis } = yield* S.shared
     const topic = Topic.make(`orders-${S.freshNamespace()}`, { schema: Schema.String })
     const handled = yield* Deferred.make<string>()
     const subscription = Subscription.make("billing", topic, ({ data }) => Deferred.succeed(handled, data))
-    yield* Subscription.subscribe(subscription)
-    yield* Topic.publish(topic, "x")
-    assert.strictEqual(yield* Deferred.await(handled), "x")
-    yield* Subscription.awaitIdle(subscription)
-    const redis = yield* S.looker(url)
-    const keys = yield* Effect.promise(() => redis.keys(`*${topic.topic}*`))
-    assert.isAbove(keys.length, 0)
-    assert.deepStrictEqual(
-      keys.filter((key) => !key.startsWith(`${namespace}.{${topic.topic}}`)),
-      []
-    )
-  }).pipe(
-    Effect.scoped,
-    Effect.provide(configured({ CLUTCH_NAMESPACE: namespace })),
-    Effect.ensuring(S.clean(url, namespace))
-  )
-})
+    yield* Effect.gen(function* () {
+      yield* Subscription.subscribe(subscription)
+      yield* Topic.publish(topic, "x")
+      assert.strictEqual(yield* Deferred.await(handled), "x")
+      yield* Subscription.awaitIdle(subscription)
+      const keys = yield* Effect.promise(() => S.keysOf(redis, `*${topic.topic}*`))
+      assert.isAbove(keys.length, 0)
+      assert.deepStrictEqual(
+        keys.filter((key) => !key.startsWith(`${namespace}.{${topic.topic}}`)),
+        []
+      )
+    }).pipe(Effect.scoped, Effect.provide(configured({ CLUTCH_NAMESPACE: namespace })))
+  }).pipe(Effect.scoped)
+)

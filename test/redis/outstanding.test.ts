@@ -2,8 +2,7 @@
 import { RedisKeys } from "@clutch/redis"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { inject } from "vitest"
-import { clean, freshNamespace, group, join, looker, transport } from "./support.ts"
+import { group, join, shared, transport } from "./support.ts"
 
 const member = (original: string): string => {
   const clutch = JSON.stringify({ original, attempt: 1 })
@@ -19,12 +18,9 @@ describe("outstanding", () => {
     it.live(`an older retry is found behind 520 later ones that are due ${what}, and no other is`, () =>
       Effect.scoped(
         Effect.gen(function* () {
-          const url = inject("redisUrl")
-          const namespace = freshNamespace()
-          yield* Effect.addFinalizer(() => clean(url, namespace))
-          const self = yield* transport({ url, namespace })
+          const { namespace, options, redis } = yield* shared
+          const self = yield* transport(options)
           yield* join(self)
-          const redis = yield* looker(url)
           const { due } = RedisKeys.group(namespace, group())
           const later = Array.from({ length: 520 }, (_, i) => [at(i), member(`9-${i}`)])
           yield* Effect.promise(() => redis.zadd(due, ...later.flat()))

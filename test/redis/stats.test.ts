@@ -6,18 +6,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type { Redis } from "ioredis"
-import { inject } from "vitest"
 import * as S from "./support.ts"
-
-const url = inject("redisUrl")
 
 /** A log with a consumer to read from, and a look at it that compares what is told with what is there. */
 const setup = Effect.gen(function* () {
-  const namespace = S.freshNamespace()
-  yield* Effect.addFinalizer(() => S.clean(url, namespace))
-  const transport = yield* S.transport({ url, namespace })
-  const redis = yield* S.looker(url)
+  const { namespace, options, redis } = yield* S.shared
+  const transport = yield* S.transport(options)
   const main = `${namespace}.{orders}`
   const publish = (count: number, maxLength?: number) =>
     Effect.map(
@@ -29,7 +23,7 @@ const setup = Effect.gen(function* () {
       ({ ids }) => ids
     )
   /** How many entries the group has not read, counted one by one. */
-  const there = async (redis: Redis): Promise<number> => {
+  const there = async (redis: S.Admin): Promise<number> => {
     const groups: unknown = await redis.xinfo("GROUPS", main)
     const flat = Array.isArray(groups) ? (groups[0] as ReadonlyArray<unknown>) : []
     const delivered = String(flat[flat.indexOf("last-delivered-id") + 1])

@@ -2,7 +2,7 @@
  * What the tests of the Redis transport share: a transport over a server of one's own or the shared one, and a group.
  */
 import type { TransportError } from "@clutch/core/Errors"
-import type { Consumer, Entry, FetchLimit, Group, JoinOptions } from "@clutch/core/Transport"
+import type { Consumer, Entry, FetchLimit, Group, JoinOptions, Outcome } from "@clutch/core/Transport"
 import { Transport } from "@clutch/core/Transport"
 import { RedisClient, RedisTransport } from "@clutch/redis"
 import * as Context from "effect/Context"
@@ -12,23 +12,14 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
+import { type Admin, admin as looker, removeKeys, servers } from "../support/place.ts"
+
+export { type Admin, calls, flush, keysOf, masters, own, servers, shared } from "../support/place.ts"
+export { looker }
 
 /** A namespace that nobody else has. */
 export const freshNamespace = (): string => `test-${randomUUID().slice(0, 12)}`
-
-/** A client for looking, that is closed with the scope. */
-export const looker = (url: string): Effect.Effect<Redis, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(async () => {
-      const redis = new Redis(url, { lazyConnect: true, connectionName: "looker" })
-      redis.on("error", () => {})
-      await redis.connect()
-      return redis
-    }),
-    (redis) => Effect.sync(() => redis.disconnect())
-  )
 
 /** A transport of its own for the lifetime of the scope. */
 export const transport = ({
@@ -61,8 +52,6 @@ export const join = (
     return consumer
   })
 
-export type Admin = Redis
-
 export const millis = Duration.millis
 
 export const limit = (options: Partial<FetchLimit> = {}): FetchLimit => ({
@@ -86,6 +75,43 @@ export const text = (entry: Entry): string => {
   return String(JSON.parse(Buffer.from(entry.content.success.data).toString()))
 }
 
+/** Takes one and acks it; how long that took, in milliseconds. */
+export const takeOne = (consumer: Consumer) =>
+  Effect.gen(function* () {
+    const begun = performance.now()
+    const { entries } = yield* consumer.fetch(limit({ count: 1 }))
+    const took = performance.now() - begun
+    const [entry] = entries
+    if (entry === undefined) return yield* Effect.die(new Error("nothing was fetched"))
+    yield* consumer.settle([{ entry, outcome: { _tag: "Ack" }, repeated: false }])
+    return { took, data: text(entry) }
+  })
+
+export const settle = (consumer: Consumer, entry: Entry, outcome: Outcome, repeated = false) =>
+  Effect.map(consumer.settle([{ entry, outcome, repeated }]), ([settled]) => settled)
+export const ack: Outcome = { _tag: "Ack" }
+
+/** Fetches as the runtime does: faults are tried again. */
+export const fetching = (consumer: Consumer, options?: Partial<FetchLimit>): Effect.Effect<ReadonlyArray<Entry>> =>
+  consumer.fetch(limit(options)).pipe(
+    Effect.map(({ entries }) => entries),
+    Effect.catch(() => Effect.andThen(Effect.sleep(20), fetching(consumer, options))),
+    Effect.timeoutOrElse({ duration: 10_000, orElse: () => Effect.die(new Error("nothing was fetched")) })
+  )
+
+/** How many connections transports have. */
+export const connections = async (redis: Admin): Promise<number> => {
+  const lists = await Promise.all(servers(redis).map((server) => server.client("LIST")))
+  return lists.flatMap((list) => String(list).split("\n")).filter((line) => line.includes(" name=clutch-")).length
+}
+
+/** Ids and texts of a stream, but for the first entry. */
+export const stored = (redis: Admin, stream: string): Effect.Effect<ReadonlyArray<readonly [string, string]>> =>
+  Effect.promise(async () => {
+    const entries = await redis.xrange(stream, "-", "+")
+    return entries.map(([id, fields]) => [id, String(JSON.parse(fields[1] ?? ""))] as const).slice(1)
+  })
+
 /** A fiber's value, or a failure where it takes ten seconds. */
 export const joined = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E> =>
   Effect.timeoutOrElse(Fiber.join(fiber), { duration: 10_000, orElse: () => Effect.die(new Error("nothing happened")) })
@@ -102,12 +128,4 @@ export const until = (what: string, check: () => boolean | Promise<boolean>): Ef
 
 /** Removes what tests wrote under a namespace. */
 export const clean = (url: string, namespace: string): Effect.Effect<void> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const redis = yield* looker(url)
-      yield* Effect.promise(async () => {
-        const keys = await redis.keys(`${namespace}.*`)
-        if (keys.length > 0) await redis.del(...keys)
-      })
-    })
-  )
+  Effect.scoped(Effect.flatMap(looker(url), (redis) => Effect.promise(() => removeKeys(redis, `${namespace}.*`))))

@@ -4,17 +4,11 @@
  * The story: eight released deliveries filled a fetch of eight. The retry beside them was not looked at, what had rung for
  * it was taken as answered, and nothing rang again: it lay there until the next scan.
  */
-import { type Entry, type Outcome, Transport } from "@clutch/core/Transport"
+import type { Entry, Outcome } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import { RedisTransport } from "@clutch/redis"
-import { inject } from "vitest"
 import * as S from "./support.ts"
-
-const url = inject("redisUrl")
 
 /** Far below the shortest time until a consumer that nobody wakes looks again, 2.5 seconds, and far above a round trip. */
 const atOnce = Duration.seconds(1)
@@ -26,11 +20,10 @@ describe("a fetch that released deliveries fill", () => {
       // one byte is full with the first
       ...(count === 1 ? ([["its bytes", { count: 100, bytes: 1 }]] as const) : [])
     ] as const) {
-      it.live(`by ${what} leaves the retry beside them, and then new entries, to the next ones at once`, () => {
-        const namespace = S.freshNamespace()
-        return Effect.gen(function* () {
-          const context = yield* Layer.build(RedisTransport.layer({ url, namespace }))
-          const transport = Context.get(context, Transport)
+      it.live(`by ${what} leaves the retry beside them, and then new entries, to the next ones at once`, () =>
+        Effect.gen(function* () {
+          const { options } = yield* S.shared
+          const transport = yield* S.transport(options)
           const holder = yield* S.join(transport)
           const released = Array.from({ length: count }, (_, i) => `released ${i}`)
           yield* S.publish(transport, "retried", ...released)
@@ -50,7 +43,7 @@ describe("a fetch that released deliveries fill", () => {
           while ((yield* transport.tend(S.group())).moved === 0);
           yield* S.publish(transport, "new")
           // joined after everything has rung: nothing but its own memory can tell it of the retry
-          const taker = yield* S.join(yield* S.transport({ url, namespace }))
+          const taker = yield* S.join(yield* S.transport(options))
           const first = yield* taker.fetch(S.limit(limit))
           assert.deepStrictEqual(first.entries.map(S.text), released)
           for (const expected of ["retried", "new"]) {
@@ -60,8 +53,8 @@ describe("a fetch that released deliveries fill", () => {
             })
             assert.deepStrictEqual(next.entries.map(S.text), [expected])
           }
-        }).pipe(Effect.scoped, Effect.ensuring(S.clean(url, namespace)))
-      })
+        }).pipe(Effect.scoped)
+      )
     }
   }
 })

@@ -1,5 +1,6 @@
 /**
- * One Redis for all test files of a project, as `inject("redisUrl")`: `REDIS_URL` where it is set, else a private server.
+ * One Redis for all test files of a project, as `inject("redisUrl")` and `inject("place")`: `REDIS_URL` where it
+ * is set, else a private server.
  *
  * Tests write under a random namespace of their own and remove it. A test that stops, flushes, fills or cuts a server
  * starts one with `startRedis`.
@@ -18,9 +19,11 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   const given = process.env["REDIS_URL"]
   if (given !== undefined && given !== "") {
     project.provide("redisUrl", given)
+    project.provide("place", { url: given })
     return undefined
   }
   const server = await startRedis()
   project.provide("redisUrl", server.url)
+  project.provide("place", { url: server.url })
   return () => server.stop()
 }

@@ -7,11 +7,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { WorkerSettings } from "../children.ts"
 
-const { name, namespace, subscription, topic, url } = JSON.parse(process.env["CLUTCH_CASE"] ?? "{}") as WorkerSettings // what the test wrote
+const { name, namespace, place, subscription, topic } = JSON.parse(process.env["CLUTCH_CASE"] ?? "{}") as WorkerSettings // what the test wrote
 
 Reclaimer.watch([Subscription.address(subscription, Topic.make(topic, { schema: Schema.String }))]).pipe(
   Layer.provideMerge(Layer.effectDiscard(Effect.sync(() => process.stdout.write(`{"event":"watching"}\n`)))),
-  Layer.provide(RedisTransport.layer({ url, namespace, connectionName: name })),
+  Layer.provide(RedisTransport.layer({ ...place, namespace, connectionName: name })),
   Layer.launch,
   NodeRuntime.runMain
 )

@@ -51,7 +51,7 @@ const subscription = Subscription.make(
 )
 
 const transport = RedisTransport.layerClient({ namespace: settings.namespace }).pipe(
-  Layer.provide(RedisClient.layer({ url: settings.url, connectionName: settings.name }))
+  Layer.provide(RedisClient.layer({ ...settings.place, connectionName: settings.name }))
 )
 const reclaimer = settings.reclaims === false ? Reclaimer.layerElsewhere : Reclaimer.layer
 const logger = Logger.make<unknown, void>(({ logLevel, message }) => {

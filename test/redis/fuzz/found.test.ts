@@ -9,10 +9,10 @@ import { as, recorder, shared, test, texts, until, worker } from "../../cases/ki
 const last = "18446744073709551615"
 
 const setUp = Effect.gen(function* () {
-  const { namespace, redis, url } = yield* shared
+  const { namespace, options, redis } = yield* shared
   const topic = texts()
   const seen = recorder()
-  const run = as(yield* worker({ url, namespace }))
+  const run = as(yield* worker(options))
   const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
   const subscription = Subscription.make("billing", topic, seen.handler(), { from: "beginning" })
   const handle = yield* run(Subscription.subscribe(subscription))

@@ -1,0 +1,103 @@
+/**
+ * Publishing through a network that is slow, cuts replies or refuses: what is said of it is true.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { startProxy } from "../support/proxy.ts"
+import { startRedis } from "../support/redis.ts"
+import * as S from "./support.ts"
+
+/** A transport behind a proxy, on a server of its own. */
+const setup = Effect.gen(function* () {
+  const redis = yield* Effect.acquireRelease(
+    Effect.promise(() => startRedis()),
+    (redis) => Effect.promise(() => redis.stop())
+  )
+  const proxy = yield* Effect.acquireRelease(
+    Effect.promise(() => startProxy(redis.url)),
+    (proxy) => Effect.promise(() => proxy.close())
+  )
+  const transport = yield* S.transport({ url: proxy.url })
+  // loads the script
+  yield* S.publish(transport, "first")
+  return {
+    calls: () => proxy.commands().get("EVALSHA") ?? 0,
+    proxy,
+    stored: S.stored(yield* S.looker(redis.url), "clutch.{orders}"),
+    transport
+  }
+})
+
+describe("publish", () => {
+  it.live("two calls are under way at most, and order holds between them", () =>
+    Effect.gen(function* () {
+      const { calls, proxy, stored, transport } = yield* setup
+      // longer than all of them take to be asked for
+      proxy.delayReplies(1000)
+      const before = calls()
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (let i = 0; i < 20; i++) {
+        fibers.push(yield* Effect.forkChild(S.publish(transport, `${i}`), { startImmediately: true }))
+        yield* Effect.sleep(1)
+      }
+      assert.isAtMost(calls() - before, 2)
+      proxy.delayReplies(0)
+      yield* Effect.all(fibers.map((fiber) => S.joined(fiber)))
+      assert.isAtMost(calls() - before, 5)
+      assert.deepStrictEqual(
+        (yield* stored).map(([, data]) => data),
+        Array.from({ length: 20 }, (_, i) => `${i}`)
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a publish that is interrupted before it was sent is not stored", () =>
+    Effect.gen(function* () {
+      const { proxy, stored, transport } = yield* setup
+      proxy.delayReplies(50)
+      const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (let i = 0; i < 5; i++) {
+        fibers.push(yield* Effect.forkChild(S.publish(transport, `${i}`), { startImmediately: true }))
+        yield* Effect.sleep(1)
+      }
+      const [, , third, ...rest] = fibers
+      if (third === undefined) return assert.fail("no third")
+      yield* Fiber.interrupt(third)
+      proxy.delayReplies(0)
+      yield* Effect.all(rest.map((fiber) => S.joined(fiber)))
+      assert.deepStrictEqual(
+        (yield* stored).map(([, data]) => data),
+        ["0", "1", "3", "4"]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a lost reply is Unknown for each that shared the call; an outage is Unavailable at once", () =>
+    Effect.gen(function* () {
+      const { proxy, stored, transport } = yield* setup
+      const cut = proxy.cutReply((command) => command.toUpperCase().startsWith("EVALSHA"))
+      const errors = yield* Effect.all([S.publish(transport, "a"), S.publish(transport, "b")].map(Effect.flip), {
+        concurrency: "unbounded"
+      })
+      yield* Effect.promise(() => cut)
+      assert.deepStrictEqual(
+        errors.map(({ reason }) => reason._tag),
+        ["Unknown", "Unknown"]
+      )
+      yield* Effect.sleep(200)
+      // sent once, and stored once
+      assert.deepStrictEqual(
+        (yield* stored).map(([, data]) => data),
+        ["a", "b"]
+      )
+      proxy.refuse(true)
+      proxy.cutAll()
+      yield* Effect.sleep(20)
+      const begun = performance.now()
+      const error = yield* Effect.flip(S.publish(transport, "c"))
+      assert.strictEqual(error.reason._tag, "Unavailable")
+      assert.isBelow(performance.now() - begun, 20)
+    }).pipe(Effect.scoped)
+  )
+})
