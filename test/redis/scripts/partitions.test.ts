@@ -4,6 +4,7 @@ import { assert, describe, test } from "vitest"
 import { everything, fillMemory, redis, refused, run, useServer } from "./harness.ts"
 
 const keys = RedisKeys.topic("clutch", "orders")
+const recorded = (count: number) => ({ count, recorded: true })
 const ask = (count: number) => run(Scripts.partitions, { keys, count, from: undefined })
 const change = (from: number, to: number) => run(Scripts.partitions, { keys, count: to, from })
 
@@ -11,31 +12,31 @@ describe("partitions", () => {
   useServer()
 
   test("the first that asks for a new topic decides, and everybody after learns it", async () => {
-    assert.strictEqual(await ask(4), 4)
-    assert.strictEqual(await ask(8), 4)
-    assert.strictEqual(await ask(1), 4)
+    assert.deepStrictEqual(await ask(4), recorded(4))
+    assert.deepStrictEqual(await ask(8), recorded(4))
+    assert.deepStrictEqual(await ask(1), recorded(4))
     assert.deepStrictEqual(await redis.hgetall(keys.meta), { partitions: "4" })
   })
 
   test("one partition is not worth a record", async () => {
-    assert.strictEqual(await ask(1), 1)
+    assert.deepStrictEqual(await ask(1), { count: 1, recorded: false })
     assert.deepStrictEqual(await redis.keys("*"), [])
   })
 
   test("a topic that is used without a record has one", async () => {
     await redis.xadd(keys.main, "*", "data", "1")
-    assert.strictEqual(await ask(4), 1)
+    assert.deepStrictEqual(await ask(4), { count: 1, recorded: false })
     assert.strictEqual(await redis.exists(keys.meta), 0)
   })
 
   test("another number is recorded only where it is what was thought", async () => {
     await redis.xadd(keys.main, "*", "data", "1")
-    assert.strictEqual(await change(2, 4), 1)
-    assert.strictEqual(await change(1, 4), 4)
-    assert.strictEqual(await change(1, 8), 4)
-    assert.strictEqual(await ask(1), 4)
-    assert.strictEqual(await change(4, 1), 1)
-    assert.strictEqual(await ask(4), 1)
+    assert.deepStrictEqual(await change(2, 4), { count: 1, recorded: false })
+    assert.deepStrictEqual(await change(1, 4), recorded(4))
+    assert.deepStrictEqual(await change(1, 8), recorded(4))
+    assert.deepStrictEqual(await ask(1), recorded(4))
+    assert.deepStrictEqual(await change(4, 1), recorded(1), "and is known to have been said")
+    assert.deepStrictEqual(await ask(4), recorded(1))
   })
 
   test("what cannot be recorded, or read, is refused, and nothing has changed", async () => {

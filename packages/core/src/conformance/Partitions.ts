@@ -220,4 +220,17 @@ export const partitions: Category = (kit) => {
       for (const partition of range(3)) assert.strictEqual(places.filter(([, at]) => at === partition).length, 2)
     })
   )
+
+  kit.test("10. repartition to one partition holds against who still asks for as many as there were", () =>
+    Effect.gen(function* () {
+      const name = kit.fresh("wide")
+      const [one, three] = [wide(kit, 1, name), wide(kit, 3, name)]
+      yield* Topic.publishAll(three, texts(6))
+      assert.strictEqual(yield* Topic.repartition(one), 3)
+      assert.match((yield* Effect.flip(Topic.publish(three, "x"))).message, /has 1, not 3/)
+      yield* Topic.publish(one, "x")
+      assert.match((yield* Effect.flip(Subscription.stats(Subscription.address("s", three)))).message, /has 1, not 3/)
+      assert.strictEqual(yield* Topic.repartition(one), 1)
+    })
+  )
 }

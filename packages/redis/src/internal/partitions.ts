@@ -8,8 +8,10 @@ import * as Scripts from "../Scripts.ts"
 import type { Shared } from "./shared.ts"
 
 export const make = ({ client, namespace }: Shared) => {
-  const ask = (topic: string, count: number, from: number | undefined): Effect.Effect<number, TransportError> =>
+  const ask = (topic: string, count: number, from?: number): Effect.Effect<Scripts.Counted, TransportError> =>
     client.run(Scripts.partitions, { keys: Keys.topic(namespace, topic), count, from })
+  const change = (topic: string, from: number, to: number): Effect.Effect<number, TransportError> =>
+    Effect.map(ask(topic, to, from), ({ count }) => count)
 
   /** The record may be gone, with a key or a server, while the others go on: their logs tell that there were so many. */
   const areThere = (topic: string, count: number): Effect.Effect<boolean, TransportError> => {
@@ -19,11 +21,12 @@ export const make = ({ client, namespace }: Shared) => {
 
   return {
     partitions: (topic: string, count: number) =>
-      Effect.flatMap(ask(topic, count, undefined), (recorded) =>
-        recorded !== 1 || count === 1
-          ? Effect.succeed(recorded)
-          : Effect.flatMap(areThere(topic, count), (there) => (there ? ask(topic, count, 1) : Effect.succeed(1)))
+      Effect.flatMap(ask(topic, count), (found) =>
+        found.recorded || found.count === count
+          ? Effect.succeed(found.count)
+          : Effect.flatMap(areThere(topic, count), (there) => (there ? change(topic, 1, count) : Effect.succeed(1)))
       ),
-    repartition: (topic: string, { from, to }: { readonly from: number; readonly to: number }) => ask(topic, to, from)
+    repartition: (topic: string, { from, to }: { readonly from: number; readonly to: number }) =>
+      change(topic, from, to)
   }
 }

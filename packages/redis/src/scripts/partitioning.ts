@@ -23,17 +23,32 @@ export interface Partitions {
 }
 
 /**
+ * How many partitions a topic has.
+ *
+ * @category partitions
+ * @since 0.1.0
+ */
+export interface Counted {
+  readonly count: number
+  /** Whether somebody has said so; else only a log tells that the topic is used. */
+  readonly recorded: boolean
+}
+
+/**
  * Says how many partitions a topic has, recording the number where nothing is known; or changes it, if it is `from`.
  *
  * @category partitions
  * @since 0.1.0
  */
-export const partitions: Script.Script<Partitions, number> = Script.make({
+export const partitions: Script.Script<Partitions, Counted> = Script.make({
   name: "partitions",
   lua: lua.partitions,
   keyNames: ["main", "meta"],
   argNames: ["count", "from"],
   keys: ({ keys }) => [keys.main, keys.meta],
   args: ({ count, from }) => [`${count}`, from === undefined ? "" : `${from}`],
-  decode: Script.number
+  decode: (reply) => {
+    const [count, recorded] = Script.list(reply)
+    return { count: Script.number(count), recorded: Script.bool(recorded) }
+  }
 })
