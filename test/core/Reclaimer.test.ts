@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { DrainAtOnce } from "../../packages/core/src/internal/drain.ts"
 import { given, groupOf, layerWith, Lines, open, pass, probe, run, settled, Texts, unavailable } from "./support.ts"
@@ -169,6 +170,34 @@ describe("Reclaimer", () => {
       const gaps = tends.slice(1).map((at, i) => at - (tends[i] ?? 0))
       assert.isAtMost(Math.max(...gaps.slice(12, 50)), 1000)
       assert.isAtLeast(Math.min(...gaps.slice(12, 50)), 1000)
+      const lines = (yield* Lines).filter(({ text }) => text.startsWith("reclaiming"))
+      assert.deepStrictEqual(
+        lines.map(({ level }) => level),
+        ["Warn", "Info"]
+      )
+    })
+  })
+
+  it.effect("a subscription whose partitions cannot be tended says so once, and once that it works again", () => {
+    let down = false
+    const layer = layerWith((self) => ({
+      ...self,
+      tend: (group) => (down ? Effect.fail(unavailable("tend")) : self.tend(group))
+    }))
+    return run(layer, function* () {
+      const topic = Topic.make("wide", { schema: Schema.String, partitions: 8 })
+      const fail = () => Effect.fail("no")
+      const retry = { maxRetries: "unlimited", base: "1 second", factor: 1, jitter: 0 } as const
+      const { close } = yield* open(Subscription.make("s", topic, fail, { retry }))
+      yield* open(Subscription.make("s", topic, fail, { retry, consumer: "another" }))
+      yield* Topic.publishAll(topic, ["a", "b", "c", "d", "e", "f", "g", "h"])
+      yield* pass("100 millis")
+      down = true
+      yield* pass("1 minute")
+      yield* close
+      yield* pass("1 minute")
+      down = false
+      yield* pass("1 minute")
       const lines = (yield* Lines).filter(({ text }) => text.startsWith("reclaiming"))
       assert.deepStrictEqual(
         lines.map(({ level }) => level),

@@ -41,7 +41,7 @@ const roundTrip = 20
 interface Ward {
   /** As the log lines call it. */
   readonly loop: "reclaiming" | "trimming"
-  readonly annotations: Readonly<Record<string, unknown>>
+  readonly annotations: Readonly<Record<string, string>>
   readonly health: Health.Health
   /** One round; how long until the next at the latest, none where something has to change first. */
   readonly work: Effect.Effect<Option.Option<Duration.Duration>, TransportError>
@@ -110,7 +110,8 @@ export class Reclaimer extends Context.Service<
             onFailure: (error) => {
               ward.failures += 1
               again(ward, Health.backoff(ward.failures, error))
-              return ward.health.failed(ward.loop, error)
+              // one that was dropped meanwhile has no say any more
+              return wards.has(ward) ? ward.health.failed(ward.loop, error) : Effect.void
             }
           })
         }).pipe(
@@ -158,12 +159,44 @@ export class Reclaimer extends Context.Service<
       })
       yield* Effect.forkScoped(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} }))
 
+      /** Of all partitions together, as it is one line that says how they are. */
+      const healths = new Map<string, { readonly all: Health.All; wards: number }>()
+      const keyOf = ({ annotations, loop }: Pick<Ward, "annotations" | "loop">) =>
+        [loop, ...Object.values(annotations)].join("/")
+      const take = (
+        loop: Ward["loop"],
+        annotations: Ward["annotations"],
+        work: Ward["work"],
+        afterChange = 0
+      ): Ward => {
+        const key = keyOf({ loop, annotations })
+        const health = healths.get(key) ?? { all: Health.makeAll(), wards: 0 }
+        health.wards += 1
+        healths.set(key, health)
+        const ward: Ward = {
+          loop,
+          annotations,
+          health: health.all.of({}),
+          work,
+          afterChange,
+          next: undefined,
+          changed: false,
+          failures: 0
+        }
+        wards.add(ward)
+        return ward
+      }
+
       const change = (ward: Ward) => {
         ward.changed = true
         changed.openUnsafe()
       }
       const drop = (ward: Ward) => {
         wards.delete(ward)
+        ward.health.over(ward.loop)
+        const key = keyOf(ward)
+        const health = healths.get(key)
+        if (health !== undefined && --health.wards === 0) healths.delete(key)
         // nothing sleeps until a time that is nobody's any more
         changed.openUnsafe()
       }
@@ -172,9 +205,7 @@ export class Reclaimer extends Context.Service<
         Effect.acquireRelease(
           Effect.sync(() => {
             const annotations = { topic: group.topic, subscription: group.subscription }
-            const ward = made("reclaiming", annotations, tend(transport, group))
-            wards.add(ward)
-            return ward
+            return take("reclaiming", annotations, tend(transport, group))
           }),
           (ward) => Effect.sync(() => drop(ward))
         )
@@ -194,10 +225,9 @@ export class Reclaimer extends Context.Service<
               Array.from(asked, (one) => one.abandonedAfter).reduce((a, b) => Duration.min(a, b))
             const trimmer = Trimmer.make(transport, { topic, partition }, abandonedAfter)
             const work = Effect.asSome(trimmer.work)
-            const ward = made("trimming", { topic }, work, Duration.toMillis(Trimmer.soon))
+            const ward = take("trimming", { topic }, work, Duration.toMillis(Trimmer.soon))
             ward.next = 0
             const trimming: Trimming = { key, asked, ward, rung: trimmer.rung }
-            wards.add(ward)
             trimmings.set(key, trimming)
             return trimming
           }),
@@ -272,17 +302,6 @@ export class Reclaimer extends Context.Service<
       )
     )
 }
-
-const made = (loop: Ward["loop"], annotations: Ward["annotations"], work: Ward["work"], afterChange = 0): Ward => ({
-  loop,
-  annotations,
-  health: Health.make(),
-  work,
-  afterChange,
-  next: undefined,
-  changed: false,
-  failures: 0
-})
 
 const tend = (transport: Transport["Service"], group: Group): Ward["work"] => {
   const tags = tagsOf(group, transport.system)

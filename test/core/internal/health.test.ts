@@ -26,7 +26,7 @@ describe("health", () => {
     "an outage that begins with a lost reply is one change of state; a refusal in it is another",
     given(function* () {
       const lines = yield* Lines
-      const health = Health.make()
+      const health = Health.makeAll().of(0)
       yield* health.failed("reclaiming", error(new Unknown({ detail: "no reply" })))
       yield* health.failed("reclaiming", down)
       assert.lengthOf(lines, 1)
@@ -39,7 +39,7 @@ describe("health", () => {
     "a change of state is one log line, however often a loop fails",
     given(function* () {
       const lines = yield* Lines
-      const health = Health.make()
+      const health = Health.makeAll().of(0)
       assert.isUndefined(health.problem())
       yield* health.worked("fetching")
       for (let i = 0; i < 100; i++) yield* health.failed("fetching", down)
@@ -60,10 +60,37 @@ describe("health", () => {
   )
 
   it.effect(
+    "what ended while it failed is no problem any more, and that it works again is said when something has worked",
+    given(function* () {
+      const lines = yield* Lines
+      const health = Health.makeAll()
+      const [one, other] = [health.of(1), health.of(2)]
+      yield* one.failed("fetching", down)
+      one.over("fetching")
+      one.over("settling")
+      assert.isUndefined(health.problem())
+      assert.lengthOf(lines, 1)
+      yield* other.failed("fetching", down)
+      yield* one.worked("fetching")
+      assert.lengthOf(lines, 2)
+      yield* other.worked("fetching")
+      yield* other.worked("fetching")
+      assert.deepStrictEqual(
+        lines.map(({ text }) => text),
+        [
+          "fetching is failing and goes on trying: fetch: connection refused",
+          "fetching is failing and goes on trying: fetch: connection refused",
+          "fetching works again"
+        ]
+      )
+    })
+  )
+
+  it.effect(
     "another reason is a change of state; a loop that works does not hide one that fails",
     given(function* () {
       const lines = yield* Lines
-      const health = Health.make()
+      const health = Health.makeAll().of(0)
       yield* health.failed("fetching", down)
       yield* health.failed("fetching", denied)
       yield* health.failed("settling", down)

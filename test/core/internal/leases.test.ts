@@ -2,11 +2,14 @@
 import * as Metrics from "@clutch/core/Metrics"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
+import type { Owner } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import {
   given,
   layerWith,
@@ -291,4 +294,39 @@ describe("leases", () => {
       assert.strictEqual((yield* handle.health).state, "running")
     })
   )
+
+  it.effect("an owner that holds nothing and cannot extend its lease says so once, and once that it can again", () => {
+    let down = false
+    const owner = (self: Owner): Owner => ({
+      ...self,
+      extend: (entries) => (down ? Effect.fail(unavailable("extend")) : self.extend(entries))
+    })
+    const layer = layerWith((self) => ({
+      ...self,
+      enroll: (options) =>
+        Effect.map(self.enroll(options), (worker) => ({
+          ...worker,
+          claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, owner))
+        }))
+    }))
+    return run(layer, function* () {
+      const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
+      const { handle } = yield* open(
+        Subscription.make("s", topic, () => Effect.void, { visibilityTimeout: "40 seconds" })
+      )
+      yield* pass("1 second")
+      down = true
+      yield* pass("12 seconds")
+      assert.strictEqual((yield* handle.health).state, "unhealthy")
+      yield* pass("20 seconds")
+      down = false
+      yield* pass("12 seconds")
+      assert.strictEqual((yield* handle.health).state, "running")
+      const lines = (yield* Lines).map(({ text }) => text).filter((text) => text.startsWith("extending leases"))
+      assert.deepStrictEqual(lines, [
+        "extending leases is failing and goes on trying: extend: the log is down",
+        "extending leases works again"
+      ])
+    })
+  })
 })

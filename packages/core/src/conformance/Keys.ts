@@ -206,6 +206,38 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
+  kit.test("10. a worker that has given a full partition up is healthy; the one that has it now is not", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit, 2)
+      const fail = () => Effect.fail(new Failure({ message: "no" }))
+      const retry = { maxRetries: 1000, base: kit.ticks(1), factor: 1, jitter: 0 }
+      const worker = (consumer: string) =>
+        Subscription.make("s", topic, fail, { consumer, concurrency: 2, prefetch: 4, maxWaiting: 3, retry })
+      const problems = (handle: Subscription.Handle) =>
+        Effect.map(handle.health, ({ problem }) => Option.getOrElse(problem, () => "none"))
+      const first = yield* kit.open(worker("a"))
+      // a key of each partition, so that both are full
+      yield* Topic.publishAll(topic, inTurn(["k0", "k1", "k2", "k3"], 10))
+      yield* kit.eventually(
+        "it says so",
+        Effect.map(problems(first.handle), (problem) => /waiting/.test(problem))
+      )
+      const second = yield* kit.open(worker("b"))
+      yield* kit.eventually(
+        "each has one",
+        Effect.map(Effect.all([problems(first.handle), problems(second.handle)]), (both) =>
+          both.every((problem) => /waiting/.test(problem))
+        )
+      )
+      yield* first.handle.pause
+      yield* kit.eventually(
+        "what is paused waits for nothing",
+        Effect.map(problems(first.handle), (problem) => problem === "none")
+      )
+      assert.match(yield* problems(second.handle), /waiting/)
+    })
+  )
+
   kit.test("10. a released message keeps its place before those of its key", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)

@@ -9,6 +9,8 @@ import type { TransportError } from "../Errors.ts"
 export interface Health {
   readonly failed: (loop: string, error: TransportError) => Effect.Effect<void>
   readonly worked: (loop: string) => Effect.Effect<void>
+  /** It has nothing to do here any more: no problem, and no proof that it works. */
+  readonly over: (loop: string) => void
   /** What is wrong now; `undefined` where nothing is. */
   readonly problem: () => TransportError | undefined
 }
@@ -16,10 +18,19 @@ export interface Health {
 /** What somebody must change is another state than an outage, whose first loss of a reply and later silence are one. */
 const isRefused = (error: TransportError): boolean => error.reason._tag === "Refused"
 
+/** The health of several parts. */
+export interface All {
+  /** Of one of them, by its partition or whatever else it is known by. */
+  readonly of: (part: unknown) => Health
+  readonly problem: Health["problem"]
+}
+
 /** Of one subscription: the health of each of its partitions. */
-export const makeAll = (): { readonly of: (partition: number) => Health; readonly problem: Health["problem"] } => {
-  const loops = new Map<string, Map<number, TransportError>>()
-  const firstOf = (problems: ReadonlyMap<number, TransportError> | undefined) => problems?.values().next().value
+export const makeAll = (): All => {
+  const loops = new Map<string, Map<unknown, TransportError>>()
+  /** Loops that were last said to fail. */
+  const told = new Set<string>()
+  const firstOf = (problems: ReadonlyMap<unknown, TransportError> | undefined) => problems?.values().next().value
   const problem = () => {
     for (const problems of loops.values()) {
       const first = firstOf(problems)
@@ -29,29 +40,28 @@ export const makeAll = (): { readonly of: (partition: number) => Health; readonl
   }
   return {
     problem,
-    of: (partition) => ({
+    of: (part) => ({
       failed: (loop, error) =>
         Effect.suspend(() => {
-          const problems = loops.get(loop) ?? new Map<number, TransportError>()
-          const before = problems.get(partition) ?? firstOf(problems)
-          loops.set(loop, problems.set(partition, error))
-          return before !== undefined && isRefused(before) === isRefused(error)
-            ? Effect.void
-            : Effect.logWarning(`${loop} is failing and goes on trying: ${error.message}`)
+          const problems = loops.get(loop) ?? new Map<unknown, TransportError>()
+          const before = problems.get(part) ?? firstOf(problems)
+          loops.set(loop, problems.set(part, error))
+          if (before !== undefined && isRefused(before) === isRefused(error)) return Effect.void
+          told.add(loop)
+          return Effect.logWarning(`${loop} is failing and goes on trying: ${error.message}`)
         }),
       worked: (loop) =>
         Effect.suspend(() => {
           const problems = loops.get(loop)
-          return problems?.delete(partition) === true && problems.size === 0
-            ? Effect.logInfo(`${loop} works again`)
-            : Effect.void
+          if (problems === undefined) return Effect.void
+          problems.delete(part)
+          return problems.size === 0 && told.delete(loop) ? Effect.logInfo(`${loop} works again`) : Effect.void
         }),
+      over: (loop) => void loops.get(loop)?.delete(part),
       problem
     })
   }
 }
-
-export const make = (): Health => makeAll().of(0)
 
 /**
  * How long to wait after the nth failure in a row: short at first, as most outages are; where somebody must change

@@ -82,6 +82,9 @@ export const concurrencyOf = (definition: Definition, policy: Policy): number =>
   definition.kind === "stream" ? (policy.prefetch ?? streamPrefetch) : policy.concurrency
 
 const none = { keys: 0, since: undefined }
+
+/** What may fail here and go on trying, as its health knows it. */
+const loops = ["fetching", "settling", "extending leases", "marking", "reading"]
 const acked: Outcome = { _tag: "Ack" }
 const released: Outcome = { _tag: "Release" }
 const parked: Outcome = { _tag: "Park" }
@@ -107,6 +110,12 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const traced = Tracing.isActive(context)
   const annotations = { topic: group.topic, subscription: group.subscription }
   const slots = concurrencyOf(definition, policy) * policy.size
+  // what fails to the end is nobody's trouble behind it
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const loop of loops) health.over(loop)
+    })
+  )
   const visibility = Duration.toMillis(policy.visibilityTimeout)
 
   const waiting = new Waiting()
@@ -216,7 +225,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const tellFull = ({ parked }: KeyOrder) => {
     if (full === parked >= policy.maxWaiting) return
     full = !full
-    const detail = `${parked} messages of partition ${group.partition} are waiting behind others of their keys`
+    const detail = `at least ${parked} messages of partition ${group.partition} are waiting behind others of their keys`
     const fix = "new ones are read when there are fewer: see to what fails, or raise maxWaiting"
     const error = new TransportError({ operation: "fetch", reason: new Refused({ detail: `${detail}; ${fix}` }) })
     run(full ? health.failed("reading", error) : health.worked("reading"))

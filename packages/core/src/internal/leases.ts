@@ -81,7 +81,9 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
   })
 
   // where nothing is held, nothing has to be extended: it may be long until something is held for a beat again
-  const free = Effect.suspend(() => (held.size === 0 ? health.worked("extending leases") : Effect.void))
+  const free = Effect.suspend(() =>
+    held.size === 0 && seat.order === undefined ? health.worked("extending leases") : Effect.void
+  )
   const loop = Effect.whileLoop({
     while: () => true,
     body: () => Effect.andThen(free, Effect.andThen(holding.await, beat)),

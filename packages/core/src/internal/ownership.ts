@@ -122,11 +122,13 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       const closing = [...owned.values()].filter(({ closing }) => closing).length
       const excess = [...owned].filter(([, { closing }]) => !closing).map(([partition]) => partition)
       for (const partition of excess.slice(0, Math.max(0, surplus - closing))) yield* giveUp(partition)
-      yield* Effect.forEach(
-        enrolled.filter(({ group }) => free.includes(group.partition) && !owned.has(group.partition)),
-        (at) => each(at.group.partition, "claiming", claim(at)),
-        { concurrency: "unbounded", discard: true }
-      )
+      const missing = enrolled.filter(({ group }) => free.includes(group.partition) && !owned.has(group.partition))
+      // what another worker has now is nothing to claim
+      for (const { at } of seen) if (!missing.includes(at)) health(at.group.partition).over("claiming")
+      yield* Effect.forEach(missing, (at) => each(at.group.partition, "claiming", claim(at)), {
+        concurrency: "unbounded",
+        discard: true
+      })
       return seen.length < rosters.length
         ? Duration.millis(500)
         : soonest(
