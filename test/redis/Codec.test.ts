@@ -59,7 +59,7 @@ describe("Codec.netstrings", () => {
 describe("Codec: the field clutch", () => {
   const meta = { original: "1-0", attempt: 2, cause: 'said "no"\n', redriven: undefined }
   const closed = (open: Codec.OpenMeta) => [
-    ...Result.getOrThrow(Codec.parseNetstrings(open.fields)),
+    ...Result.getOrThrow(Codec.parseNetstrings(Buffer.from(open.fields))),
     Buffer.from("clutch"),
     Buffer.from(`${open.clutch},"first":1,"failed":2}`)
   ]
@@ -73,6 +73,15 @@ describe("Codec: the field clutch", () => {
     const dead = { original: "1-0", reason: "poison", cause: "", attempts: 1, from: "k", redriven: "9-0" } as const
     const readDead = Codec.deadMeta(closed(Codec.openDead("retry", fields("data", "1"), dead)))
     assert.deepStrictEqual(Result.getOrThrow(readDead), { ...dead, first: 1, failed: 2 })
+  })
+
+  test.each([
+    ["data", "snow ☃ \u{1F600}\uFEFF"],
+    ["data", Buffer.from([0, 255, 44, 58])],
+    ["ü", Buffer.from([0xed, 0xa0, 0x80])]
+  ])("%s: %j is kept byte for byte", (name, value) => {
+    const kept = closed(Codec.openRetry("main", fields(name, value), meta))
+    assert.deepStrictEqual(kept.slice(0, 2), [...fields(name, value)])
   })
 
   test("our own clutch is replaced; a corrupt one, and a publisher's, is kept under another name", () => {
@@ -94,7 +103,15 @@ describe("Codec: the field clutch", () => {
     '{"original":"1-0"}',
     '{"original":"text","attempt":1}',
     '{"original":"1-0","attempt":-1}',
-    '{"original":"1-0","attempt":"1"}'
+    "null",
+    '{"original":"1-0","attempt":"1"}',
+    '{"original":"1-0","attempt":1.5}',
+    '{"original":"1-0","attempt":1,"first":"5"}',
+    '{"original":"1-0","attempt":1,"first":1e999}',
+    '{"original":"1-0","attempt":1,"failed":null}',
+    '{"original":"1-0","attempt":1,"cause":5}',
+    '{"original":"1-0","attempt":1,"redriven":{}}',
+    '{"original":"1-0","attempt":1,"key":[]}'
   ])("%j is no clutch of a retry", (text) => {
     assert.isTrue(Result.isFailure(Codec.retryMeta(fields("clutch", text))))
   })

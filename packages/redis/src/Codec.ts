@@ -13,6 +13,7 @@ import { Attributes } from "@clutch/core/Message"
 import type { Content, DeadLetterReason, Entry, Outgoing } from "@clutch/core/Transport"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { isUtf8 } from "node:buffer"
 
 /**
  * An entry's fields as stored: name, value, name, value, …
@@ -234,17 +235,28 @@ export interface DeadMeta {
 }
 
 // what is no entry id has no place in the topic's log
-const EntryId = Schema.String.check(Schema.isPattern(/^\d{1,20}-\d{1,20}$/))
+const entryId = /^\d{1,20}-\d{1,20}$/
+const EntryId = Schema.String.check(Schema.isPattern(entryId))
 
-const Retry = Schema.Struct({
-  original: EntryId,
-  attempt: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
-  first: Schema.optional(Schema.Finite),
-  failed: Schema.optional(Schema.Finite),
-  cause: Schema.optional(Schema.String),
-  redriven: Schema.optional(Schema.String),
-  key: Schema.optional(Schema.String)
-})
+const isMaybe = {
+  string: (value: unknown): value is string | undefined => value === undefined || typeof value === "string",
+  // JSON has no others than finite ones, but for those that are too large to be read
+  number: (value: unknown): value is number | undefined => value === undefined || Number.isFinite(value)
+}
+
+/** By hand, since it is done for each retry: a schema takes several times as long. What does not fit, or all of it. */
+const retryOf = (told: unknown): RetryMeta | string => {
+  if (typeof told !== "object" || told === null) return "it is no object"
+  const { attempt, cause, failed, first, key, original, redriven }: { readonly [K in keyof RetryMeta]?: unknown } = told
+  if (typeof original !== "string" || !entryId.test(original)) return "original is no entry id"
+  if (typeof attempt !== "number" || !Number.isSafeInteger(attempt) || attempt < 0) return "attempt is no count"
+  if (!isMaybe.number(first)) return "first is no number"
+  if (!isMaybe.number(failed)) return "failed is no number"
+  if (!isMaybe.string(cause)) return "cause is no text"
+  if (!isMaybe.string(redriven)) return "redriven is no text"
+  if (!isMaybe.string(key)) return "key is no text"
+  return { original, attempt, first, failed, cause, redriven, key }
+}
 
 const Dead = Schema.Struct({
   original: EntryId,
@@ -257,7 +269,6 @@ const Dead = Schema.Struct({
   redriven: Schema.optional(Schema.String)
 })
 
-const decodeRetry = decoder(Retry)
 const decodeDead = decoder(Dead)
 
 /**
@@ -269,10 +280,12 @@ const decodeDead = decoder(Dead)
 export const retryMeta = (fields: Fields): Result.Result<RetryMeta, string> => {
   const clutch = field(fields, "clutch")
   if (clutch === undefined) return Result.fail(`the entry has no field "clutch"`)
-  const meta = decodeRetry(clutch)
-  if (Result.isFailure(meta)) return Result.fail(`the field "clutch" cannot be read: ${meta.failure}`)
-  const { attempt, cause, failed, first, key, original, redriven } = meta.success
-  return Result.succeed({ original, attempt, first, failed, cause, redriven, key })
+  try {
+    const meta = retryOf(JSON.parse(clutch.toString()))
+    return typeof meta === "object" ? Result.succeed(meta) : Result.fail(`the field "clutch" cannot be read: ${meta}`)
+  } catch (thrown) {
+    return Result.fail(`the field "clutch" cannot be read: ${String(thrown)}`)
+  }
 }
 
 /**
@@ -300,20 +313,30 @@ export const deadMeta = (fields: Fields): Result.Result<DeadMeta, string> => {
 export interface OpenMeta {
   /** Without its closing brace: the script adds the times. */
   readonly clutch: string
-  /** Bytes of the fields that are kept, as netstrings. */
-  readonly fields: Buffer
+  /** The fields that are kept, as netstrings: text where all of them are UTF-8, as that is what a client writes quickest. */
+  readonly fields: Buffer | string
 }
 
 const open = (object: Readonly<Record<string, string | number | undefined>>): string =>
   JSON.stringify(object).slice(0, -1)
 
 /** A field `clutch` that Clutch did not write, or can no longer read, is somebody's data: kept under another name. */
-const keep = (fields: Fields, origin: Entry["origin"]): Buffer => {
+const keep = (fields: Fields, origin: Entry["origin"]): Buffer | string => {
   const own = field(fields, "clutch")
-  if (own === undefined) return netstrings(fields)
+  if (own === undefined) return textOrBytes(fields)
   const kept = without(fields, "clutch")
   const ours = origin === "retry" && Result.isSuccess(retryMeta(fields))
-  return netstrings(ours ? kept : [...kept, Buffer.from("clutch.original"), own])
+  return textOrBytes(ours ? kept : [...kept, Buffer.from("clutch.original"), own])
+}
+
+/** Netstrings, whose lengths are those of the bytes. */
+const textOrBytes = (fields: Fields): Buffer | string => {
+  let text = ""
+  for (const part of fields) {
+    if (!isUtf8(part)) return netstrings(fields)
+    text += `${part.length}:${part.toString()},`
+  }
+  return text
 }
 
 /**

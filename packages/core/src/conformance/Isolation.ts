@@ -143,6 +143,7 @@ export const isolation: Category = (kit) => {
       const free = Subscription.make("free", topic, seen.handler())
       yield* kit.open(free)
       yield* Topic.publishAll(topic, texts(200))
+      yield* kit.next(stuck)
       yield* kit.idle(free)
       assert.strictEqual(seen.calls.length, 200)
       assert.strictEqual(stuck.calls.length, 1)

@@ -19,11 +19,16 @@ export class HandlerTimeout extends Error {
 const maxCause = 8192
 
 const printed = (cause: Cause.Cause<unknown>): string => {
+  const limit = Error.stackTraceLimit
+  // printing makes errors whose own stacks nobody sees, and a stack costs many times what the rest does
+  Reflect.set(Error, "stackTraceLimit", 0)
   try {
     return Cause.pretty(cause)
   } catch {
     // an error may have getters that throw: it is a failure like any other
     return "the failure cannot be printed"
+  } finally {
+    Reflect.set(Error, "stackTraceLimit", limit)
   }
 }
 

@@ -8,7 +8,7 @@ import type { Source } from "../Source.ts"
 import type { Group, Transport } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import { letter } from "./letter.ts"
-import { traceContext } from "./observe.ts"
+import { type Log, traceContext } from "./observe.ts"
 import type { Policy } from "./policy.ts"
 
 export interface Options {
@@ -17,7 +17,7 @@ export interface Options {
   readonly group: Group
   readonly transport: Transport["Service"]
   readonly context: Context.Context<never>
-  readonly log: (handling: Handling, line: Effect.Effect<void>) => void
+  readonly log: Log
 }
 
 export interface Hooks {
@@ -49,7 +49,7 @@ export const make = ({ context, group, log, policy, source, transport }: Options
         ),
         Effect.scoped,
         Effect.catchCause((cause) =>
-          Effect.sync(() => log(handling, Effect.logError("onDeadLetter failed; the dead letter stays", cause)))
+          Effect.sync(() => log(handling, "Error", "onDeadLetter failed; the dead letter stays", cause))
         )
       ) as Effect.Effect<void> // what it requires is in the context that was captured where the subscription was started
       const fiber = Effect.runForkWith(traceContext(context, handling.message))(told)

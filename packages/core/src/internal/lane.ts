@@ -132,10 +132,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const nothingRuns = Latch.makeUnsafe(true)
 
   const set = (latch: Latch.Latch, open: boolean) => (open ? latch.openUnsafe() : latch.closeUnsafe())
-  const log = (handling: Handling, line: Effect.Effect<void>) => {
-    const { attempt, messageId, originalId } = handling
-    run(Effect.annotateLogs(line, { messageId, originalId, attempt }))
-  }
+  const log = observe.logger(context, run)
   const lose = () => {
     if (lost) return
     lost = true
@@ -233,7 +230,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const leaseLost = (handling: Handling) => {
     if (order !== undefined) lose()
     observer.leaseLost()
-    log(handling, Effect.logWarning("the lease was lost: another consumer owns the message, nothing was settled here"))
+    log(handling, "Warn", "the lease was lost: another consumer owns the message, nothing was settled here")
   }
 
   // --- taking --------------------------------------------------------------------------------------------------
@@ -367,7 +364,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     settle: (handling, outcome) => verdict.chosen(handling, outcome),
     settledTwice: (handling) => {
       observer.settledTwice()
-      log(handling, Effect.logWarning("a delivery was settled twice; the first settlement stands"))
+      log(handling, "Warn", "a delivery was settled twice; the first settlement stands")
     },
     retry: (handling, after, cause) => verdict.retry(handling, after, cause)
   }

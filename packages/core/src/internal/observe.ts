@@ -2,9 +2,11 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as References from "effect/References"
 import * as Tracer from "effect/Tracer"
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
@@ -87,6 +89,18 @@ export const make = (group: Group, system: string, surroundings: Context.Context
       const age = since === undefined ? 0 : Math.max(0, now - since) / 1000
       Metric.withAttributes(Metrics.oldestHeldBack, at).updateUnsafe(age, context)
     }
+  }
+}
+
+/** A line about one delivery. */
+export type Log = (handling: Handling, severity: LogLevel.Severity, ...line: ReadonlyArray<unknown>) => void
+
+export const logger = (context: Context.Context<never>, run: (effect: Effect.Effect<void>) => void): Log => {
+  const least = Context.get(context, References.MinimumLogLevel)
+  return ({ attempt, messageId, originalId }, severity, ...line) => {
+    // a fiber a failure is felt, also where nobody would see its line
+    if (LogLevel.isGreaterThan(least, severity)) return
+    run(Effect.annotateLogs(Effect.logWithLevel(severity)(...line), { messageId, originalId, attempt }))
   }
 }
 

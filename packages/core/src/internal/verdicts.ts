@@ -2,13 +2,12 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as RetryPolicy from "../RetryPolicy.ts"
 import type { Outcome } from "../Transport.ts"
 import * as failure from "./failure.ts"
 import type { Handling } from "./handling.ts"
-import type { Observer } from "./observe.ts"
+import type { Log, Observer } from "./observe.ts"
 import type { Policy } from "./policy.ts"
 
 export interface Options {
@@ -16,7 +15,7 @@ export interface Options {
   readonly observer: Observer
   readonly context: Context.Context<never>
   readonly settle: (handling: Handling, outcome: Outcome) => void
-  readonly log: (handling: Handling, line: Effect.Effect<void>) => void
+  readonly log: Log
 }
 
 export interface Verdicts {
@@ -45,7 +44,7 @@ export const make = ({ context, log, observer, policy, settle }: Options): Verdi
   ) => {
     const kept = policy.deadLetters
     const end = kept ? "dead-lettered" : "dropped, as the subscription keeps no dead letters"
-    log(handling, Effect.logError(`message ${end}: ${letter.reason}`, cause ?? letter.cause))
+    log(handling, "Error", `message ${end}: ${letter.reason}`, cause ?? letter.cause)
     if (!kept) observer.dropped()
     settle(handling, kept ? letter : { _tag: "Ack" })
   }
@@ -65,16 +64,16 @@ export const make = ({ context, log, observer, policy, settle }: Options): Verdi
   return {
     failed: (handling, cause) => {
       if (handling.outcome !== undefined) {
-        log(handling, Effect.logWarning("the handler failed after it had settled, which changes nothing", cause))
+        log(handling, "Warn", "the handler failed after it had settled, which changes nothing", cause)
         return
       }
       if (policy.ack === "onExit") {
-        log(handling, Effect.logError(`the handler failed; ack "onExit" acks it all the same`, cause))
+        log(handling, "Error", `the handler failed; ack "onExit" acks it all the same`, cause)
         return settle(handling, { _tag: "Ack" })
       }
       const outcome = decide(handling, cause)
       if (outcome._tag === "DeadLetter") return bury(handling, outcome, cause)
-      log(handling, Effect.logWarning("the handler failed; the message will be tried again", cause))
+      log(handling, "Warn", "the handler failed; the message will be tried again", cause)
       settle(handling, outcome)
     },
     poison: (handling, problem) => {

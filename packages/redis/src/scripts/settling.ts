@@ -141,19 +141,20 @@ export const fail: Script.Script<Fail, ReadonlyArray<Found | { readonly deadLett
   keyNames: ["stream", "due", "deadLetters", "bell"],
   argNames: ["group", "consumer", "origin", "id", "count", "delay", "first", "clutch", "fields"],
   keys: ({ keys, origin }) => [streamOf(keys, origin), keys.due, keys.deadLetters, keys.bell],
-  args: ({ consumer, failures, keys, origin }) => [
-    groupOf(keys, origin),
-    consumer,
-    origin,
-    ...failures.flatMap(({ count, first, id, meta, to }): ReadonlyArray<Script.Arg> => [
-      id,
-      `${count}`,
-      to === "deadLetters" ? "" : millis(to.retry),
-      "ago" in first ? `-${millis(first.ago)}` : millis(first.at),
-      meta.clutch,
-      meta.fields
-    ])
-  ],
+  args: ({ consumer, failures, keys, origin }) => {
+    const args: Array<Script.Arg> = [groupOf(keys, origin), consumer, origin]
+    for (const { count, first, id, meta, to } of failures) {
+      args.push(
+        id,
+        `${count}`,
+        to === "deadLetters" ? "" : millis(to.retry),
+        "ago" in first ? `-${millis(first.ago)}` : millis(first.at),
+        meta.clutch,
+        meta.fields
+      )
+    }
+    return args
+  },
   decode: (reply) =>
     Script.list(reply).map((_) => (typeof _ === "number" ? Script.word(found, _) : { deadLetter: Script.text(_) }))
 })
