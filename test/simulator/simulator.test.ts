@@ -1,11 +1,18 @@
 /** The simulator itself: that it can fail, that it repeats itself, and what it prints. */
+import { Subscription, Topic } from "@clutch/core"
 import { Simulator } from "@clutch/core/testing"
 import { globSync, readFileSync } from "node:fs"
 import { assert, describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
 import { logs } from "./broken.ts"
 
 const { mixed: scenario } = Simulator
+
+const errorOf = (exit: Exit.Exit<unknown, unknown>) =>
+  Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "none"
 
 describe("the simulator", () => {
   describe("finds a log that", () => {
@@ -53,6 +60,96 @@ describe("the simulator", () => {
       assert.deepStrictEqual(yield* Simulator.run({ scenario, log, plan: history.plan }), history)
     })
   )
+
+  describe("a handler that works twice where it is delivered twice", () => {
+    const Orders = Topic.make("orders", { schema: Schema.String })
+    const orders = ["a", "b", "c", "d"]
+    /** Counts what handlers took, over all workers of a history. */
+    const stock = (atRest: (taken: ReadonlyArray<string>) => boolean) =>
+      Effect.sync(() => {
+        const taken: Array<string> = []
+        const take = (order: string) => Simulator.remote(Effect.sync(() => void taken.push(order)))
+        return Simulator.scenario({
+          subscriptions: [
+            Subscription.make("billing", Orders, ({ data }) => take(data)),
+            Subscription.make("shipping", Orders, () => Effect.void)
+          ],
+          messages: orders.map((order) => Simulator.message(Orders, order)),
+          atRest: Effect.suspend(() => (atRest(taken) ? Effect.void : Effect.fail(`${taken.length} were taken`)))
+        })
+      })
+
+    it.effect("is found, and what is left of the history shows the fault that it takes", () =>
+      Effect.gen(function* () {
+        const once = stock((taken) => new Set(taken).size === taken.length)
+        const { history } = yield* Effect.flip(Simulator.check({ scenario: once }))
+        assert.lengthOf(history.plan.faults, 1)
+        assert.deepStrictEqual(history.plan.subscriptions, [1])
+      })
+    )
+
+    it.effect("is shown by that fault too, where what must hold is told of the whole", () =>
+      Effect.gen(function* () {
+        const four = stock((taken) => taken.length === orders.length)
+        const { history } = yield* Effect.flip(Simulator.check({ scenario: four }))
+        assert.lengthOf(history.plan.faults, 1)
+        assert.strictEqual(history.violation?.problem, "5 were taken")
+      })
+    )
+  })
+
+  it.effect("takes a handler that throws for one that failed", () =>
+    Effect.gen(function* () {
+      const Orders = Topic.make("orders", { schema: Schema.String })
+      const thrown = Effect.sync(() =>
+        Simulator.scenario({
+          subscriptions: [
+            Subscription.make("billing", Orders, (): Effect.Effect<void> => {
+              throw new Error("a bug")
+            })
+          ],
+          messages: [Simulator.message(Orders, "a"), Simulator.message(Orders, "b")]
+        })
+      )
+      assert.strictEqual((yield* Simulator.check({ scenario: thrown, histories: 50 })).histories, 50)
+    })
+  )
+
+  it.effect.each([{ histories: 0 }, { histories: Number.NaN }, { workers: 0 }, { workers: 1.5 }, { faults: -1 }])(
+    "refuses %o, which would prove nothing",
+    (options) =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(Simulator.check({ scenario, ...options }))
+        assert.match(errorOf(exit), /is refused: give a whole number from/)
+      })
+  )
+
+  it.effect("refuses a scenario without subscriptions", () =>
+    Effect.gen(function* () {
+      const none = Effect.sync(() => Simulator.scenario({ subscriptions: [], messages: [] }))
+      assert.match(errorOf(yield* Effect.exit(Simulator.check({ scenario: none }))), /give one at least/)
+    })
+  )
+
+  it("tells what comes again and again by its first and last line", () => {
+    const beat = (at: number) => ({ at, who: "worker 1", what: "extends the lease" })
+    const print = (beats: number) =>
+      Simulator.print({
+        plan: { seed: "x", workers: 1, faults: [] },
+        violation: undefined,
+        events: [{ at: 0, who: "log", what: "stores" }, ...Array.from({ length: beats }, (_, i) => beat(i + 1))],
+        subscriptions: 1,
+        messages: 1,
+        deliveries: 1,
+        millis: 1
+      }).split("\n")
+    assert.lengthOf(print(1), 3)
+    assert.lengthOf(print(2), 4)
+    assert.deepStrictEqual(print(480).slice(2), [
+      "  1 ms  worker 1  extends the lease",
+      "480 ms  worker 1  extends the lease, 478 times between"
+    ])
+  })
 
   it("sees all that core does: nothing there takes turns, time or chance from anywhere else", () => {
     const core = new URL("../../packages/core/src/", import.meta.url)

@@ -212,7 +212,18 @@ export const check = (
   }
 ): Effect.Effect<Report, PromiseBroken> =>
   Effect.gen(function* () {
-    const { histories = 1000, seed = "clutch", workers = 3 } = options
+    const { faults = 3, histories = 1000, seed = "clutch", workers = 3 } = options
+    // a check of nothing would find nothing wrong
+    for (const [name, value, least] of [
+      ["histories", histories, 1],
+      ["workers", workers, 1],
+      ["faults", faults, 0]
+    ] as const) {
+      if (Number.isSafeInteger(value) && value >= least) continue
+      return yield* Effect.die(
+        new TypeError(`Simulator.check: ${name}: ${value} is refused: give a whole number from ${least}`)
+      )
+    }
     const base = setup(options)
     const outcomes: Array<one.Outcome> = []
     for (let i = 0; i < histories; i++) {

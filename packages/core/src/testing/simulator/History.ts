@@ -207,9 +207,9 @@ class History {
             group,
             handlings.map(({ entry }) => entry)
           )
-          return Effect.onExit(Effect.scoped(definition.handler(handlings)), (exit) =>
-            Effect.sync(() => ledger.ended(worker, group, deliveries, exit))
-          )
+          // one that throws before it gives an Effect has failed like any other
+          const handled = Effect.scoped(Effect.suspend(() => definition.handler(handlings)))
+          return Effect.onExit(handled, (exit) => Effect.sync(() => ledger.ended(worker, group, deliveries, exit)))
         })
     }
   }
@@ -335,6 +335,8 @@ class History {
     if (!world.run(isDone, begin + this.patience)) this.standstill()
     // what was late may still come, and what was acked must stay so
     if (!isOver()) world.run(isOver, world.now + 4 * this.lease)
+    // and what did come has its retries before it
+    if (!world.run(isDone, world.now + this.patience)) this.standstill()
     if (!isOver()) this.end(isOver)
     world.end()
     return {

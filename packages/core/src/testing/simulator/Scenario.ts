@@ -7,7 +7,7 @@ import type { Topic } from "../../Topic.ts"
 import type { Transport } from "../../Transport.ts"
 
 /**
- * A message of a scenario. Made by `Simulator.message` or `Simulator.raw`.
+ * A message of a scenario. Made by `Simulator.message` or `Simulator.poison`.
  *
  * @category models
  * @since 0.1.0
@@ -45,11 +45,13 @@ type Given = Transport | Reclaimer
 export type Options<S extends ReadonlyArray<Subscription.Any>> = {
   /** They run in every worker. At least one; a history that proves something has two. */
   readonly subscriptions: S
-  /** Made by `Simulator.message` and `Simulator.raw`; at least one, ten make good histories. */
+  /** Made by `Simulator.message` and `Simulator.poison`; at least one, ten make good histories. */
   readonly messages: ReadonlyArray<Publication>
   /**
    * Run when every message is settled and all workers have closed, over the same log: what must hold now. A failure or a
-   * defect is a violation. Default: nothing of your own.
+   * defect is a violation. A history that fails is cut down by leaving out messages and subscriptions, as far as it holds for
+   * what is left where nothing goes wrong: so say it of each message, rather than of their number. Default: nothing of your
+   * own.
    */
   readonly atRest?: Effect.Effect<void, unknown, Transport> | undefined
 } & ([Exclude<Subscription.Services<S[number]>, Given>] extends [never]
@@ -62,10 +64,13 @@ export type Options<S extends ReadonlyArray<Subscription.Any>> = {
       readonly services: Layer.Layer<Exclude<Subscription.Services<S[number]>, Given>, unknown, Transport>
     })
 
-export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: Options<S>): Scenario => ({
-  subscriptions: options.subscriptions,
-  // what handlers require is checked above; from here on nobody asks for it by type
-  services: options.services ?? Layer.empty,
-  messages: options.messages,
-  atRest: options.atRest ?? Effect.void
-})
+export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: Options<S>): Scenario => {
+  if (options.subscriptions.length === 0) throw new TypeError("a scenario needs a subscription: give one at least")
+  return {
+    subscriptions: options.subscriptions,
+    // what handlers require is checked above; from here on nobody asks for it by type
+    services: options.services ?? Layer.empty,
+    messages: options.messages,
+    atRest: options.atRest ?? Effect.void
+  }
+}

@@ -5,6 +5,9 @@ import type { Outcome, Plan } from "./History.ts"
 /** Runs of histories, at most: a minute's work is enough for anybody who waits for a test. */
 const mostRuns = 1500
 
+/** The promise that the scenario's author makes, as `Violation` calls it. */
+const atRest = "scenario"
+
 /** Leaving something out also moves what is left; another order may bring the failure back. */
 const orders = 4
 
@@ -46,11 +49,21 @@ function* smaller(plan: Complete): Generator<Complete> {
 export const shrink = (failed: Outcome, messages: number, run: (plan: Plan) => Outcome): Outcome => {
   let smallest = failed
   let runs = 0
+  const breaks = (outcome: Outcome) => outcome.violation?.promise === failed.violation?.promise
+  /** What must hold at rest may be told of the whole: where it takes faults to break it, a part that needs none is beside it. */
+  const isBeside = (plan: Complete): boolean => {
+    const whole = complete(smallest, messages)
+    const isPart =
+      plan.messages.length < whole.messages.length || plan.subscriptions.length < whole.subscriptions.length
+    if (failed.violation?.promise !== atRest || whole.faults.length === 0 || !isPart) return false
+    runs++
+    return breaks(run({ ...plan, faults: [] }))
+  }
   const fails = (plan: Complete): Outcome | undefined => {
     for (let i = 0; i < orders && runs < mostRuns; i++) {
       runs++
       const outcome = run({ ...plan, order: (plan.order ?? 0) + i })
-      if (outcome.violation?.promise === failed.violation?.promise) return outcome
+      if (breaks(outcome)) return isBeside(complete(outcome, messages)) ? undefined : outcome
     }
     return undefined
   }

@@ -2,8 +2,30 @@
 import type { Outcome, Plan } from "./History.ts"
 import type { Event } from "./Ledger.ts"
 
+/** What comes again and again, such as a heartbeat, is told at first and at last. */
+const shortened = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
+  const lines: Array<Event> = []
+  for (let from = 0; from < events.length;) {
+    const [first, last, count] = repeated(events, from)
+    from += count
+    if (first !== undefined) lines.push(first)
+    if (last !== undefined && count > 2) lines.push({ ...last, what: `${last.what}, ${count - 2} times between` })
+    else if (last !== undefined && count > 1) lines.push(last)
+  }
+  return lines
+}
+
+/** How often the event at this place comes in a row: the first and the last of them. */
+const repeated = (events: ReadonlyArray<Event>, from: number) => {
+  const first = events[from]
+  let count = 1
+  while (events[from + count]?.who === first?.who && events[from + count]?.what === first?.what) count++
+  return [first, events[from + count - 1], count] as const
+}
+
 /** What happened, a line each. */
-export const table = (events: ReadonlyArray<Event>): string => {
+export const table = (all: ReadonlyArray<Event>): string => {
+  const events = shortened(all)
   const at = (event: Event) => `${event.at} ms`
   const [wide, wider] = [
     Math.max(4, ...events.map((event) => at(event).length)),
