@@ -183,11 +183,13 @@ export const program: Program = {
   dead,
   "publish-batches": (job) => publishing(job, publishBatches(job.task.batch, job.task.inFlight)),
   "publish-single": (job) =>
-    publishing(job, (topic, data) =>
-      Effect.forEach(
-        chunks(data, Math.ceil(data.length / job.task.fibers)),
-        (mine) => Effect.forEach(mine, (one) => Topic.publish(topic, one), { discard: true }),
+    publishing(job, (topic, data) => {
+      // each takes the next one, as the other programs do: all walk through memory alike
+      const next = data.values()
+      const fiber = Effect.forEach(next, (one) => Topic.publish(topic, one), { discard: true })
+      return Effect.all(
+        Array.from({ length: job.task.fibers }, () => fiber),
         { concurrency: "unbounded", discard: true }
       )
-    )
+    })
 }
