@@ -4,7 +4,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
-import { within } from "../../../packages/core/src/internal/deadlines.ts"
+import * as Deadlines from "../../../packages/core/src/internal/deadlines.ts"
+
+const within = <A, E>(self: Effect.Effect<A, E>, milliseconds: number, late: () => E): Effect.Effect<A, E> =>
+  Effect.contextWith((context) => Deadlines.within(context, self, milliseconds, late))
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i)
 

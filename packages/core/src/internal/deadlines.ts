@@ -130,33 +130,35 @@ class Watch {
 
 const watches = new WeakMap<Clock.Clock, Watch>()
 
+const watchOf = (clock: Clock.Clock): Watch => {
+  let watch = watches.get(clock)
+  if (watch === undefined) watches.set(clock, (watch = new Watch(clock)))
+  return watch
+}
+
 /** Fails with what `late` gives, and interrupts the effect, where it takes longer than so many milliseconds. */
 export const within = <A, E, R>(
+  context: Context.Context<R>,
   self: Effect.Effect<A, E, R>,
   milliseconds: number,
   late: () => E
-): Effect.Effect<A, E, R> =>
-  Effect.contextWith((context: Context.Context<R>) =>
-    Effect.callback<A, E>((resume) => {
-      const clock = Context.get(context, Clock.Clock)
-      let watch = watches.get(clock)
-      if (watch === undefined) watches.set(clock, (watch = new Watch(clock)))
-      const watched = watch
-      const fiber = Effect.runForkWith(context)(self)
-      const exit = fiber.pollUnsafe()
-      if (exit !== undefined) return resume(exit)
-      const wait = watched.add(milliseconds, () => {
-        // first: an interrupted fiber ends at once, and would be told as such
-        resume(Effect.fail(late()))
-        fiber.interruptUnsafe()
-      })
-      fiber.addObserver((exit) => {
-        watched.remove(wait)
-        resume(exit)
-      })
-      return Effect.suspend(() => {
-        watched.remove(wait)
-        return Fiber.interrupt(fiber)
-      })
+): Effect.Effect<A, E> =>
+  Effect.callback<A, E>((resume) => {
+    const fiber = Effect.runForkWith(context)(self)
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) return resume(exit)
+    const watch = watchOf(Context.get(context, Clock.Clock))
+    const wait = watch.add(milliseconds, () => {
+      // first: an interrupted fiber ends at once, and would be told as such
+      resume(Effect.fail(late()))
+      fiber.interruptUnsafe()
     })
-  )
+    fiber.addObserver((exit) => {
+      watch.remove(wait)
+      resume(exit)
+    })
+    return Effect.suspend(() => {
+      watch.remove(wait)
+      return Fiber.interrupt(fiber)
+    })
+  })

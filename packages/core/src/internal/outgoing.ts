@@ -5,19 +5,20 @@ import * as Result from "effect/Result"
 import { Encode } from "../Errors.ts"
 import type { Attributes } from "../Message.ts"
 import type { Outgoing } from "../Transport.ts"
+import { typeOf } from "./stored.ts"
 import type { Writer } from "./writer.ts"
 
 /** A class, as the engine allots what literals make among what lives long, once it has seen many wait for an answer. */
 export class Encoded implements Outgoing {
   readonly data: string
   readonly attributes: Attributes | undefined
-  /** The data as JSON, not as text. */
-  readonly json: unknown
+  /** The type that the data speaks for itself. */
+  readonly type: string
 
-  constructor(data: string, attributes: Attributes | undefined, json: unknown) {
+  constructor(data: string, attributes: Attributes | undefined, type: string) {
     this.data = data
     this.attributes = attributes
-    this.json = json
+    this.type = type
   }
 }
 
@@ -29,19 +30,20 @@ export const given = (attributes: Attributes): Attributes | undefined => {
 
 /** All of them, or the first that cannot be encoded. `common` is what all carry. */
 export const encode = (
+  topic: string,
   writer: Writer,
   data: ReadonlyArray<unknown>,
   common: Attributes | undefined
 ): Result.Result<ReadonlyArray<Encoded>, Encode> => {
   try {
-    return Result.succeed(data.map((one) => encodeOne(writer, one, common)))
+    return Result.succeed(data.map((one) => encodeOne(topic, writer, one, common)))
   } catch (cause) {
     // by the schema, the key or JSON, or below: a Result for each message would cost as much as encoding it
     return Result.fail(cause instanceof Encode ? cause : new Encode({ detail: String(cause), cause }))
   }
 }
 
-const encodeOne = (writer: Writer, data: unknown, common: Attributes | undefined): Encoded => {
+const encodeOne = (topic: string, writer: Writer, data: unknown, common: Attributes | undefined): Encoded => {
   const exit = writer.encode(data)
   if (Exit.isFailure(exit)) {
     const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
@@ -53,7 +55,7 @@ const encodeOne = (writer: Writer, data: unknown, common: Attributes | undefined
   if (typeof text !== "string") throw new Encode({ detail: "the encoded data is no JSON value" })
   const partitionkey = keyOf(writer, data)
   const attributes = partitionkey === undefined ? common : Object.assign({ partitionkey }, common)
-  return new Encoded(text, attributes, json)
+  return new Encoded(text, attributes, typeOf(topic, json))
 }
 
 const keyOf = (writer: Writer, data: unknown): string | undefined => {

@@ -56,7 +56,7 @@ export const publish = <A>(
               tracestate: traceparent === undefined ? undefined : Context.get(context, Tracing.TraceState),
               headers: options.headers
             })
-      const messages = outgoing.encode(topic[WriterId], data, common)
+      const messages = outgoing.encode(topic.topic, topic[WriterId], data, common)
       if (Result.isFailure(messages)) return Effect.fail(fail(messages.failure))
       if (span !== undefined && data.length === 1) {
         const bytes = messages.success.reduce((sum, one) => sum + new TextEncoder().encode(one.data).length, 0)

@@ -6,7 +6,7 @@ import type * as Schema from "effect/Schema"
 import type { Message } from "../Message.ts"
 import { type Source, TypeId } from "../Source.ts"
 import type { Content } from "../Transport.ts"
-import { message, messages } from "./stored.ts"
+import { message, messages, typeOf } from "./stored.ts"
 
 /**
  * Why a message cannot be decoded.
@@ -85,14 +85,14 @@ export const reader = (source: Source<unknown>, place: Place): ((originalId: str
     try {
       if (accepts.length > 0) {
         // made for them alone: they may keep what they are shown
-        const shown = messageOf(originalId, json, json, content.attributes)
+        const shown = messageOf(originalId, typeOf(source.topic, json), json, content.attributes)
         for (const accept of accepts) if (!accept(shown)) return filtered
       }
       const exit = decode(json)
       if (Exit.isFailure(exit)) return { _tag: "Poison", problem: misfit(exit).message }
       const data = exit.value
       for (const keep of keeps) if (!keep(data)) return filtered
-      return { _tag: "Message", message: messageOf(originalId, json, data, content.attributes) }
+      return { _tag: "Message", message: messageOf(originalId, typeOf(source.topic, json), data, content.attributes) }
     } catch (thrown) {
       return { _tag: "Threw", thrown }
     }

@@ -37,7 +37,6 @@ type Reason = PublishError["reason"]
 
 export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
   const { context, data, fail, messages, partitions, patience, replication, retention, topic, transport } = sending
-  const clock = Context.get(context, Clock.Clock)
   const counted = countersOf(transport, topic)
   const sent: Array<Message<A> | undefined> = messages.map(() => undefined)
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
@@ -48,8 +47,8 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
     const message = stored.messages({ namespace: transport.namespace, topic, partition: lane.partition })
     for (let nth = 0; nth < ids.length; nth++) {
       const at = lane.indices === undefined ? from + nth : (lane.indices[from + nth] as number) // one for each of the batch
-      const { attributes, json } = messages[at] as Encoded // one for each of `data`
-      sent[at] = message(ids[nth] as string, json, data[at] as A, attributes)
+      const { attributes, type } = messages[at] as Encoded // one for each of `data`
+      sent[at] = message(ids[nth] as string, type, data[at] as A, attributes)
     }
     if (trimmed === 0) return undefined
     counted.trimmed.updateUnsafe(trimmed, context)
@@ -67,7 +66,7 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
     const batch = batchOf(messages, lane, from)
     if (!isNonEmpty(batch)) return Effect.void
     const storing = transport.publish({ topic, partition: lane.partition }, batch, retention, replication)
-    return Effect.flatMap(patiently(storing, patience, forReplicas, clock), (published) => {
+    return patiently(context, storing, patience, forReplicas, (published) => {
       const warning = confirmed(lane, from, published)
       const rest = () => replicated(published) ?? send(lane, from + batchSize)
       return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
@@ -77,10 +76,7 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
   return Effect.mapBoth(
     isConfirmed(transport, topic, partitions)
       ? routed()
-      : Effect.andThen(
-          patiently(confirm(transport, topic, partitions, "publish"), patience, 0, clock),
-          Effect.suspend(routed)
-        ),
+      : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, routed),
     {
       onFailure: (reason) => {
         const missing = sent.indexOf(undefined)
@@ -164,26 +160,32 @@ const leastForReply = 1000
  * Repeats what was certainly not done, for as long as the publisher agreed to wait; what was sent and not answered in
  * that time is not known, and not repeated.
  */
-const patiently = <A>(
+const patiently = <A, B>(
+  context: Context.Context<never>,
   self: Effect.Effect<A, TransportError>,
   patience: number,
   /** What the log takes beside, as it was asked to wait; in milliseconds. */
   besides: number,
-  clock: Clock.Clock
-): Effect.Effect<A, Reason> => {
+  /** What follows. */
+  then: (a: A) => Effect.Effect<B, Reason>
+): Effect.Effect<B, Reason> => {
+  const clock = Context.get(context, Clock.Clock)
   const begun = clock.currentTimeMillisUnsafe()
-  const again = (left: number, tries: number): Effect.Effect<A, Reason> => {
+  const again = (left: number, tries: number): Effect.Effect<B, Reason> => {
     const forReply = Math.max(left, leastForReply) + besides
-    return Effect.catch(
-      within(self, forReply, () => unanswered(forReply)),
-      (error) => {
-        const rest = patience - (clock.currentTimeMillisUnsafe() - begun)
-        if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
-        const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
-        return Effect.andThen(
-          Effect.sleep(pause),
-          Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
-        )
+    return Effect.matchEffect(
+      within(context, self, forReply, () => unanswered(forReply)),
+      {
+        onSuccess: then,
+        onFailure: (error) => {
+          const rest = patience - (clock.currentTimeMillisUnsafe() - begun)
+          if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
+          const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
+          return Effect.andThen(
+            Effect.sleep(pause),
+            Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
+          )
+        }
       }
     )
   }

@@ -22,25 +22,25 @@ export interface Stored<out A> extends Place {
 }
 
 export const message = <A>(entry: Stored<A>): Message<A> => {
-  const { attributes, data, json, originalId } = entry
-  return made(sourceOf(entry), entry, originalId, json, data, attributes)
+  const { attributes, data, json, originalId, topic } = entry
+  return made(sourceOf(entry), entry, originalId, typeOf(topic, json), data, attributes)
 }
 
 /** The same for many of one place. */
 export const messages = (
   place: Place
-): (<A>(originalId: string, json: unknown, data: A, attributes: Attributes | undefined) => Message<A>) => {
+): (<A>(originalId: string, type: string, data: A, attributes: Attributes | undefined) => Message<A>) => {
   const source = sourceOf(place)
-  return (originalId, json, data, attributes) => made(source, place, originalId, json, data, attributes)
+  return (originalId, type, data, attributes) => made(source, place, originalId, type, data, attributes)
 }
 
 const sourceOf = ({ namespace, topic }: Place): string => `/${namespace}/${topic}`
 
 const made = <A>(
   source: string,
-  { partition = 0, topic }: Place,
+  { partition = 0 }: Place,
   originalId: string,
-  json: unknown,
+  type: string,
   data: A,
   attributes: Attributes | undefined
 ): Message<A> => {
@@ -48,7 +48,7 @@ const made = <A>(
     // ids are made anew by each log
     id: partition === 0 ? originalId : `${originalId}/${partition}`,
     source,
-    type: typeOf(topic, json),
+    type,
     time: timeOf(originalId),
     data,
     headers: noHeaders
