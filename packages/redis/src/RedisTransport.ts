@@ -73,15 +73,13 @@ export const make = Effect.fnUntraced(function* (
   const client = yield* RedisClient.RedisClient
   const codec = Codec.native
   const shared = yield* Shared.make({ client, codec, namespace })
-  const publish = Publisher.make(client, codec)
   const tending = Tend.make(shared)
   const looking = Look.make(shared)
   return Transport.of({
     namespace,
     system: "redis",
     stream: (log) => Keys.log(namespace, log).main,
-    publish: (log, messages, retention, replication) =>
-      publish(Keys.log(namespace, log), messages, retention, replication),
+    publish: Publisher.make(client, codec, namespace),
     join: (options) => join(shared, options),
     enroll: (options) => enroll(shared, options),
     ...Partitions.make(shared),

@@ -223,8 +223,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
   const execute = <Input, Result>(script: Script<Input, Result>, input: Input, asking = false): Promise<Result> => {
     const keys = script.keys(input)
     const { lua, sha } = options.rings === "by message" ? script.byMessage : script
-    const args: Array<Arg> = [sha, String(keys.length), ...keys]
-    for (const arg of script.args(input)) args.push(arg)
+    const args = Array.of<Arg>(sha, String(keys.length), ...keys).concat(script.args(input))
     return submit("EVALSHA", args, asking)
       .catch((error: unknown) => {
         if (codeOf(error) !== "NOSCRIPT") throw error

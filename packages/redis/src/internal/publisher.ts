@@ -6,13 +6,14 @@
  * and a flood leaves in large calls, in order.
  */
 import type { TransportError } from "@clutch/core/Errors"
-import type { Outgoing, Published, Replication, Retention } from "@clutch/core/Transport"
+import type { Log, Outgoing, Published, Replication, Retention } from "@clutch/core/Transport"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Codec } from "../Codec.ts"
 import type { Connection, RedisClient } from "../RedisClient.ts"
-import type { LogKeys } from "../RedisKeys.ts"
+import * as Keys from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import * as Connections from "./connection.ts"
 
@@ -28,7 +29,7 @@ const limitOf = ({ replication }: Lane): number => (replication === undefined ? 
 const firstConnect = 1000
 
 interface Pending {
-  readonly entries: ReadonlyArray<ReadonlyArray<string>>
+  readonly entries: NonEmptyReadonlyArray<ReadonlyArray<string>>
   readonly size: number
   readonly retention: Retention
   readonly done: (result: Effect.Effect<Published, TransportError>) => void
@@ -37,8 +38,7 @@ interface Pending {
 
 /** What is published to one log, and how many replicas are waited for with it. */
 interface Lane {
-  readonly name: string
-  readonly keys: LogKeys
+  readonly keys: Keys.LogKeys
   readonly connection: Connection
   readonly replication: Connections.Replication | undefined
   readonly queue: Array<Pending>
@@ -46,8 +46,16 @@ interface Lane {
   scheduled: boolean
 }
 
+/** What is known of a log. Made once, as it costs as much as to publish a message. */
+interface Place {
+  readonly keys: Keys.LogKeys
+  plain: Lane | undefined
+  /** By how many replicas are waited for, and how long, which publishers choose: one that is idle goes. */
+  readonly replicating: Map<string, Lane>
+}
+
 export type Publish = (
-  keys: LogKeys,
+  log: Log,
   messages: NonEmptyReadonlyArray<Outgoing>,
   retention: Retention,
   replication: Replication | undefined
@@ -57,31 +65,55 @@ const millis = (age: Duration.Duration | undefined) => (age === undefined ? -1 :
 const alike = (a: Retention, b: Retention): boolean =>
   a === b || (a.maxLength === b.maxLength && millis(a.maxAge) === millis(b.maxAge))
 
-export const make = (client: Pick<RedisClient["Service"], "at" | "replicating">, codec: Codec): Publish => {
-  const lanes = new Map<string, Lane>()
+const nameOf = ({ replicas, within }: Connections.Replication): string => `${replicas} ${within}`
+
+export const make = (
+  client: Pick<RedisClient["Service"], "at" | "replicating">,
+  codec: Codec,
+  namespace: string
+): Publish => {
+  const topics = new Map<string, Array<Place | undefined>>()
+
+  const placeOf = (log: Log): Place => {
+    let places = topics.get(log.topic)
+    if (places === undefined) topics.set(log.topic, (places = []))
+    return (places[log.partition] ??= { keys: Keys.log(namespace, log), plain: undefined, replicating: new Map() })
+  }
+
+  const open = (keys: Keys.LogKeys, replication: Connections.Replication | undefined): Lane => ({
+    keys,
+    connection: replication === undefined ? client.at(keys.main) : client.replicating(keys.main),
+    replication,
+    queue: [],
+    inFlight: 0,
+    scheduled: false
+  })
+
+  const laneOf = (place: Place, replication: Replication | undefined): Lane => {
+    if (replication === undefined) return (place.plain ??= open(place.keys, undefined))
+    const wanted = { replicas: replication.replicas, within: Math.ceil(Duration.toMillis(replication.within)) }
+    return place.replicating.get(nameOf(wanted)) ?? open(place.keys, wanted)
+  }
 
   /** The longest run of publishes that one call may carry. */
-  const batch = (lane: Lane): ReadonlyArray<Pending> => {
+  const batch = ({ queue }: Lane): ReadonlyArray<Pending> => {
     const chosen: Array<Pending> = []
+    let taken = 0
     let entries = 0
     let size = 0
-    for (;;) {
-      const next = lane.queue[0]
-      if (next === undefined) break
-      const first = chosen[0]
-      if (next.abandoned) {
-        lane.queue.shift()
-        continue
-      }
-      if (first !== undefined) {
+    for (const next of queue) {
+      const [first] = chosen
+      if (!next.abandoned && first !== undefined) {
         if (entries + next.entries.length > maxEntries || size + next.size > maxBytes) break
         if (!alike(first.retention, next.retention)) break
       }
-      lane.queue.shift()
+      taken += 1
+      if (next.abandoned) continue
       chosen.push(next)
       entries += next.entries.length
       size += next.size
     }
+    queue.splice(0, taken)
     return chosen
   }
 
@@ -92,16 +124,13 @@ export const make = (client: Pick<RedisClient["Service"], "at" | "replicating">,
           .replicate(Scripts.publish, input, replication)
           .then(({ confirmed, problem, result }) => ({ ...result, replicated: { confirmed, problem } }))
 
-  const send = (lane: Lane, chosen: ReadonlyArray<Pending>): void => {
-    const entries = chosen.flatMap((one) => one.entries)
-    const [first, ...rest] = entries
-    const retention = chosen[0]?.retention
-    if (first === undefined || retention === undefined) return
+  const send = (place: Place, lane: Lane): void => {
+    const chosen = batch(lane)
+    if (!Arr.isReadonlyArrayNonEmpty(chosen)) return
+    const [{ retention }] = chosen
+    const entries = chosen.length === 1 ? chosen[0].entries : Arr.flatMap(chosen, (one) => one.entries)
     lane.inFlight += 1
-    const settle = (result: Effect.Effect<Published, TransportError>) => {
-      for (const one of chosen) one.done(result)
-    }
-    store(lane, { keys: lane.keys, entries: [first, ...rest], retention })
+    store(lane, { keys: lane.keys, entries, retention })
       .then(
         ({ ids, replicated, trimmed }) => {
           let at = 0
@@ -112,49 +141,48 @@ export const make = (client: Pick<RedisClient["Service"], "at" | "replicating">,
             one.done(Effect.succeed(mine))
           }
         },
-        (error: unknown) => settle(Effect.suspend(() => Effect.fail(lane.connection.explain("publish", error))))
+        (error: unknown) => {
+          const failure = Effect.suspend(() => Effect.fail(lane.connection.explain("publish", error)))
+          for (const one of chosen) one.done(failure)
+        }
       )
       .finally(() => {
         lane.inFlight -= 1
-        flush(lane)
+        flush(place, lane)
       })
   }
 
-  const flush = (lane: Lane): void => {
+  const flush = (place: Place, lane: Lane): void => {
     lane.scheduled = false
-    while (lane.inFlight < limitOf(lane) && lane.queue.length > 0) send(lane, batch(lane))
-    if (lane.inFlight === 0 && lane.queue.length === 0) lanes.delete(lane.name)
-  }
-
-  const laneOf = (keys: LogKeys, replication: Replication | undefined): Lane => {
-    const wanted = replication && {
-      replicas: replication.replicas,
-      within: Math.ceil(Duration.toMillis(replication.within))
+    while (lane.inFlight < limitOf(lane) && lane.queue.length > 0) send(place, lane)
+    if (lane.replication !== undefined && lane.inFlight === 0 && lane.queue.length === 0) {
+      place.replicating.delete(nameOf(lane.replication))
     }
-    const name = wanted === undefined ? keys.main : `${keys.main} ${wanted.replicas} ${wanted.within}`
-    const found = lanes.get(name)
-    if (found !== undefined) return found
-    const connection = wanted === undefined ? client.at(keys.main) : client.replicating(keys.main)
-    return { name, keys, connection, replication: wanted, queue: [], inFlight: 0, scheduled: false }
   }
 
   const enqueue = (
-    keys: LogKeys,
+    place: Place,
     messages: NonEmptyReadonlyArray<Outgoing>,
     retention: Retention,
     replication: Replication | undefined
   ) =>
     Effect.callback<Published, TransportError>((resume) => {
-      const lane = laneOf(keys, replication)
+      const lane = laneOf(place, replication)
       if (!lane.connection.isReady()) return resume(Effect.fail(lane.connection.unavailable("publish")))
-      lanes.set(lane.name, lane)
+      if (lane.replication !== undefined) place.replicating.set(nameOf(lane.replication), lane)
       let size = 0
       for (const message of messages) size += message.data.length
-      const pending: Pending = { entries: messages.map(codec.encode), size, retention, done: resume, abandoned: false }
+      const pending: Pending = {
+        entries: Arr.map(messages, codec.encode),
+        size,
+        retention,
+        done: resume,
+        abandoned: false
+      }
       lane.queue.push(pending)
       if (!lane.scheduled && lane.inFlight < limitOf(lane)) {
         lane.scheduled = true
-        queueMicrotask(() => flush(lane))
+        queueMicrotask(() => flush(place, lane))
       }
       // what is under way cannot be taken back
       return Effect.sync(() => {
@@ -163,15 +191,16 @@ export const make = (client: Pick<RedisClient["Service"], "at" | "replicating">,
     })
 
   /** The connection that waits for replicas is made when it is first used. */
-  const begun = (keys: LogKeys) =>
+  const begun = ({ keys }: Place) =>
     Effect.suspend(() => {
       const connection = client.replicating(keys.main)
       if (connection.isReady() || !client.at(keys.main).isReady()) return Effect.void
       return Effect.timeoutOption(Connections.whenReady(connection, "publish"), firstConnect)
     })
 
-  return (keys, messages, retention, replication) => {
-    const send = enqueue(keys, messages, retention, replication)
-    return replication === undefined ? send : Effect.andThen(begun(keys), send)
+  return (log, messages, retention, replication) => {
+    const place = placeOf(log)
+    const send = enqueue(place, messages, retention, replication)
+    return replication === undefined ? send : Effect.andThen(begun(place), send)
   }
 }
