@@ -203,8 +203,9 @@ export const publish = <A>(
   topic: Topic<A>,
   data: NoInfer<A>,
   options?: PublishOptions
-): Effect.Effect<Message<A>, PublishError, Transport> =>
-  Effect.map(publisher.publish(topic, [data], options), (messages) => messages[0])
+): Effect.Effect<Message<A>, PublishError, Transport> => Effect.map(publisher.publish(topic, [data], options), first)
+
+const first = <A>(all: NonEmptyReadonlyArray<A>): A => all[0]
 
 /**
  * Publishes many messages in order, in batches that are each stored wholly or not at all. Where it fails, `stored` of

@@ -141,7 +141,7 @@ export const within = <A, E, R>(
   context: Context.Context<R>,
   self: Effect.Effect<A, E, R>,
   milliseconds: number,
-  late: () => E
+  late: (milliseconds: number) => E
 ): Effect.Effect<A, E> =>
   Effect.callback<A, E>((resume) => {
     const fiber = Effect.runForkWith(context)(self)
@@ -150,7 +150,7 @@ export const within = <A, E, R>(
     const watch = watchOf(Context.get(context, Clock.Clock))
     const wait = watch.add(milliseconds, () => {
       // first: an interrupted fiber ends at once, and would be told as such
-      resume(Effect.fail(late()))
+      resume(Effect.fail(late(milliseconds)))
       fiber.interruptUnsafe()
     })
     fiber.addObserver((exit) => {

@@ -19,7 +19,9 @@ export const logsOf = (topic: string, partitions: number): ReadonlyArray<Log> =>
 
 /** The partition of a key: MurmurHash3 (x86, 32 bits, seed 0) of its UTF-8, modulo the number of partitions. */
 export const partitionOf = (key: string, partitions: number): number =>
-  partitions === 1 ? 0 : murmur3(new TextEncoder().encode(key)) % partitions
+  partitions === 1 ? 0 : murmur3(encoder.encode(key)) % partitions
+
+const encoder = /* @__PURE__ */ new TextEncoder()
 
 const rotate = (bits: number, by: number) => (bits << by) | (bits >>> (32 - by))
 const scramble = (block: number) => Math.imul(rotate(Math.imul(block, 0xcc9e2d51), 15), 0x1b873593)

@@ -76,8 +76,8 @@ export const publish = <A>(
       })
     }
     if (!Tracing.isActive(context)) {
-      const parent = Context.getOption(context, Tracer.ParentSpan)
-      return send(Option.isNone(parent) ? undefined : Tracing.traceparent(parent.value))
+      const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
+      return send(parent === undefined ? undefined : Tracing.traceparent(parent))
     }
     return Effect.useSpan(
       `send ${topic.topic}`,

@@ -35,48 +35,21 @@ export interface Sending<out A> {
 
 type Reason = PublishError["reason"]
 
-export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-  const { context, data, fail, messages, partitions, patience, replication, retention, topic, transport } = sending
-  const counted = countersOf(transport, topic)
-  const sent: Array<Message<A> | undefined> = messages.map(() => undefined)
-  const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
+/** A sending under way. Functions of it, not closures: of these, each publish would make a dozen. */
+interface Run<A> {
+  readonly sending: Sending<A>
+  /** One for each of `data`, once its batch is confirmed. */
+  readonly sent: Array<Message<A> | undefined>
+}
 
-  /** Takes what the log says of a batch, and answers with the warning where it dropped something. */
-  const confirmed = (lane: Lane, from: number, { ids, trimmed }: Published): Effect.Effect<void> | undefined => {
-    counted.sent.updateUnsafe(ids.length, context)
-    const message = stored.messages({ namespace: transport.namespace, topic, partition: lane.partition })
-    for (let nth = 0; nth < ids.length; nth++) {
-      const at = lane.indices === undefined ? from + nth : (lane.indices[from + nth] as number) // one for each of the batch
-      const { attributes, type } = messages[at] as Encoded // one for each of `data`
-      sent[at] = message(ids[nth] as string, type, data[at] as A, attributes)
-    }
-    if (trimmed === 0) return undefined
-    counted.trimmed.updateUnsafe(trimmed, context)
-    return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
-  }
-  /** The failure, where too few replicas have it; those of the batch are stored all the same. */
-  const replicated = (published: Published): Effect.Effect<never, Reason> | undefined => {
-    if (replication === undefined) return undefined
-    const { confirmed, problem } = published.replicated ?? { confirmed: 0, problem: "the log does not say" }
-    if (confirmed >= replication.replicas) return undefined
-    const { replicas: wanted, within } = replication
-    return Effect.fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }))
-  }
-  const send = (lane: Lane, from = 0): Effect.Effect<void, Reason> => {
-    const batch = batchOf(messages, lane, from)
-    if (!isNonEmpty(batch)) return Effect.void
-    const storing = transport.publish({ topic, partition: lane.partition }, batch, retention, replication)
-    return patiently(context, storing, patience, forReplicas, (published) => {
-      const warning = confirmed(lane, from, published)
-      const rest = () => replicated(published) ?? send(lane, from + batchSize)
-      return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
-    })
-  }
-  const routed = () => all(route(transport, topic, partitions, messages).map((lane) => send(lane)))
+export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
+  const { context, fail, messages, partitions, patience, topic, transport } = sending
+  const sent: Run<A>["sent"] = messages.map(() => undefined)
+  const run: Run<A> = { sending, sent }
   return Effect.mapBoth(
     isConfirmed(transport, topic, partitions)
-      ? routed()
-      : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, routed),
+      ? sendRouted(run)
+      : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, () => sendRouted(run)),
     {
       onFailure: (reason) => {
         const missing = sent.indexOf(undefined)
@@ -85,6 +58,63 @@ export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyA
       onSuccess: () => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`, which is not empty
     }
   )
+}
+
+/** Partitions are different logs: none waits for another. */
+const sendRouted = <A>(run: Run<A>): Effect.Effect<void, Reason> => {
+  const { messages, partitions, topic, transport } = run.sending
+  if (partitions === 1) return send(run, whole, 0)
+  const lanes = route(transport, topic, partitions, messages)
+  const [only] = lanes
+  if (only !== undefined && lanes.length === 1) return send(run, only, 0)
+  return Effect.forEach(lanes, (lane) => send(run, lane, 0), { concurrency: "unbounded", discard: true })
+}
+
+/** Sends a lane from this place on, batch after batch. */
+const send = <A>(run: Run<A>, lane: Lane, from: number): Effect.Effect<void, Reason> => {
+  const { context, messages, patience, replication, retention, topic, transport } = run.sending
+  const batch = batchOf(messages, lane, from)
+  if (!isNonEmpty(batch)) return Effect.void
+  const storing = transport.publish({ topic, partition: lane.partition }, batch, retention, replication)
+  const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
+  return patiently(context, storing, patience, forReplicas, (published) => {
+    const warning = confirmed(run, lane, from, published)
+    const rest = () => underReplicated(replication, published) ?? send(run, lane, from + batchSize)
+    return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
+  })
+}
+
+/** Takes what the log says of a batch, and answers with the warning where it dropped something. */
+const confirmed = <A>(
+  { sending, sent }: Run<A>,
+  { indices, partition }: Lane,
+  from: number,
+  { ids, trimmed }: Published
+): Effect.Effect<void> | undefined => {
+  const { context, data, messages, topic, transport } = sending
+  const counted = countersOf(transport, topic)
+  counted.sent.updateUnsafe(ids.length, context)
+  const message = stored.messages({ namespace: transport.namespace, topic, partition })
+  for (let nth = 0; nth < ids.length; nth++) {
+    const at = indices === undefined ? from + nth : (indices[from + nth] as number) // one for each of the batch
+    const { attributes, type } = messages[at] as Encoded // one for each of `data`
+    sent[at] = message(ids[nth] as string, type, data[at] as A, attributes)
+  }
+  if (trimmed === 0) return undefined
+  counted.trimmed.updateUnsafe(trimmed, context)
+  return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
+}
+
+/** The failure, where too few replicas have it; those of the batch are stored all the same. */
+const underReplicated = (
+  replication: Replication | undefined,
+  published: Published
+): Effect.Effect<never, Reason> | undefined => {
+  if (replication === undefined) return undefined
+  const { confirmed, problem } = published.replicated ?? { confirmed: 0, problem: "the log does not say" }
+  if (confirmed >= replication.replicas) return undefined
+  const { replicas: wanted, within } = replication
+  return Effect.fail(new UnderReplicated({ wanted, confirmed, within, detail: problem }))
 }
 
 /** What goes to one partition, in order. */
@@ -101,15 +131,8 @@ const batchOf = (messages: ReadonlyArray<Encoded>, { indices }: Lane, from: numb
   return indices.slice(from, from + batchSize).map((at) => messages[at] as Encoded) // one for each of `data`
 }
 
-/** Partitions are different logs: none waits for another. */
-const all = (lanes: ReadonlyArray<Effect.Effect<void, Reason>>): Effect.Effect<void, Reason> => {
-  const [only, ...others] = lanes
-  return only !== undefined && others.length === 0
-    ? only
-    : Effect.all(lanes, { concurrency: "unbounded", discard: true })
-}
-
-const whole: ReadonlyArray<Lane> = [{ partition: 0, indices: undefined }]
+/** Of a topic with one partition. */
+const whole: Lane = { partition: 0, indices: undefined }
 
 const route = (
   transport: Transport["Service"],
@@ -117,13 +140,14 @@ const route = (
   partitions: number,
   messages: ReadonlyArray<Encoded>
 ): ReadonlyArray<Lane> => {
-  if (partitions === 1) return whole
-  const routed = Array.from({ length: partitions }, (): Array<number> => [])
-  for (const [index, { attributes }] of messages.entries()) {
+  const partitionFor = ({ attributes }: Encoded): number => {
     const key = attributes?.partitionkey
-    const partition = key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
-    routed[partition]?.push(index)
+    return key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
   }
+  const [first] = messages
+  if (first !== undefined && messages.length === 1) return [{ partition: partitionFor(first), indices: undefined }]
+  const routed = Array.from({ length: partitions }, (): Array<number> => [])
+  for (const [index, message] of messages.entries()) routed[partitionFor(message)]?.push(index)
   return routed.map((indices, partition) => ({ partition, indices })).filter(({ indices }) => indices.length > 0)
 }
 
@@ -167,30 +191,35 @@ const patiently = <A, B>(
   /** What the log takes beside, as it was asked to wait; in milliseconds. */
   besides: number,
   /** What follows. */
-  then: (a: A) => Effect.Effect<B, Reason>
+  next: (a: A) => Effect.Effect<B, Reason>
 ): Effect.Effect<B, Reason> => {
-  const clock = Context.get(context, Clock.Clock)
-  const begun = clock.currentTimeMillisUnsafe()
-  const again = (left: number, tries: number): Effect.Effect<B, Reason> => {
-    const forReply = Math.max(left, leastForReply) + besides
-    return Effect.matchEffect(
-      within(context, self, forReply, () => unanswered(forReply)),
-      {
-        onSuccess: then,
-        onFailure: (error) => {
-          const rest = patience - (clock.currentTimeMillisUnsafe() - begun)
-          if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
-          const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
-          return Effect.andThen(
-            Effect.sleep(pause),
-            Effect.suspend(() => again(rest - Duration.toMillis(pause), tries + 1))
-          )
-        }
-      }
-    )
-  }
-  return again(patience, 1)
+  const begun = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+  return attempt({ context, self, patience, besides, next, begun }, patience, 1)
 }
+
+interface Patience<A, B> {
+  readonly context: Context.Context<never>
+  readonly self: Effect.Effect<A, TransportError>
+  readonly patience: number
+  readonly besides: number
+  readonly next: (a: A) => Effect.Effect<B, Reason>
+  readonly begun: number
+}
+
+const attempt = <A, B>(asked: Patience<A, B>, left: number, tries: number): Effect.Effect<B, Reason> =>
+  Effect.matchEffect(within(asked.context, asked.self, Math.max(left, leastForReply) + asked.besides, unanswered), {
+    onSuccess: asked.next,
+    onFailure: (error) => {
+      const { begun, context, patience } = asked
+      const rest = patience - (Context.get(context, Clock.Clock).currentTimeMillisUnsafe() - begun)
+      if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
+      const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
+      return Effect.andThen(
+        Effect.sleep(pause),
+        Effect.suspend(() => attempt(asked, rest - Duration.toMillis(pause), tries + 1))
+      )
+    }
+  })
 
 const unanswered = (milliseconds: number) =>
   new TransportError({
