@@ -49,7 +49,7 @@ const made = <A>(
     id: partition === 0 ? originalId : `${originalId}/${partition}`,
     source,
     type,
-    time: timeOf(originalId),
+    time: timeOf(millisOf(originalId)),
     data,
     headers: noHeaders
   }
@@ -70,18 +70,17 @@ const overlaid = <A>(derived: Message<A>, attributes: Attributes): Message<A> =>
   }
 }
 
-/** Digit by digit, as it is asked once a message at least, and a text made each time would cost more. */
-export const millisOf = (entryId: string): number => {
-  let millis = 0
-  for (let at = 0; at < entryId.length; at++) {
-    const digit = entryId.charCodeAt(at) - 48
-    if (digit >= 0 && digit <= 9) millis = millis * 10 + digit
-    else return digit === dash && at > 0 ? millis : Number.NaN
-  }
-  return Number.NaN
-}
+/** What stands before the sequence in the last id that was looked at, and what it says: ids of one millisecond come together. */
+let lastPrefix = "0-"
+let lastMillis = 0
 
-const dash = "-".charCodeAt(0) - 48
+export const millisOf = (entryId: string): number => {
+  if (entryId.startsWith(lastPrefix)) return lastMillis
+  const dash = entryId.indexOf("-")
+  if (dash < 1) return Number.NaN
+  lastPrefix = entryId.slice(0, dash + 1)
+  return (lastMillis = Number(entryId.slice(0, dash)))
+}
 
 const isTagged = (json: unknown): json is { readonly _tag: string } =>
   typeof json === "object" && json !== null && "_tag" in json && typeof json._tag === "string"
@@ -89,18 +88,11 @@ const isTagged = (json: unknown): json is { readonly _tag: string } =>
 export const typeOf = (topic: string, json: unknown): string => (isTagged(json) ? json._tag : topic)
 
 let lastTime = /* @__PURE__ */ DateTime.makeUnsafe(0)
-let lastMillis = "0-"
 
 /** Entries of one millisecond share theirs: it costs as much as the rest of a message. */
-const timeOf = (entryId: string): DateTime.Utc => {
-  if (entryId.startsWith(lastMillis)) return lastTime
-  const time = dates.ofMillis(millisOf(entryId))
-  const dash = entryId.indexOf("-")
-  if (dash > 0) {
-    lastTime = time
-    lastMillis = entryId.slice(0, dash + 1)
-  }
-  return time
+const timeOf = (millis: number): DateTime.Utc => {
+  if (lastTime.epochMilliseconds !== millis) lastTime = dates.ofMillis(millis)
+  return lastTime
 }
 
 const noHeaders: Readonly<Record<string, string>> = {}

@@ -9,16 +9,15 @@ import type { RedisEntry } from "./entry.ts"
 export class Held {
   private items: Array<RedisEntry | undefined> = []
   private count = 0
-  /** The greatest id: whatever is behind it was never held. */
+  /** The greatest id, whole and without its sequence: whatever is behind it was never held. */
   private last = ""
+  private lastMillis = "-"
   private index: Map<string, RedisEntry> | undefined
 
   /** Takes the place of an earlier delivery of the same entry. */
   add(entry: RedisEntry): void {
-    if (isBehind(entry.id, this.last)) {
-      this.last = entry.id
-      this.index = undefined
-    } else {
+    if (this.goesOn(entry.id)) this.index = undefined
+    else {
       const earlier = this.find(entry.id)
       if (earlier !== undefined) this.remove(earlier)
     }
@@ -26,6 +25,21 @@ export class Held {
     this.items.push(entry)
     this.count += 1
     this.index?.set(entry.id, entry)
+  }
+
+  /** Whether the id is behind all that came before: by milliseconds, then by sequence, and a longer number is greater. */
+  private goesOn(id: string): boolean {
+    if (id.startsWith(this.lastMillis)) {
+      const { length } = this.last
+      if (id.length === length ? id <= this.last : id.length < length) return false
+    } else {
+      const millis = id.slice(0, id.indexOf("-") + 1)
+      const { length } = this.lastMillis
+      if (millis.length === length ? millis < this.lastMillis : millis.length < length) return false
+      this.lastMillis = millis
+    }
+    this.last = id
+    return true
   }
 
   /** The delivery of the entry with this id. */
@@ -57,16 +71,4 @@ export class Held {
     for (const entry of kept) entry.place = place++
     this.items = kept
   }
-}
-
-/** By milliseconds, then by sequence. Most ids share their first digits, so the texts are compared, and no parts are made. */
-const isBehind = (id: string, other: string): boolean => {
-  const dash = id.indexOf("-")
-  const otherDash = other.indexOf("-")
-  if (dash !== otherDash) return dash > otherDash
-  for (let at = 0; at < dash; at++) {
-    const difference = id.charCodeAt(at) - other.charCodeAt(at)
-    if (difference !== 0) return difference > 0
-  }
-  return id.length === other.length ? id > other : id.length > other.length
 }
