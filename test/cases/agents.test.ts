@@ -71,7 +71,7 @@ const orders: ReadonlyArray<ReadonlyArray<Step>> = [
 
 /** How many of a transport's connections wait for the bell: one fetch loop has one. */
 const bells = async (redis: Admin, name: string) =>
-  (await clients(redis, name)).filter(({ cmd }) => /^(xread|subscribe)/.test(cmd ?? "")).length
+  (await clients(redis, name)).filter(({ sub }) => Number(sub) > 0).length
 
 /** How many connections a transport has: one to each server that holds keys, and the bell's. */
 const connections = (redis: Admin) => masters(redis).length + 1

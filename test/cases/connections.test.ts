@@ -5,21 +5,7 @@ import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import {
-  admin,
-  as,
-  clients,
-  fresh,
-  info,
-  privateServer,
-  range,
-  rate,
-  recorder,
-  test,
-  texts,
-  until,
-  worker
-} from "./kit.ts"
+import { admin, as, clients, fresh, privateServer, range, rate, recorder, test, texts, until, worker } from "./kit.ts"
 
 describe("connections", () => {
   test("connection options reach every connection: user, password, database, name", () =>
@@ -114,8 +100,10 @@ describe("connections", () => {
         for (const topic of topics) yield* run(Topic.publish(topic, data))
         yield* until("each has handled one", () => seen.calls.length === before + 100, 5000)
         assert.isAtMost((yield* Effect.promise(() => clients(redis, name))).length, 5)
-        // one waits for the bells of all
-        yield* until("one connection blocks", async () => (await info(redis, "clients", "blocked_clients")) === 1)
+        yield* until("one connection hears the bells of all", async () => {
+          const hearing = (await clients(redis, name)).filter(({ sub }) => Number(sub) > 0)
+          return hearing.length === 1 && hearing[0]?.["sub"] === "100"
+        })
         // after what follows the last message, there are seconds in which nothing is asked at all
         yield* until("it is quiet", async () => (await rate(redis, 500)) < 20)
       }

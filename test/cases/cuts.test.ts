@@ -58,8 +58,7 @@ const kinds: ReadonlyArray<Kind> = [
   ...Scripts.all.filter(({ name }) => !otherLives.has(name)).map(({ name }) => script(name)),
   { name: "XREADGROUP of the topic", match: (command) => /^XREADGROUP/i.test(command) && !command.includes(".retry") },
   { name: "XREADGROUP of the retries", match: (command) => /^XREADGROUP/i.test(command) && command.includes(".retry") },
-  { name: "XREAD of the bells", match: (command) => /^XREAD /i.test(command) },
-  { name: "XREVRANGE of a bell", match: (command) => /^XREVRANGE/i.test(command) },
+  { name: "DEL of a bell's mark", match: (command) => /^DEL /i.test(command) },
   { name: "XPENDING of a recovery", match: (command) => /^XPENDING/i.test(command) },
   { name: "SCRIPT LOAD", match: (command) => /^SCRIPT LOAD/i.test(command) },
   { name: "TIME", match: (command) => /^TIME/i.test(command) }

@@ -26,6 +26,8 @@ interface Refusal {
   readonly reply: RegExp
   /** Whether publishing is refused too. */
   readonly publishing: boolean
+  /** What says that it fails. New messages are read without a script. */
+  readonly loop: "fetching" | "settling"
   /** Whether other users can go on publishing. */
   readonly others: boolean
   readonly begin: (redis: Admin, main: string) => Promise<unknown>
@@ -39,6 +41,7 @@ const everywhere = (redis: Admin, command: string, ...args: ReadonlyArray<string
 const refusals: ReadonlyArray<Refusal> = [
   {
     name: "NOPERM: its user may not read any more",
+    loop: "fetching",
     reply: /NOPERM/,
     publishing: false,
     others: true,
@@ -47,6 +50,7 @@ const refusals: ReadonlyArray<Refusal> = [
   },
   {
     name: "NOPERM: its user may not run scripts any more",
+    loop: "settling",
     reply: /NOPERM/,
     publishing: true,
     others: true,
@@ -55,6 +59,7 @@ const refusals: ReadonlyArray<Refusal> = [
   },
   {
     name: "WRONGPASS: its password was changed",
+    loop: "fetching",
     reply: /WRONGPASS|NOAUTH/,
     publishing: true,
     others: true,
@@ -66,6 +71,7 @@ const refusals: ReadonlyArray<Refusal> = [
   },
   {
     name: "WRONGTYPE: somebody made another thing of its key",
+    loop: "fetching",
     reply: /WRONGTYPE/,
     publishing: true,
     others: false,
@@ -101,9 +107,9 @@ describe("a refusal of the server", () => {
 
           yield* Effect.promise(() => refusal.begin(redis, main))
           if (refusal.others) yield* others(Topic.publish(topic, "meanwhile"))
-          const failing = () => log.lines.filter(({ text }) => /fetching is failing/.test(text))
+          const failing = () => log.lines.filter(({ text }) => text.includes(`${refusal.loop} is failing`))
           yield* until(
-            () => `fetching says that it fails: ${JSON.stringify(log.lines)}`,
+            () => `${refusal.loop} says that it fails: ${JSON.stringify(log.lines)}`,
             () => failing().length > 0,
             15_000
           )

@@ -246,13 +246,19 @@ export const backend: ReadonlyArray<Mutation> = [
     killedBy: memory("1. a release reaches another worker at once, without waiting for a timeout")
   },
   {
-    name: "redis-bell-armed-at-its-end",
-    edits: [onRedis("internal/bell.ts", `"STREAMS", ...keys, ...ids])`, `"STREAMS", ...keys, ...ids.map(() => "$")])`)],
+    name: "redis-bell-armed-after-reading",
+    edits: [
+      onRedis(
+        "internal/bell.ts",
+        `server.submit("DEL", [key]).catch(() => {})`,
+        `setTimeout(() => void server.submit("DEL", [key]).catch(() => {}), 4)`
+      )
+    ],
     killedBy: redis("redis/ringing", "a ring shortly after another one is heard")
   },
   {
     name: "redis-bell-armed-without-a-ring",
-    edits: [onRedis("internal/bell.ts", `for (const [, one] of fresh) ring(one, false)`, ``)],
+    edits: [onRedis("internal/bell.ts", `if (one !== undefined) ring(key, one, ["listening"])`, ``)],
     killedBy: redis("redis/bell", "after its connection was killed, what was published meanwhile is found")
   }
 ]

@@ -91,7 +91,7 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "release-wakes-nobody",
-    edits: [edit("release", `if released then ring(bell) end`, ``)],
+    edits: [edit("release", `if released then ring(bell, "given") end`, ``)],
     killedBy: guard("release", "gives back at no cost of an attempt, and rings")
   },
   {
@@ -219,8 +219,8 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "publish-rings-for-nobody",
-    edits: [edit("publish", `ring(bell)\nreturn`, `return`)],
-    killedBy: guard("publish", "rings, and the bell holds one entry")
+    edits: [edit("publish", `ring(bell, "new")\nreturn`, `return`)],
+    killedBy: guard("publish", "rings for what is new")
   },
   {
     name: "trim-past-pending",
@@ -303,8 +303,8 @@ export const scripts: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "order",
-        `  if at < earliest then rung, earliest = true, at end\n  if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end\n`,
-        `  if at < earliest then rung, earliest = true, at end\n`
+        `  if at < earliest then rung, earliest = rung or "due", at end\n  if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end\n`,
+        `  if at < earliest then rung, earliest = rung or "due", at end\n`
       )
     ],
     killedBy: guard("order", "holds its key back from then on, scored by its own time")

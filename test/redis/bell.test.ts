@@ -1,5 +1,5 @@
 /**
- * The bell by a stream: one blocking read for all logs. What either bell promises is in `ringing.test.ts`.
+ * The connection that hears all bells, and faults of it. What bells promise is in `ringing.test.ts`.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { RedisClient } from "@clutch/redis/RedisClient"
@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import type { Redis } from "ioredis"
 import { inject } from "vitest"
 import * as Bell from "../../packages/redis/src/internal/bell.ts"
-import * as BellMessages from "../../packages/redis/src/internal/bellMessages.ts"
 import { startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
 
@@ -32,7 +31,7 @@ const killBell = (admin: Redis) =>
     }
   })
 
-describe("the bell by a stream", () => {
+describe("the connection of the bell", () => {
   it.live("after its connection was killed, what was published meanwhile is found, and later rings are heard", () =>
     Effect.gen(function* () {
       const redis = yield* server
@@ -55,7 +54,7 @@ describe("the bell by a stream", () => {
     Effect.gen(function* () {
       const { namespace, transport } = yield* fresh
       const admin = yield* S.looker(url)
-      yield* Effect.promise(() => admin.set(`${namespace}.{broken}.bell`, "text"))
+      yield* Effect.promise(() => admin.rpush(`${namespace}.{broken}.bell`, "text"))
       yield* S.join(transport, { group: S.group("broken") })
       const consumer = yield* S.join(transport)
       yield* Effect.sleep(100)
@@ -66,7 +65,7 @@ describe("the bell by a stream", () => {
       yield* S.joined(waiting)
       assert.isBelow(performance.now() - begun, 200)
       // broken for a moment while it is listened to: heard again soon
-      yield* Effect.promise(() => admin.set(`${namespace}.{orders}.bell`, "text"))
+      yield* Effect.promise(() => admin.rpush(`${namespace}.{orders}.bell`, "text"))
       yield* Effect.promise(() => admin.del(`${namespace}.{orders}.bell`, `${namespace}.{broken}.bell`))
       const again = yield* Effect.forkChild(S.takeOne(consumer))
       yield* S.publish(transport, "y")
@@ -87,7 +86,7 @@ const fakeNative = () => {
     disconnect: () => {},
     callBuffer: (command: string) => {
       commands.push(command)
-      return command === "XREAD" ? new Promise<never>(() => {}) : Promise.resolve([])
+      return Promise.resolve([])
     },
     on: (event: string, listener: () => void) => event === "ready" && listeners.push(listener)
   }
@@ -99,28 +98,22 @@ const fakeNative = () => {
 }
 
 describe("while its connection is made", () => {
-  const bells = [
-    { name: "the bell by a stream", make: Bell.make, listens: "XREAD" },
-    { name: "the bell by messages", make: BellMessages.make, listens: "subscribe" }
-  ]
-  for (const { listens, make, name } of bells) {
-    it.live(`${name} waits, and listens as soon as it stands`, () =>
-      Effect.gen(function* () {
-        const shared = fakeNative()
-        const own = fakeNative()
-        shared.native.status = "ready"
-        const client = yield* RedisClient.fromFactory((role) => (role === "bell" ? own : shared).native)
-        const bell = yield* make(client)
-        const turns = Effect.promise(async () => {
-          for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
-        })
-        yield* turns
-        yield* bell.register("orders.bell", () => false)
-        yield* turns
-        own.stand()
-        yield* turns
-        assert.include(own.commands, listens)
-      }).pipe(Effect.scoped)
-    )
-  }
+  it.live("the bell waits, and listens as soon as it stands", () =>
+    Effect.gen(function* () {
+      const shared = fakeNative()
+      const own = fakeNative()
+      shared.native.status = "ready"
+      const client = yield* RedisClient.fromFactory((role) => (role === "bell" ? own : shared).native)
+      const bell = yield* Bell.make(client)
+      const turns = Effect.promise(async () => {
+        for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
+      })
+      yield* turns
+      yield* bell.register("orders.bell", () => false)
+      yield* turns
+      own.stand()
+      yield* turns
+      assert.include(own.commands, "subscribe")
+    }).pipe(Effect.scoped)
+  )
 })

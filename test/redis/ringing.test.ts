@@ -1,6 +1,7 @@
 /**
  * Waking: whoever waits is told of what there is for it, by a bell that misses no ring.
  */
+import type { Entry } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -93,12 +94,26 @@ describe("the bell", () => {
       yield* transport.watch(S.group(), () => {
         calls += 1
       })
-      yield* Effect.sleep(100)
+      const consumer = yield* S.join(transport)
+      yield* S.publish(transport, "0", ...Array.from({ length: 100 }, (_, i) => `${i + 1}`))
+      const held: Array<Entry> = []
+      while (held.length < 101) held.push(...(yield* consumer.fetch(S.limit({ count: 1000 }))).entries)
+      // of what is new nothing is due: one call, when a lease may be worth looking at
+      yield* Effect.sleep(1200)
+      assert.isAtLeast(calls, 1)
+      assert.isAtMost(calls, 3)
       calls = 0
-      yield* S.publish(transport, "x")
+      // each is due before those that failed earlier
+      const fails = (entry: Entry, seconds: number) =>
+        consumer.settle([
+          { entry, outcome: { _tag: "Retry", delay: Duration.seconds(seconds), cause: "no" }, repeated: false }
+        ])
+      const [first, ...others] = held
+      if (first === undefined) return assert.fail("nothing was fetched")
+      yield* fails(first, 1000)
       yield* Effect.sleep(50)
       assert.strictEqual(calls, 1)
-      for (let i = 0; i < 100; i++) yield* S.publish(transport, `${i}`)
+      for (const [i, entry] of others.entries()) yield* fails(entry, 900 - i)
       yield* Effect.sleep(50)
       assert.isAtLeast(calls, 2)
       assert.isAtMost(calls, 30)

@@ -127,8 +127,8 @@ export class RedisClient extends Context.Service<
       role: Extract<Role, "bell" | "consumer">,
       options?: { readonly block?: Duration.Input | undefined; readonly key?: string | undefined }
     ) => Effect.Effect<Connection, never, Scope.Scope>
-    /** How readers are woken: by a stream that one connection waits on, or, on a cluster, by messages to one. */
-    readonly rings: "by stream" | "by message"
+    /** Whether keys are spread over several servers. */
+    readonly isCluster: boolean
   }
 >()("@clutch/redis/RedisClient") {
   /**
@@ -197,7 +197,7 @@ const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native
       // it is only begun here, which takes no time
       (replicating ??= Effect.runSync(Scope.provide(connect("replicas", 0), scope))),
     open: (role, given) => connect(role, Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))),
-    rings: "by stream"
+    isCluster: false
   })
 })
 
@@ -252,7 +252,7 @@ const fromCluster = Effect.fnUntraced(function* (
         key: given?.key,
         block: Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))
       }),
-    rings: "by message"
+    isCluster: true
   })
 })
 

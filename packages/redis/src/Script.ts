@@ -37,8 +37,6 @@ export interface Script<in Input, out Result> {
   readonly lua: string
   /** SHA-1 of `lua` in hexadecimal, for `EVALSHA`. */
   readonly sha: string
-  /** The same script where readers wait for messages, as on a cluster: one read cannot wait there for several slots. */
-  readonly byMessage: { readonly lua: string; readonly sha: string }
   /** The header's words for KEYS, in order. */
   readonly keyNames: ReadonlyArray<string>
   /** The header's words for ARGV, in order; the last ones may repeat. */
@@ -57,18 +55,10 @@ export interface Script<in Input, out Result> {
  * @category constructors
  * @since 0.1.0
  */
-export const make = <Input, Result>(
-  options: Omit<Script<Input, Result>, "sha" | "byMessage">
-): Script<Input, Result> => {
-  const messages = options.lua.replace(ringsByStream, ringsByMessage)
-  return { ...options, sha: hash(options.lua), byMessage: { lua: messages, sha: hash(messages) } }
-}
-
-const hash = (lua: string): string => createHash("sha1").update(lua).digest("hex")
-
-/** The line of `scripts/lib/ring.lua` that says what the bell is, and what stands there where it sends messages. */
-const ringsByStream = 'local bellKind = "stream"'
-const ringsByMessage = 'local bellKind = "string"'
+export const make = <Input, Result>(options: Omit<Script<Input, Result>, "sha">): Script<Input, Result> => ({
+  ...options,
+  sha: createHash("sha1").update(options.lua).digest("hex")
+})
 
 // -----------------------------------------------------------------------------
 // reading replies

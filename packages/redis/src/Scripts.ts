@@ -44,27 +44,26 @@ export { type Held, maxIds, type Member, type Place } from "./scripts/shared.ts"
  * @category scripts
  * @since 0.1.0
  */
-export const all: ReadonlyArray<
-  Pick<Script.Script<never, unknown>, "name" | "lua" | "sha" | "byMessage" | "keyNames" | "argNames">
-> = [
-  publish,
-  join,
-  rollback,
-  leave,
-  ack,
-  fail,
-  release,
-  extend,
-  mark,
-  take,
-  tend,
-  redrive,
-  roster,
-  claim,
-  cede,
-  draw,
-  order,
-  partitions,
-  trim,
-  remove
-]
+export const all: ReadonlyArray<Pick<Script.Script<never, unknown>, "name" | "lua" | "sha" | "keyNames" | "argNames">> =
+  [
+    publish,
+    join,
+    rollback,
+    leave,
+    ack,
+    fail,
+    release,
+    extend,
+    mark,
+    take,
+    tend,
+    redrive,
+    roster,
+    claim,
+    cede,
+    draw,
+    order,
+    partitions,
+    trim,
+    remove
+  ]

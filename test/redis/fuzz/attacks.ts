@@ -28,10 +28,11 @@ export type Kind = (typeof kinds)[number]
 
 const sortedSets: ReadonlyArray<string> = ["due", "blocked", "parked"]
 const hashes: ReadonlyArray<string> = ["state", "groups", "meta"]
+const strings: ReadonlyArray<string> = ["bell", "owners"]
 
 /** What a key holds where it is as it should be; what is not named is a stream. */
 export const kindOf = (name: string): Kind =>
-  sortedSets.includes(name) ? "zset" : hashes.includes(name) ? "hash" : "stream"
+  sortedSets.includes(name) ? "zset" : hashes.includes(name) ? "hash" : strings.includes(name) ? "string" : "stream"
 
 /** What a topic without a key, and without retention "acknowledged", has no use for. */
 export const unused: ReadonlyArray<string> = ["groups", "blocked", "parked", "owners", "meta"]
@@ -213,12 +214,9 @@ export type Attack = typeof Attack.Type
 export const Wrong = Schema.Struct({ key, kind: Schema.Literals([...kinds, "full"]) })
 export type Wrong = typeof Wrong.Type
 
-/**
- * Whether there is such a thing: a key of its own type is right, unless it is full. A full bell is silence and no error:
- * everything is found by looking, some seconds later.
- */
+/** Whether there is such a thing: a key of its own type is right, unless it is full. */
 export const isWrong = ({ key, kind }: Wrong): boolean =>
-  kind === "full" ? kindOf(key) === "stream" && key !== "bell" : kindOf(key) !== kind
+  kind === "full" ? kindOf(key) === "stream" : kindOf(key) !== kind
 
 const last = "18446744073709551615"
 
@@ -240,6 +238,11 @@ const garbage = async (redis: Redis, name: string, key: string, next: Numbers): 
           ? pick(next, known)
           : pick(next, ["position", "", "v:", "n:", "h:x", bytes(next)])
       await redis.call("HSET", key, field, value(next))
+      return
+    }
+    case "string": {
+      // silence, and no error: what is not rung for is found by looking, some seconds later
+      await redis.call("SET", key, next() % 2 === 0 ? "new given due" : value(next))
       return
     }
     default: {

@@ -156,7 +156,7 @@ const spoilKeys = Effect.fnUntraced(function* (redis: Redis, scene: Scene) {
   const names = new Set(scene.wrong.map(({ key }) => key))
   for (const { key, kind } of scene.wrong) yield* Effect.promise(() => spoil(redis, scene.keys.get(key) ?? "", kind))
   // what looks only now and then looks now
-  if (!names.has("bell")) yield* Effect.promise(() => redis.xadd(scene.keys.get("bell") ?? "", "*", "", ""))
+  if (!names.has("bell")) yield* Effect.promise(() => redis.publish(scene.keys.get("bell") ?? "", ""))
   const sent = yield* Effect.exit(publishAll(scene, messages("meanwhile")))
   const stored = !names.has("main") && !names.has("bell")
   assert.strictEqual(Exit.isSuccess(sent), stored, "publishing needs the topic's own keys and no other")

@@ -263,7 +263,7 @@ describe("fail", () => {
       await join("a")
       await read("a")
       await redis.del(keys[name])
-      await redis.set(keys[name], "x")
+      await redis.sadd(keys[name], "x")
       const before = await everything()
       const failures = [retry("1-0", 5), dead("2-0")] as const
       assert.match(await refused(Scripts.fail, { keys, consumer: "a", origin: "main", failures }), /^WRONGTYPE/)

@@ -141,7 +141,7 @@ describe("leave", () => {
       await join("a")
       await read("a")
       await redis.del(keys[name])
-      await redis.set(keys[name], "x")
+      await redis.sadd(keys[name], "x")
       const before = await everything()
       assert.match(await refused(Scripts.leave, member("a")), /^WRONGTYPE/)
       assert.deepStrictEqual(await everything(), before)

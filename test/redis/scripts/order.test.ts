@@ -29,7 +29,8 @@ import {
   scored,
   settled,
   state,
-  useServer
+  useServer,
+  told
 } from "./harness.ts"
 import { tend } from "./tend.support.ts"
 
@@ -112,7 +113,7 @@ describe("order", () => {
     test("the bell rings where it is due before all others", async () => {
       await add(2)
       await drawn("a")
-      assert.isTrue(await rung(() => settled("a", ordered("1-0", orderedRetry("1-0", 60_000)))))
+      assert.strictEqual(await told(() => settled("a", ordered("1-0", orderedRetry("1-0", 60_000)))), "due")
       assert.isFalse(await rung(() => settled("a", ordered("2-0", orderedRetry("2-0", 90_000)))))
     })
   })
@@ -423,7 +424,7 @@ describe("order", () => {
       await add(2)
       await drawn("a")
       await redis.del(keys[name])
-      await redis.set(keys[name], "x")
+      await redis.sadd(keys[name], "x")
       const before = await everything()
       const input = { ...claimed("a"), acks: ["2-0"], items: [ordered("1-0", park("1-0"))] }
       assert.match(

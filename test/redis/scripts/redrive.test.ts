@@ -120,7 +120,7 @@ describe("redrive", () => {
     async (name) => {
       const [id = ""] = await letters(1)
       await redis.del(keys[name])
-      await redis.set(keys[name], "x")
+      await redis.sadd(keys[name], "x")
       const before = await everything()
       assert.match(await refused(Scripts.redrive, { keys, ids: [id], delay: 0 }), /^WRONGTYPE/)
       assert.deepStrictEqual(await everything(), before)

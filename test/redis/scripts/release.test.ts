@@ -175,7 +175,7 @@ describe("release", () => {
     await join("a")
     await read("a")
     await redis.del(keys[name])
-    await redis.set(keys[name], "x")
+    await redis.sadd(keys[name], "x")
     const before = await everything()
     const input = { keys, consumer: "a", origin: "main", held: held(["1-0"]) } as const
     assert.match(await refused(Scripts.release, input), /^WRONGTYPE/)

@@ -150,7 +150,7 @@ describe("tend moves what is due", () => {
       await dies("a", 2000, ["1-0"])
       await redis.zadd(keys.due, 1, dueMember("a"))
       await redis.del(keys[name])
-      await redis.set(keys[name], "x")
+      await redis.sadd(keys[name], "x")
       const before = await everything()
       assert.match(await refused(Scripts.tend, { keys, scan: true, cursor: undefined }), /^WRONGTYPE/)
       assert.deepStrictEqual(await everything(), before)

@@ -116,7 +116,7 @@ const make = (options: ClusterOptions) => {
       return found
     }
     const native = options.make(pool.role, address, "again")
-    const connection = Connections.make(native, { commandTimeout: options.commandTimeout, rings: "by message" })
+    const connection = Connections.make(native, { commandTimeout: options.commandTimeout })
     const created: Node = { address, connection, retired: undefined }
     pool.nodes.set(key, created)
     connection.onReady(() => {
@@ -357,6 +357,11 @@ const make = (options: ClusterOptions) => {
       stale: false,
       connection: {
         submit,
+        gather: (commands) => {
+          const owner = ownerOf(self)
+          if (owner === undefined) commands()
+          else owner.connection.gather(commands)
+        },
         execute,
         replicate: (script, input, replication) =>
           counted(({ connection }, asking) => connection.replicate(script, input, replication, asking)),
@@ -393,6 +398,7 @@ const make = (options: ClusterOptions) => {
     serving(script, input).execute(script, input)
   const anywhere: Connection = {
     submit: submitAnywhere,
+    gather: (commands) => commands(),
     execute: executeAnywhere,
     replicate: (script, input, replication) => serving(script, input).replicate(script, input, replication),
     ...described({ submit: submitAnywhere, execute: executeAnywhere, unavailable: missing }),

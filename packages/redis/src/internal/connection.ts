@@ -17,7 +17,12 @@ export interface Native {
   readonly connect: () => Promise<unknown>
   readonly disconnect: (reconnect?: boolean) => void
   readonly callBuffer: (command: string, args: Array<Arg>) => Promise<unknown>
-  readonly on: (event: "ready" | "end" | "error" | "message", listener: (detail?: unknown) => void) => unknown
+  /** The socket of the present connection, where the client shows it: what belongs together then leaves in one write. */
+  readonly stream?: { readonly cork: () => void; readonly uncork: () => void } | null | undefined
+  readonly on: (
+    event: "ready" | "end" | "error" | "message",
+    listener: (detail?: unknown, more?: unknown) => void
+  ) => unknown
 }
 
 /** How often a lost connection is tried again: 50 ms at first, 1 second at most. */
@@ -62,6 +67,8 @@ export interface Replication {
 export interface Connection {
   /** Writes one command and answers with its reply; rejects with what the client said. For `attempt`. */
   readonly submit: (command: string, args: ReadonlyArray<Arg>) => Promise<Reply>
+  /** Writes at once what is asked for meanwhile: each write wakes the server, which may want this very core. */
+  readonly gather: (commands: () => void) => void
   /** Runs a script by its hash; loads it where the server does not know it. For `attempt`. */
   readonly execute: <Input, Result>(script: Script<Input, Result>, input: Input) => Promise<Result>
   /** The same, and waits for replicas on this very connection. Rejects where the script does; then nothing was waited for. */
@@ -89,8 +96,8 @@ export interface Connection {
   readonly unavailable: (operation: string) => TransportErrors.TransportError
   /** Calls back after each connect, until the function that it returns is called. */
   readonly onReady: (listener: () => void) => () => void
-  /** Calls back with the channel of each message that it hears, for as long as the connection is used. */
-  readonly onMessage: (listener: (channel: string) => void) => void
+  /** Calls back with the channel and the text of each message that it hears, for as long as the connection is used. */
+  readonly onMessage: (listener: (channel: string, text: string) => void) => void
   /** Gives the connection up, and connects again. */
   readonly restart: () => void
 }
@@ -98,8 +105,6 @@ export interface Connection {
 export interface ConnectionOptions {
   /** Milliseconds without any reply, while one is due, after which the connection is given up. */
   readonly commandTimeout: number
-  /** How scripts wake readers. Default: by a stream. */
-  readonly rings?: "by stream" | "by message" | undefined
 }
 
 /** One connection, with what a cluster needs beside. */
@@ -210,6 +215,16 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     again = setTimeout(() => void native.connect().catch(() => {}), retryDelay(attempts))
   })
 
+  const gather = (commands: () => void) => {
+    const { stream } = native
+    stream?.cork()
+    try {
+      commands()
+    } finally {
+      stream?.uncork()
+    }
+  }
+
   const submit = (command: string, args: ReadonlyArray<Arg>, asking = false): Promise<Reply> => {
     if (native.status !== "ready" || closing) return Promise.reject(new NotConnected())
     // it holds for the next command alone; what becomes of it shows in the reply to that
@@ -222,13 +237,12 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
 
   const execute = <Input, Result>(script: Script<Input, Result>, input: Input, asking = false): Promise<Result> => {
     const keys = script.keys(input)
-    const { lua, sha } = options.rings === "by message" ? script.byMessage : script
-    const args = Array.of<Arg>(sha, String(keys.length), ...keys).concat(script.args(input))
+    const args = Array.of<Arg>(script.sha, String(keys.length), ...keys).concat(script.args(input))
     return submit("EVALSHA", args, asking)
       .catch((error: unknown) => {
         if (codeOf(error) !== "NOSCRIPT") throw error
         // written together, so that scripts sent one after the other keep their order
-        const loaded = submit("SCRIPT", ["LOAD", lua])
+        const loaded = submit("SCRIPT", ["LOAD", script.lua])
         const result = submit("EVALSHA", args, asking)
         // it may fail before anybody looks at it
         result.catch(() => {})
@@ -259,6 +273,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
 
   return {
     submit,
+    gather,
     execute,
     replicate,
     ...described({ submit, execute, unavailable }),
@@ -271,7 +286,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
       listeners.add(listener)
       return () => void listeners.delete(listener)
     },
-    onMessage: (listener) => void native.on("message", (channel) => listener(String(channel))),
+    onMessage: (listener) => void native.on("message", (channel, text) => listener(String(channel), String(text))),
     restart,
     close: Effect.callback<void>((resume) => {
       closing = true

@@ -52,19 +52,19 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope
   const reconnected = () => {
-    reader.ring(false)
+    reader.ring("listening")
     reader.suspect()
     Fiber.runIn(fork(recovering(member, own !== undefined)), scope)
   }
   const stops = [client.onReady(reconnected)]
-  if (own !== undefined) stops.push(own.onReady(() => void reader.ring(false)))
+  if (own !== undefined) stops.push(own.onReady(() => void reader.ring("listening")))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       reader.close()
       for (const stop of stops) stop()
     })
   )
-  yield* shared.bell.register(member.keys.bell, reader.ring)
+  yield* shared.bell.register(member.keys.bell, reader.ring, reader.heeds)
   yield* shared.enlist(member)
 
   return {

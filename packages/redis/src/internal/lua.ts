@@ -190,16 +190,22 @@ local function positionOf(stream, group)
   return groupOf(stream, group)["last-delivered-id"]
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners, bell = unpack(KEYS)
 local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
@@ -230,8 +236,8 @@ if more == 0 then
   redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)
   local position = positionOf(main, mainGroup)
   if position then redis.call("HSET", state, "position", position) end
-  ring(owners)
-  ring(bell)
+  ring(owners, "owners")
+  ring(bell, "given")
 end
 return { released, trimmed, more }
 `,
@@ -389,16 +395,22 @@ local function ownerOf(told)
   return string.match(told.owner or "", "^(%S+) %S+$")
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
@@ -427,7 +439,7 @@ if first then
   -- above the server's clock, so that it grows even where the last one was lost or removed
   fence = digits(math.max(tonumber(fence) + 1, time))
   redis.call("HSET", state, "owner", claim, "fence", fence)
-  ring(owners)
+  ring(owners, "owners")
 end
 -- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
 redis.call("HSET", state, "n:" .. consumer, nonce, "h:" .. consumer, digits(time))
@@ -915,16 +927,22 @@ end
 -- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
 local maxFields = 7000
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
@@ -981,7 +999,7 @@ if #mine > 0 then
   if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
 end
 -- whoever sleeps until the earliest retry sleeps too long
-if nearest < earliest then ring(bell) end
+if nearest < earliest then ring(bell, "due") end
 return found
 `,
   join: `-- join: makes a consumer a member of a group, creating what is absent, and says what it created.
@@ -1063,16 +1081,22 @@ local function consumersOf(stream, group)
   return consumers
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered = unpack(ARGV)
@@ -1139,7 +1163,7 @@ if mode == "first" then
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
 end
 
-if ordered == "1" then ring(owners) end
+if ordered == "1" then ring(owners, "owners") end
 
 local repeats, more = 0, 0
 if mode == "again" and not mainThere then
@@ -1288,16 +1312,22 @@ local function positionOf(stream, group)
   return groupOf(stream, group)["last-delivered-id"]
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, bell, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local mainGroup, retryGroup, consumer, nonce, limit, ordered = unpack(ARGV)
@@ -1337,8 +1367,8 @@ if more == 0 then
     "j:" .. consumer)
   if position then redis.call("HSET", state, "position", position) end
 end
-if released > 0 then ring(bell) end
-if ordered == "1" and more == 0 then ring(owners) end
+if released > 0 then ring(bell, "given") end
+if ordered == "1" and more == 0 then ring(owners, "owners") end
 return { released, trimmed, more, 1 - more }
 `,
   mark: `-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
@@ -1551,16 +1581,22 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
   end
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, due, deadLetters, state, blocked, parked, bell = unpack(KEYS)
 local mainGroup, retryGroup, consumer, nonce, acks = unpack(ARGV, 1, 5)
@@ -1595,7 +1631,7 @@ end
 if not stands then return { 0, "", unpack(found) } end
 
 local time = now()
-local rung = false
+local rung
 local presences = {}
 local earliest
 
@@ -1616,7 +1652,7 @@ function moves.ack(origin, _, _, key)
   if origin ~= "retry" or not key then return nil, 1 end
   begin(state)
   if advance(key, retry, due, deadLetters, blocked, parked) then return nil, 4 end
-  rung = true
+  rung = "given"
   return nil, 1
 end
 
@@ -1625,7 +1661,7 @@ function moves.retry(_, _, _, key, original, delay, first, clutch, fields)
   earliest = earliest or tonumber(redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2] or "inf")
   local err = failed(redis.pcall("ZADD", due, digits(at), (whole(clutch, first, fields, true))))
   if err then return err end
-  if at < earliest then rung, earliest = true, at end
+  if at < earliest then rung, earliest = rung or "due", at end
   if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
   return nil, 1
 end
@@ -1640,7 +1676,7 @@ function moves.dead(origin, _, _, key, _, _, first, clutch, fields)
   local freed = 0
   if origin == "retry" and key then
     freed = advance(key, retry, due, deadLetters, blocked, parked) and 1 or 0
-    rung = rung or freed == 0
+    if freed == 0 then rung = "given" end
   end
   return nil, { id, freed }
 end
@@ -1660,7 +1696,7 @@ function moves.park(origin, _, _, key, original, _, first, clutch, fields)
     end
     if err then return err end
     if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
-    rung = true
+    rung = "given"
   end
   return nil, 1
 end
@@ -1679,7 +1715,7 @@ for i = 1, n do
       presences[origin] = presences[origin] or presence(stream)
       if presences[origin](id) then
         give(stream, group, id, free(count))
-        rung = true
+        rung = "given"
       else
         found[i] = 3
       end
@@ -1698,7 +1734,7 @@ for i = 1, n do
 end
 if acks > 0 then redis.call("XACK", main, mainGroup, unpack(ARGV, 6, 5 + acks)) end
 alive(state, consumer)
-if rung then ring(bell) end
+if rung then ring(bell, rung) end
 return { 1, problem, unpack(found) }
 `,
   partitions: `-- partitions: says how many partitions a topic has, recording the number where nothing is known yet; or changes it.
@@ -1779,16 +1815,22 @@ local function digits(number)
   return string.format("%.0f", number)
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, bell = KEYS[1], KEYS[2]
 local wrong = mistyped("stream", main, bellKind, bell)
@@ -1822,7 +1864,7 @@ if ARGV[1] ~= "" then trimmed = redis.call("XTRIM", main, "MAXLEN", "=", ARGV[1]
 if ARGV[2] ~= "" then
   trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", digits(math.max(now() - ARGV[2], 0)))
 end
-ring(bell)
+ring(bell, "new")
 return { trimmed, table.concat(ids, " ") }
 `,
   redrive: `-- redrive: schedules dead letters as retries of the same subscription, with no attempts made, and removes them.
@@ -1876,16 +1918,22 @@ end
 -- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
 local maxFields = 7000
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
@@ -1932,7 +1980,7 @@ for i = 2, #ARGV do
   if bytes >= 4194304 then break end
 end
 
-if redriven > 0 and (delay == 0 or time + delay < earliest) then ring(bell) end
+if redriven > 0 and (delay == 0 or time + delay < earliest) then ring(bell, delay == 0 and "given" or "due") end
 return { redriven, processed }
 `,
   release: `-- release: gives deliveries back to their group at once, at no cost of an attempt.
@@ -2027,16 +2075,22 @@ local function give(stream, group, id, count)
   redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local stream, bell = KEYS[1], KEYS[2]
 local group, consumer = ARGV[1], ARGV[2]
@@ -2063,7 +2117,7 @@ for i, how in ipairs(found) do
     end
   end
 end
-if released then ring(bell) end
+if released then ring(bell, "given") end
 return found
 `,
   remove: `-- remove: removes a group with all that it has not settled, and its retries; not its dead letters.
@@ -2128,16 +2182,22 @@ local function consumersOf(stream, group)
   return consumers
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, due, state, groups, bell, blocked, parked, owners = unpack(KEYS)
 local mainGroup, retryGroup, limit = unpack(ARGV)
@@ -2169,7 +2229,7 @@ end
 -- freed by the server at its leisure, the retry group with its pending entries too
 local keys = redis.call("UNLINK", retry, due, state, blocked, parked, owners)
 redis.call("HDEL", groups, mainGroup)
-if there then ring(bell) end
+if there then ring(bell, "given") end
 return { 0, 0, (there or keys > 0) and 1 or 0 }
 `,
   rollback: `-- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
@@ -2225,16 +2285,22 @@ local function consumersOf(stream, group)
   return consumers
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce, ordered = unpack(ARGV)
@@ -2293,7 +2359,7 @@ if ordered == "1" then
   if mainGone then
     keys = keys + redis.call("DEL", owners)
   else
-    ring(owners)
+    ring(owners, "owners")
   end
 end
 return { 1, consumers, groups, keys }
@@ -2375,16 +2441,22 @@ local function ownerOf(told)
   return string.match(told.owner or "", "^(%S+) %S+$")
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
@@ -2402,7 +2474,7 @@ told["h:" .. consumer] = digits(time)
 local owner = ownerOf(told)
 if owner == consumer and told.owner ~= consumer .. " " .. nonce then
   redis.call("HDEL", state, "owner")
-  ring(owners)
+  ring(owners, "owners")
   owner = nil
 end
 local left = owner and lease(told, owner, time) or 0
@@ -2795,16 +2867,22 @@ local function mend(retry, due, deadLetters, blocked, parked)
   return mended
 end
 
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, due, deadLetters, state, bell, blocked, parked = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
@@ -2983,7 +3061,7 @@ local function scanConsumers()
 end
 cursor = scan == "1" and scanConsumers() or ""
 
-if moved + reclaimed + mended > 0 then ring(bell) end
+if moved + reclaimed + mended > 0 then ring(bell, "given") end
 local due_ = wait == math.huge and -1 or math.ceil(wait)
 return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem, mended }
 `,

@@ -17,7 +17,7 @@ import { isGone } from "./errors.ts"
 import { tellTrimmed } from "./member.ts"
 import { settle } from "./order.ts"
 import { Sizes } from "./reader.ts"
-import type { Ring } from "./bell.ts"
+import type { Heeds, Ring } from "./bell.ts"
 import { spread } from "./time.ts"
 
 /** What the log shows when it was claimed. */
@@ -26,6 +26,7 @@ export interface Found extends Pick<Owner, "fence" | "heldBack" | "parked"> {}
 export interface Running extends Pick<Owner, "fetch" | "settle" | "extend" | "mark"> {
   /** Something may have come. Says whether a fetch was waiting for it. */
   readonly ring: Ring
+  readonly heeds: Heeds
   /** Nothing is to be told to the log any more, but what is held. */
   readonly close: Effect.Effect<void>
 }
@@ -52,7 +53,8 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
   /** A read that nobody waits for any more, and the giving back of what it brings. */
   let leftover: Promise<void> | undefined
 
-  const ring: Ring = () => {
+  const ring: Ring = (news) => {
+    if (news === "due") return false
     rung = true
     if (waiter === undefined) return false
     waiter()
@@ -204,8 +206,9 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
 
   return {
     ring,
+    heeds: (news) => news !== "due",
     fetch,
-    settle: (settlements) => settle(claim, settlements, () => void ring(true)),
+    settle: (settlements) => settle(claim, settlements, () => void ring("given")),
     extend,
     mark: (origin, id) =>
       Effect.suspend(() =>

@@ -18,13 +18,16 @@ import { heal } from "./member.ts"
 import type { Member } from "./member.ts"
 import { recoverFrom, tell } from "./recover.ts"
 import type { Recovered } from "./recover.ts"
-import type { Ring } from "./bell.ts"
+import type { Heeds, Ring } from "./bell.ts"
 import { giveBack } from "./settle.ts"
 import { spread } from "./time.ts"
 import * as Unblock from "./unblock.ts"
 
 /** Under load, what was released and what is retried is looked for this often, in milliseconds. */
 const checkEvery = 10
+
+/** How much is left for these in a read of new entries that does not wait for them: as much as came last time, and this. */
+const spare = 16
 
 /** The largest number of entries that one read asks for. */
 const maxCount = 10_000
@@ -33,6 +36,7 @@ export interface Reader {
   readonly fetch: (limit: FetchLimit) => Effect.Effect<Fetched, TransportError>
   /** Something may have come. Says whether a fetch was waiting for it. */
   readonly ring: Ring
+  readonly heeds: Heeds
   /** Released and retried entries are to be looked for next, before new ones. */
   readonly expect: () => void
   /** The pending list is to be compared with what is held, before the next read of a connection of its own. */
@@ -78,10 +82,16 @@ export const make = (
   const { client, consumer, keys } = member
   const mainSizes = new Sizes()
   const retrySizes = new Sizes()
+  /** New entries may wait; false where the last read came to their end, and nothing rang since. */
+  let fresh = true
+  /** Released or retried ones may wait, since it rang. */
   let rung = true
+  /** They do wait, as far as one knows: no ring will tell of them again. */
   let expected = true
   let lastCheck = -Infinity
   let suspects = false
+  /** How many released and retried ones the last look at all brought. */
+  let given = 0
   let waiter: (() => void) | undefined
   let active = false
   let reading: Promise<void> | undefined
@@ -90,10 +100,12 @@ export const make = (
   let ownBlocked = false
   let ownEpoch = -1
   let ownId: string | undefined
+  /** The last read brought few. */
+  let few = false
   let unsure = false
   /** What is to be logged, and happened where that could not be done. */
   let untold: Recovered = { released: 0, trimmed: 0 }
-  const unblock = Unblock.make(client, () => (ownBlocked && (rung || unsure) ? ownId : undefined))
+  const unblock = Unblock.make(client, () => (ownBlocked && (rung || expected || unsure) ? ownId : undefined))
 
   // ---------------------------------------------------------------------------
   // single reads
@@ -111,7 +123,10 @@ export const make = (
       })
       sizes.learn(asked, entries.length, bytes)
       // more may wait behind these, and nothing will ring for it again
-      if (origin === "retry" && entries.length === asked) expected = true
+      if (entries.length === asked) {
+        if (origin === "retry") expected = true
+        else fresh = true
+      }
       // reading is a sign of life
       member.seen = performance.now()
       return entries
@@ -121,6 +136,8 @@ export const make = (
     const sizes = origin === "main" ? mainSizes : retrySizes
     const asked = sizes.count(count, bytes)
     const group = origin === "main" ? keys.mainGroup : keys.retryGroup
+    // before the read: what rings while it runs is not in it
+    if (origin === "main") fresh = false
     return client
       .submit("XREADGROUP", ["GROUP", group, consumer, "COUNT", String(asked), "STREAMS", keys[origin], ">"])
       .then(collect(origin, sizes, asked, member.reading()))
@@ -154,11 +171,15 @@ export const make = (
       untold = await recoverFrom(member, "main", connection)
       unsure = false
     }
+    // the handlers of a few are not worth reading meanwhile, and would wait for this write
+    if (few) await Promise.resolve()
+    // what it brought would be given back
+    if (!active) return []
     const asked = mainSizes.count(limit.count, limit.bytes)
     const make = member.reading()
     const args = ["GROUP", keys.mainGroup, consumer, "COUNT", String(asked)]
     ownBlocked = true
-    if (rung) unblock.poke()
+    if (rung || expected) unblock.poke()
     return connection
       .submit("XREADGROUP", [...args, "BLOCK", String(ownBlock), "STREAMS", keys.main, ">"])
       .catch((error: unknown) => {
@@ -170,11 +191,21 @@ export const make = (
         ownBlocked = false
       })
       .then(collect("main", mainSizes, asked, make))
+      .then((entries) => {
+        few = entries.length < 16
+        return entries
+      })
   }
 
   // ---------------------------------------------------------------------------
   // one round
   // ---------------------------------------------------------------------------
+
+  /** What was to be looked at was not, and nothing rings for it again. */
+  const missed = () => {
+    expected = true
+    fresh = true
+  }
 
   const bytesOf = (entries: ReadonlyArray<RedisEntry>) => entries.reduce((sum, one) => sum + one.size, 0)
 
@@ -195,32 +226,46 @@ export const make = (
       } catch (error) {
         // what was taken is delivered; the next round meets the error again
         if (entries.length === 0) throw error
-        expected = true
+        missed()
         return entries
       }
     }
     return entries
   }
 
-  /** All at once, as one of them alone has something nearly always after a wake. What is too much is given back. */
-  const together = async (limit: FetchLimit): Promise<Array<RedisEntry>> => {
-    const results = await Promise.allSettled([
-      take(limit.count, limit),
-      read("retry", limit.count, limit.bytes),
-      read("main", limit.count, limit.bytes)
-    ])
-    const entries: Array<RedisEntry> = []
-    for (const result of results) {
-      if (result.status === "fulfilled") for (const one of result.value) entries.push(one)
+  /** How many of these, from the first on, the limit allows. */
+  const fitting = (entries: ReadonlyArray<RedisEntry>, limit: FetchLimit): number => {
+    let bytes = 0
+    for (const [i, { size }] of entries.entries()) {
+      if (i === limit.count || (i > 0 && bytes >= limit.bytes)) return i
+      bytes += size
     }
+    return entries.length
+  }
+
+  /**
+   * Released and retried ones in one round trip, and new ones with them, as many as probably fit beside. What is too much
+   * is given back.
+   */
+  const together = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
+    const mains = main ? limit.count - spare - 2 * given : 0
+    const reads: Array<Promise<Array<RedisEntry>>> = []
+    client.gather(() => {
+      reads.push(take(limit.count, limit), read("retry", limit.count, limit.bytes))
+      if (mains > 0) reads.push(read("main", mains, limit.bytes))
+    })
+    const results = await Promise.allSettled(reads)
+    const [taken = [], retried = [], unread = []] = results.map((one) => (one.status === "fulfilled" ? one.value : []))
+    given = taken.length + retried.length
+    const entries = [...taken, ...retried, ...unread]
     const failure = results.find((result) => result.status === "rejected")
     if (failure !== undefined) {
       if (entries.length === 0) throw failure.reason
-      expected = true
+      missed()
     }
-    const surplus = entries.splice(limit.count)
+    const surplus = entries.splice(fitting(entries, limit))
     if (surplus.length > 0) giveBack(member, surplus)
-    return entries
+    return entries.length > 0 || !main || mains > 0 ? entries : read("main", limit.count, limit.bytes)
   }
 
   /** Whether new entries come by a connection of its own; while that is away, they come as without it. */
@@ -232,25 +277,22 @@ export const make = (
     const blocking = blocks()
     const now = performance.now()
     const since = now - lastCheck
-    const due = woken || expected || (rung && since >= checkEvery) || since >= 4 * scanInterval()
-    let empty = false
-    if (!blocking && !due) {
+    const due = expected || (rung && (woken || since >= checkEvery)) || since >= 4 * scanInterval()
+    if (!blocking && !due && fresh) {
       const entries = await read("main", limit.count, limit.bytes)
       if (entries.length > 0) return entries
-      // nothing rang since all was looked at: nothing waits
-      if (!rung && !expected) return entries
-      empty = true
     }
-    if (!blocking || due) {
+    if (due || rung || expected) {
+      const known = expected
       // before the reads: a ring that comes while they run is another one
       rung = false
-      const hurry = !blocking && !expected && (woken || empty)
       expected = false
       lastCheck = now
-      const entries = await (hurry ? together(limit) : inOrder(limit, !blocking))
-      if (!blocking || entries.length > 0 || suspects) return entries
+      const main = !blocking && fresh
+      const entries = await (known ? inOrder(limit, main) : together(limit, main))
+      if (entries.length > 0 || suspects) return entries
     }
-    return own === undefined ? [] : block(own, limit)
+    return own === undefined || !blocking ? [] : block(own, limit)
   }
 
   // ---------------------------------------------------------------------------
@@ -263,8 +305,7 @@ export const make = (
         if (entries.length > 0 || limit.alone || suspects) ready = { entries, suspects, alone: limit.alone }
       })
       .catch((error: unknown) => {
-        // what was to be looked at was not
-        expected = true
+        missed()
         throw error
       })
       .finally(() => {
@@ -284,8 +325,12 @@ export const make = (
   }
 
   const wait = Effect.callback<void>((resume) => {
-    if (rung || blocks()) return resume(Effect.void)
-    const timer = setTimeout(() => done(), spread(scanInterval()))
+    if (rung || expected || fresh || blocks()) return resume(Effect.void)
+    const timer = setTimeout(() => {
+      // entries of somebody who does not ring
+      fresh = true
+      done()
+    }, spread(scanInterval()))
     const done = () => {
       clearTimeout(timer)
       waiter = undefined
@@ -358,13 +403,19 @@ export const make = (
           () => claim(limit)
         )
       }),
-    ring: () => {
-      rung = true
-      if (ownBlocked) unblock.poke()
+    ring: (news) => {
+      if (news === "due") return false
+      // a read that blocks sees by itself what is new
+      if (news !== "given") fresh = true
+      if (news !== "new") {
+        rung = true
+        if (ownBlocked) unblock.poke()
+      }
       if (waiter === undefined) return false
       waiter()
       return true
     },
+    heeds: (news) => news !== "due" && !(news === "new" && blocks()),
     expect: () => {
       expected = true
     },

@@ -9,7 +9,6 @@ import { hostname } from "node:os"
 import type { Codec } from "../Codec.ts"
 import type { Connection, RedisClient } from "../RedisClient.ts"
 import * as Bell from "./bell.ts"
-import * as BellMessages from "./bellMessages.ts"
 import { signOfLife } from "./extend.ts"
 import type { Member } from "./member.ts"
 import { pause, serverClock } from "./time.ts"
@@ -50,7 +49,7 @@ export const make = Effect.fnUntraced(function* (options: {
     .slice(0, 64)
   const prefix = `${host || "host"}-${process.pid}-${randomUUID().slice(0, 8)}`
   let consumers = 0
-  const bell = yield* client.rings === "by stream" ? Bell.make(client) : BellMessages.make(client)
+  const bell = yield* Bell.make(client)
   const clocks = new Map<Connection, ServerClock>()
   const clockOf = (connection: Connection): Effect.Effect<ServerClock, TransportError> =>
     Effect.suspend(() => {
@@ -59,7 +58,7 @@ export const make = Effect.fnUntraced(function* (options: {
       return Effect.tap(serverClock(connection), (clock) => Effect.sync(() => void clocks.set(connection, clock)))
     })
   // one server: its clock is known before anybody asks
-  if (client.rings === "by stream") yield* clockOf(client.at(""))
+  if (!client.isCluster) yield* clockOf(client.at(""))
 
   /** One member at a time, so that many do not speak at once. */
   const look = Effect.suspend(() => {

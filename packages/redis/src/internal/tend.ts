@@ -15,12 +15,16 @@ import * as Keys from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import { reported } from "./errors.ts"
 import type { Shared } from "./shared.ts"
+import type { Ring } from "./bell.ts"
 import { spread } from "./time.ts"
 
 /** Milliseconds between two scans of a group at least; after a ring; and where none rings, as all groups share the cost. */
 const least = 250
-const afterRing = 1000
+const afterRing = (groups: number): number => Math.max(1000, 20 * groups)
 const atMost = (groups: number): number => spread(Math.max(15_000, 2000 * groups))
+
+/** After an error that stopped the moving of retries, in milliseconds. */
+const afterProblem = 1000
 
 /** A log in use rings often; its watchers are told this often at most, in milliseconds. */
 const quiet = 20
@@ -60,9 +64,9 @@ export const make = (shared: Shared): Tending => {
       const rung = rungAt.get(keys.main)
       if (rung !== undefined && rung.at > state.rung) {
         // what was rung before the listening began is not heard: one scan sees what came of it
-        if (rung.heardAt > state.rung) state.gap = afterRing
+        if (rung.heardAt > state.rung) state.gap = afterRing(watchers)
         state.rung = rung.at
-        state.nextScan = Math.min(state.nextScan, rung.at + afterRing)
+        state.nextScan = Math.min(state.nextScan, rung.at + afterRing(watchers))
       }
       const scan = state.cursor !== undefined || begun >= state.nextScan
       return Effect.flatMap(client.run(Scripts.tend, { keys, scan, cursor: state.cursor }), (result) => {
@@ -85,7 +89,7 @@ export const make = (shared: Shared): Tending => {
           reclaimed,
           removed,
           poison: result.poison,
-          next: Option.some(Duration.millis(problem === undefined ? Math.ceil(wait) : afterRing))
+          next: Option.some(Duration.millis(problem === undefined ? Math.ceil(wait) : afterProblem))
         }
         return lost === 0
           ? Effect.succeed(tended)
@@ -103,18 +107,26 @@ export const make = (shared: Shared): Tending => {
   const watch = (log: Log, changed: () => void): Effect.Effect<void, never, Scope.Scope> => {
     const { bell: key, main } = Keys.log(namespace, log)
     let timer: NodeJS.Timeout | undefined
+    let planned = Infinity
     let last = -Infinity
     const tell = () => {
+      clearTimeout(timer)
       timer = undefined
+      planned = Infinity
       last = performance.now()
       changed()
     }
-    const ring = (heard: boolean): boolean => {
+    const ring: Ring = (news) => {
       const now = performance.now()
-      rungAt.set(main, { at: now, heardAt: heard ? now : (rungAt.get(main)?.heardAt ?? -Infinity) })
-      if (timer === undefined) {
-        if (now - last >= quiet) tell()
-        else timer = setTimeout(tell, quiet - (now - last))
+      const heardAt = news === "listening" ? (rungAt.get(main)?.heardAt ?? -Infinity) : now
+      rungAt.set(main, { at: now, heardAt })
+      // of what is new, nothing is due, and no lease ends for a while
+      const at = news === "new" ? now + afterRing(watchers) : last + quiet
+      if (at <= now) tell()
+      else if (at < planned) {
+        clearTimeout(timer)
+        planned = at
+        timer = setTimeout(tell, at - now)
       }
       return false
     }
@@ -129,7 +141,7 @@ export const make = (shared: Shared): Tending => {
             clearTimeout(timer)
           })
       ),
-      bell.register(key, ring)
+      bell.register(key, ring, (news) => news !== "new")
     )
   }
 

@@ -111,10 +111,10 @@ const claiming = (shared: Shared, worker: Standing): Effect.Effect<Option.Option
       member.nonce = claim.nonce
       const owner = Owners.make(claim, shared.scanInterval)
       yield* Effect.addFinalizer(() => Effect.andThen(Effect.timeoutOption(owner.close, patience), cede(worker, claim)))
-      const stop = member.client.onReady(() => void owner.ring(false))
+      const stop = member.client.onReady(() => void owner.ring("listening"))
       yield* Effect.addFinalizer(() => Effect.sync(stop))
       yield* shared.attend
-      yield* shared.bell.register(member.keys.bell, owner.ring)
+      yield* shared.bell.register(member.keys.bell, owner.ring, owner.heeds)
       const { extend, fetch, mark, settle } = owner
       return Option.some({ ...found, fetch, settle, extend, mark })
     })

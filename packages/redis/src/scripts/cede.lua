@@ -47,7 +47,7 @@ if more == 0 then
   redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)
   local position = positionOf(main, mainGroup)
   if position then redis.call("HSET", state, "position", position) end
-  ring(owners)
-  ring(bell)
+  ring(owners, "owners")
+  ring(bell, "given")
 end
 return { released, trimmed, more }

@@ -50,7 +50,7 @@ if first then
   -- above the server's clock, so that it grows even where the last one was lost or removed
   fence = digits(math.max(tonumber(fence) + 1, time))
   redis.call("HSET", state, "owner", claim, "fence", fence)
-  ring(owners)
+  ring(owners, "owners")
 end
 -- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
 redis.call("HSET", state, "n:" .. consumer, nonce, "h:" .. consumer, digits(time))

@@ -74,5 +74,5 @@ if #mine > 0 then
   if origin == "retry" then redis.call("XDEL", stream, unpack(mine)) end
 end
 -- whoever sleeps until the earliest retry sleeps too long
-if nearest < earliest then ring(bell) end
+if nearest < earliest then ring(bell, "due") end
 return found

@@ -89,7 +89,7 @@ if mode == "first" then
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
 end
 
-if ordered == "1" then ring(owners) end
+if ordered == "1" then ring(owners, "owners") end
 
 local repeats, more = 0, 0
 if mode == "again" and not mainThere then

@@ -56,6 +56,6 @@ if more == 0 then
     "j:" .. consumer)
   if position then redis.call("HSET", state, "position", position) end
 end
-if released > 0 then ring(bell) end
-if ordered == "1" and more == 0 then ring(owners) end
+if released > 0 then ring(bell, "given") end
+if ordered == "1" and more == 0 then ring(owners, "owners") end
 return { released, trimmed, more, 1 - more }

@@ -65,7 +65,7 @@ end
 if not stands then return { 0, "", unpack(found) } end
 
 local time = now()
-local rung = false
+local rung
 local presences = {}
 local earliest
 
@@ -86,7 +86,7 @@ function moves.ack(origin, _, _, key)
   if origin ~= "retry" or not key then return nil, 1 end
   begin(state)
   if advance(key, retry, due, deadLetters, blocked, parked) then return nil, 4 end
-  rung = true
+  rung = "given"
   return nil, 1
 end
 
@@ -95,7 +95,7 @@ function moves.retry(_, _, _, key, original, delay, first, clutch, fields)
   earliest = earliest or tonumber(redis.call("ZRANGE", due, 0, 0, "WITHSCORES")[2] or "inf")
   local err = failed(redis.pcall("ZADD", due, digits(at), (whole(clutch, first, fields, true))))
   if err then return err end
-  if at < earliest then rung, earliest = true, at end
+  if at < earliest then rung, earliest = rung or "due", at end
   if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
   return nil, 1
 end
@@ -110,7 +110,7 @@ function moves.dead(origin, _, _, key, _, _, first, clutch, fields)
   local freed = 0
   if origin == "retry" and key then
     freed = advance(key, retry, due, deadLetters, blocked, parked) and 1 or 0
-    rung = rung or freed == 0
+    if freed == 0 then rung = "given" end
   end
   return nil, { id, freed }
 end
@@ -130,7 +130,7 @@ function moves.park(origin, _, _, key, original, _, first, clutch, fields)
     end
     if err then return err end
     if key then redis.call("ZADD", blocked, digits(tonumber(string.sub(original, 1, 16), 16)), key) end
-    rung = true
+    rung = "given"
   end
   return nil, 1
 end
@@ -149,7 +149,7 @@ for i = 1, n do
       presences[origin] = presences[origin] or presence(stream)
       if presences[origin](id) then
         give(stream, group, id, free(count))
-        rung = true
+        rung = "given"
       else
         found[i] = 3
       end
@@ -168,5 +168,5 @@ for i = 1, n do
 end
 if acks > 0 then redis.call("XACK", main, mainGroup, unpack(ARGV, 6, 5 + acks)) end
 alive(state, consumer)
-if rung then ring(bell) end
+if rung then ring(bell, rung) end
 return { 1, problem, unpack(found) }

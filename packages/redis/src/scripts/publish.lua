@@ -43,5 +43,5 @@ if ARGV[1] ~= "" then trimmed = redis.call("XTRIM", main, "MAXLEN", "=", ARGV[1]
 if ARGV[2] ~= "" then
   trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", digits(math.max(now() - ARGV[2], 0)))
 end
-ring(bell)
+ring(bell, "new")
 return { trimmed, table.concat(ids, " ") }

@@ -56,5 +56,5 @@ for i = 2, #ARGV do
   if bytes >= 4194304 then break end
 end
 
-if redriven > 0 and (delay == 0 or time + delay < earliest) then ring(bell) end
+if redriven > 0 and (delay == 0 or time + delay < earliest) then ring(bell, delay == 0 and "given" or "due") end
 return { redriven, processed }

@@ -40,5 +40,5 @@ for i, how in ipairs(found) do
     end
   end
 end
-if released then ring(bell) end
+if released then ring(bell, "given") end
 return found

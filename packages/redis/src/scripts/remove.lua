@@ -45,5 +45,5 @@ end
 -- freed by the server at its leisure, the retry group with its pending entries too
 local keys = redis.call("UNLINK", retry, due, state, blocked, parked, owners)
 redis.call("HDEL", groups, mainGroup)
-if there then ring(bell) end
+if there then ring(bell, "given") end
 return { 0, 0, (there or keys > 0) and 1 or 0 }

@@ -71,7 +71,7 @@ if ordered == "1" then
   if mainGone then
     keys = keys + redis.call("DEL", owners)
   else
-    ring(owners)
+    ring(owners, "owners")
   end
 end
 return { 1, consumers, groups, keys }

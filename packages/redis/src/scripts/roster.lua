@@ -32,7 +32,7 @@ told["h:" .. consumer] = digits(time)
 local owner = ownerOf(told)
 if owner == consumer and told.owner ~= consumer .. " " .. nonce then
   redis.call("HDEL", state, "owner")
-  ring(owners)
+  ring(owners, "owners")
   owner = nil
 end
 local left = owner and lease(told, owner, time) or 0

@@ -213,6 +213,6 @@ local function scanConsumers()
 end
 cursor = scan == "1" and scanConsumers() or ""
 
-if moved + reclaimed + mended > 0 then ring(bell) end
+if moved + reclaimed + mended > 0 then ring(bell, "given") end
 local due_ = wait == math.huge and -1 or math.ceil(wait)
 return { moved, reclaimed, trimmed, poison, removed, due_, more, cursor, problem, mended }

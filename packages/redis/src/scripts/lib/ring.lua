@@ -1,11 +1,17 @@
--- Wakes whoever waits at the bell. What was moved before stands, so a failure here must not look like one of the move.
--- The bell is a stream that readers wait on. Where they wait for messages instead (on a cluster, where this line says
--- "string"), it is the mark of a message that nobody has heard yet: one is enough, and a lost one is not for ever.
-local bellKind = "stream"
-local function ring(bell)
-  if bellKind == "stream" then
-    redis.pcall("XADD", bell, "MAXLEN", 1, "*", "", "")
-  elseif redis.pcall("SET", bell, "", "NX", "PX", 1000) then
-    redis.pcall("PUBLISH", bell, "")
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever.
+local bellKind = "string"
+local function ring(bell, what)
+  local told = redis.pcall("GET", bell)
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
   end
+  redis.pcall("PUBLISH", bell, what)
 end
