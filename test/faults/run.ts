@@ -67,7 +67,7 @@ if (help === true) {
   process.exit(0)
 }
 const factor = Number(scale)
-if (!(factor > 0)) refuse(`--scale ${scale} is no number above 0`)
+if (!(factor > 0 && Number.isFinite(factor))) refuse(`--scale ${scale} is no number above 0`)
 const selected = chosen(only)
 ensureRedis()
 

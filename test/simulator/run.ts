@@ -8,6 +8,7 @@ import { Simulator } from "@clutch/core/testing"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { Cause } from "effect"
+import { commandLine } from "../support/commandLine.ts"
 
 const portion = 500
 
@@ -39,9 +40,15 @@ const child = () => {
 
 const medianOf = (numbers: ReadonlyArray<number>) => numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? 0
 
+const usage = `pnpm simulate [HISTORIES] [SEED]
+
+  HISTORIES   how many, in portions of ${portion}; default 20000
+  SEED        another one makes other histories; default the time`
+
 const parent = async () => {
-  const histories = Math.ceil(Number(process.argv[2] ?? 20_000) / portion) * portion
-  const seed = process.argv[3] ?? `${Date.now()}`
+  const { count, words } = commandLine(usage, 2)
+  const [wanted = "20000", seed = `${Date.now()}`] = words
+  const histories = Math.ceil(count("histories", wanted) / portion) * portion
   const portions = histories / portion
   const reports: Array<Simulator.Report> = []
   const began = performance.now()

@@ -3,11 +3,18 @@
  *
  * `CLUTCH_MESSAGES` sets how many there are. The first fifth is the warm-up.
  */
+import { commandLine } from "../support/commandLine.ts"
 import { growth, soak } from "./run.ts"
 
 process.on("SIGINT", () => process.exit(130))
 
-const total = Number(process.env["CLUTCH_MESSAGES"] ?? 10_000_000)
+const { count } = commandLine(
+  `pnpm soak
+
+  CLUTCH_MESSAGES   in the environment, how many there are; default 10000000`,
+  0
+)
+const total = count("CLUTCH_MESSAGES", process.env["CLUTCH_MESSAGES"] ?? "10000000")
 const report = await soak({ total, looks: 40, tell: console.log })
 
 const problems: Array<string> = []
