@@ -1,5 +1,7 @@
 /** One scenario from its start to its verdict. */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { mkdtempSync, rmSync } from "node:fs"
@@ -54,7 +56,15 @@ export const times = ({ times }: Scenario, scale: number): number => Math.max(1,
 export const run = (scenario: Scenario, options: Run): Effect.Effect<Report> =>
   Effect.scoped(
     Effect.gen(function* () {
-      const dir = mkdtempSync(join(tmpdir(), `clutch-faults-${scenario.name}-`))
+      // removed behind the processes, which write into it to the end
+      const dir = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), `clutch-faults-${scenario.name}-`))),
+        (dir, exit) =>
+          Effect.sync(() => {
+            const interrupted = Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)
+            if (interrupted) rmSync(dir, { recursive: true, force: true })
+          })
+      )
       const {
         concurrency = 8,
         keyed,
@@ -81,7 +91,6 @@ export const run = (scenario: Scenario, options: Run): Effect.Effect<Report> =>
         publisher: { rate, timeout }
       })
       const history = yield* Effect.andThen(scenario.chaos(place, rig, options), rig.finish).pipe(
-        Effect.onInterrupt(() => Effect.sync(() => rmSync(dir, { recursive: true, force: true }))),
         Effect.catchDefect((defect) => Effect.die(new Error(`${String(defect)}; ledgers and logs: ${dir}`)))
       )
       const rules: Rules = {
