@@ -132,6 +132,7 @@ describe("redis cluster", () => {
     Effect.gen(function* () {
       const node = { host: "127.0.0.1", port: 1 }
       const url = "redis://cluster"
+      const untyped = { natMap: {} }
       const wrong: ReadonlyArray<readonly [RedisTransport.Options, string]> = [
         [{ url, cluster: { nodes: [] } }, "cluster.nodes"],
         [{ url, cluster: { nodes: [{ host: "", port: 1 }] } }, "cluster.nodes"],
@@ -139,6 +140,8 @@ describe("redis cluster", () => {
         [{ url: `${url}/1`, cluster: { nodes: [node] } }, "url"],
         [{ url, cluster: { nodes: [node] }, sentinel: { name: "m", sentinels: [node] } }, "sentinel"],
         [{ url, sentinel: { name: "", sentinels: [node] } }, "sentinel.name"],
+        [{ url, sentinel: { name: "m", sentinels: [node], ...untyped } }, "sentinel.natMap"],
+        [{ url, cluster: { nodes: [node], ...untyped } }, "cluster.natMap"],
         [{ url, sentinel: { name: "m", sentinels: [] } }, "sentinel.sentinels"]
       ]
       for (const [given, option] of wrong) {

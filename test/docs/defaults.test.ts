@@ -62,6 +62,7 @@ describe("the defaults in README and docs", () => {
     assert.deepStrictEqual(told, {
       concurrency: words(policy.concurrency),
       prefetch: "adaptive",
+      maxWaiting: policy.maxWaiting.toLocaleString("en"),
       ack: words(policy.ack),
       deadLetters: words(policy.deadLetters),
       onDeadLetter: words(policy.onDeadLetter),

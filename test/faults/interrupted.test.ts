@@ -22,7 +22,7 @@ it("an interrupted run ends at once, and leaves no file", async () => {
     }
     const files = () => readdirSync(folder, { recursive: true }).map(String)
     // a worker that prints is one that may print again while it ends
-    while (child.exitCode === null && !files().some((file) => /w1\.ledger$/.test(file))) await sleep(20)
+    while (child.exitCode === null && !files().some((file) => file.endsWith("w1.ledger"))) await sleep(20)
     child.kill("SIGINT")
     const [code] = await once(child, "close")
     expect(printed).toBe("")

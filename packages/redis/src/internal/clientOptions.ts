@@ -72,13 +72,25 @@ const known: ReadonlySet<string> = new Set([
   "cluster"
 ])
 
-/** A misspelt option would be silently left out. */
-export const spelling = (options: object): Result.Result<void, InvalidOption> => {
-  const unknown = Object.keys(options).find((option) => !known.has(option))
-  return unknown === undefined
-    ? Result.void
-    : refuse(unknown, "there is no such option: remove it, or check its spelling")
+const ofServers = {
+  sentinel: new Set(["name", "sentinels", "password"]),
+  cluster: new Set(["nodes"])
 }
+
+/** A misspelt option would be silently left out. */
+export const spelling = (options: object & Servers): Result.Result<void, InvalidOption> => {
+  const unknown = [
+    ...unknownOf(options, known),
+    ...unknownOf(options.sentinel ?? {}, ofServers.sentinel).map((option) => `sentinel.${option}`),
+    ...unknownOf(options.cluster ?? {}, ofServers.cluster).map((option) => `cluster.${option}`)
+  ]
+  return unknown[0] === undefined
+    ? Result.void
+    : refuse(unknown[0], "there is no such option: remove it, or check its spelling")
+}
+
+const unknownOf = (options: object, names: ReadonlySet<string>): ReadonlyArray<string> =>
+  Object.keys(options).filter((option) => !names.has(option))
 
 interface Servers {
   readonly sentinel?: { readonly name: string; readonly sentinels: ReadonlyArray<Server> } | undefined
