@@ -1837,15 +1837,15 @@ local wrong = mistyped("stream", main, bellKind, bell)
 if wrong then return wrong end
 
 local call, args, names = redis.call, ARGV, tonumber(ARGV[3])
-local values = 4 + names
+local before = 3 + names
 local ids, trimmed = {}, 0
 if names == 1 then
   -- the plain entry, and the hot path
   local name = args[4]
-  for i = values, #args do ids[#ids + 1] = call("XADD", main, "*", name, args[i]) end
+  for i = before + 1, #args do ids[i - before] = call("XADD", main, "*", name, args[i]) end
 else
   local fields = {}
-  for i = values, #args, names do
+  for i = before + 1, #args, names do
     local count = 0
     for n = 0, names - 1 do
       if args[i + n] ~= "" then
