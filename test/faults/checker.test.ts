@@ -55,8 +55,11 @@ const settled = (
   how: Settled["how"] = "done",
   attempt = 1,
   entry = entryOf(n),
-  from = at - 1
-): Line => [at, by, { is: "settled", sub, from: from * 1000, entries: [{ n, entry, attempt, outcome, how }] }]
+  from = at - 1,
+  fence?: number
+): Line => [at, by, { is: "settled", sub, from: from * 1000, fence, entries: [{ n, entry, attempt, outcome, how }] }]
+const acked = (at: number, by: string, n: number, fence: number, from = at - 1): Line =>
+  settled(at, by, n, "Ack", "done", 1, entryOf(n), from, fence)
 const fault = (from: number, at: number, what: string, more: { to?: string; loses?: number | "all" } = {}): Line => [
   at,
   "rig",
@@ -217,8 +220,8 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
         ended(3, "w1", 1),
         started(10, "w2", 2, 1, entryOf(2), 2),
         ended(11, "w2", 2),
-        settled(12, "w2", 2),
-        settled(20, "w1", 1)
+        acked(12, "w2", 2, 2),
+        acked(20, "w1", 1, 1)
       ]
     ],
     "a fence that two have": [
@@ -228,7 +231,7 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
         ...[1, 2].flatMap((n) => [
           started(n * 10, `w${n}`, n, 1, entryOf(n), 7),
           ended(n * 10 + 1, `w${n}`, n),
-          settled(n * 10 + 3, `w${n}`, n)
+          acked(n * 10 + 3, `w${n}`, n, 7)
         ])
       ]
     ]
@@ -367,8 +370,23 @@ const good: Readonly<Record<string, Made>> = {
       ended(3, "w1", 1),
       started(10, "w2", 2, 1, entryOf(2), 2),
       ended(11, "w2", 2),
-      settled(12, "w2", 2),
-      settled(20, "w1", 1, "Ack", "done", 1, entryOf(1), 9)
+      acked(12, "w2", 2, 2),
+      acked(20, "w1", 1, 1, 9)
+    ]
+  ],
+  "a worker that lost its partition is given the same again, under a greater fence than others had meanwhile": [
+    [
+      ...published(1),
+      ...published(2),
+      started(2, "w1", 1, 1, entryOf(1), 1),
+      settled(3, "w1", 1, "Ack", "lost", 1, entryOf(1), 2, 1),
+      started(10, "w2", 2, 1, entryOf(2), 2),
+      ended(11, "w2", 2),
+      acked(12, "w2", 2, 2),
+      fetched(19, "w1", 1),
+      started(20, "w1", 1, 1, entryOf(1), 3),
+      ended(21, "w1", 1),
+      acked(22, "w1", 1, 3)
     ]
   ],
   "a dead letter of a message whose processes died": [

@@ -24,6 +24,7 @@ export interface End extends Of, Delivered {
 }
 export interface Settlement extends Of, Settled {
   readonly from: number
+  readonly fence: number | undefined
 }
 export type Fault = Extract<Event, { readonly is: "fault" }>
 
@@ -114,7 +115,8 @@ export const make = (unordered: ReadonlyArray<Event>, rest: Rest): History => {
         break
       case "settled":
         for (const one of event.entries) {
-          life(event.sub, one.n).settlements.push({ ...one, by, at, sub: event.sub, from: event.from })
+          const { fence, from, sub } = event
+          life(sub, one.n).settlements.push({ ...one, by, at, sub, from, fence })
         }
         break
       case "fault":

@@ -52,6 +52,8 @@ export type What =
       readonly is: "settled"
       readonly sub: string
       readonly from: number
+      /** Under which they were settled, of a topic with a key. */
+      readonly fence?: number | undefined
       readonly entries: ReadonlyArray<Settled>
     }
   | {

@@ -43,7 +43,13 @@ export const fence: Check = (history) => {
     starts.flatMap(({ fence, ...start }) => {
       const { at, attempt, by, entry, partition, n, sub } = start
       const mine = settlements.find(
-        (one) => isAccepted(one) && one.by === by && one.entry === entry && one.attempt === attempt
+        (one) =>
+          isAccepted(one) &&
+          one.by === by &&
+          one.entry === entry &&
+          one.attempt === attempt &&
+          // one that lost the partition may be given the same again under a greater one
+          one.fence === fence
       )
       return fence === undefined ? [] : [{ at, by, fence, n, where: `${sub} ${partition ?? 0}`, settlement: mine }]
     })

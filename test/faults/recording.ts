@@ -36,7 +36,8 @@ interface Taking<Limit, Fetched> {
 const recorded = <Limit, Got extends Fetched | "lost", T extends Taking<Limit, Got>>(
   ledger: Ledger,
   sub: string,
-  taking: T & Taking<Limit, Got>
+  taking: T & Taking<Limit, Got>,
+  fence?: number
 ): T => ({
   ...taking,
   fetch: (limit: Limit) =>
@@ -55,6 +56,7 @@ const recorded = <Limit, Got extends Fetched | "lost", T extends Taking<Limit, G
             is: "settled",
             sub,
             from,
+            fence,
             entries: settlements.map(({ entry, outcome }, i) => ({
               ...delivered(entry),
               outcome: outcome._tag,
@@ -89,7 +91,7 @@ export const layer = (ledger: Ledger): Layer.Layer<Transport, never, Transport> 
             ...worker,
             claim: Effect.map(
               worker.claim,
-              Option.map((owner) => recorded(ledger, sub, owner))
+              Option.map((owner) => recorded(ledger, sub, owner, owner.fence))
             )
           }
         })
