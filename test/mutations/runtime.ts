@@ -273,8 +273,8 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/dispatcher.ts",
-        `Effect.andThen(Effect.andThen(until, nothingRuns), Effect.andThen(self, nothingRuns))`,
-        `Effect.andThen(self, nothingRuns)`
+        `const whole = Effect.andThen(until, nothingRuns).pipe(`,
+        `const whole = Effect.void.pipe(`
       )
     ],
     killedBy: conformance("7. what may have killed its process waits for the handlers that run")

@@ -40,6 +40,8 @@ export class Dispatcher {
   private woken = false
   private lanes: ReadonlyArray<Lane> = []
   private only: Lane | undefined
+  /** Whoever asked for the quarantine is gone, and what it was for still runs. */
+  private lingers = false
   private readonly nothingRuns = Latch.makeUnsafe(true)
   private readonly alone = Semaphore.makeUnsafe(1)
   private readonly concurrency: number
@@ -77,7 +79,9 @@ export class Dispatcher {
   ended(batch: Batch): void {
     this.jobs -= 1
     this.busy -= batch.length
-    if (this.jobs === 0) this.nothingRuns.openUnsafe()
+    if (this.jobs > 0) return
+    this.nothingRuns.openUnsafe()
+    if (this.lingers) this.open()
   }
 
   /** At the end of this turn: the next read is under way while handlers run, and what ended together is one look. */
@@ -140,18 +144,37 @@ export class Dispatcher {
     lane.begin(batch)
   }
 
+  private open(): void {
+    this.lingers = false
+    this.only = undefined
+  }
+
   /** Runs while no handler of another lane does: `until` is when this lane is ready for it. */
   quarantine<E>(lane: Lane, until: Effect.Effect<void>, self: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    let isAlone = false
     const closed = Effect.sync(() => {
+      this.lingers = false
       this.only = lane
     })
     const opened = Effect.sync(() => {
-      this.only = undefined
+      // a lane that closes is interrupted here, and drains what it has begun
+      if (isAlone && this.jobs > 0) {
+        this.lingers = true
+        return
+      }
+      this.open()
       this.dispatch()
     })
     // what was settled before its handler ends may still kill the process
     const nothingRuns = this.nothingRuns.await
-    const whole = Effect.andThen(Effect.andThen(until, nothingRuns), Effect.andThen(self, nothingRuns))
+    const alone = Effect.sync(() => {
+      isAlone = true
+    })
+    const whole = Effect.andThen(until, nothingRuns).pipe(
+      Effect.andThen(alone),
+      Effect.andThen(self),
+      Effect.andThen(nothingRuns)
+    )
     return this.alone.withPermits(1)(
       Effect.acquireUseRelease(
         closed,

@@ -1,0 +1,54 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { Dispatcher, type Lane } from "../../../packages/core/src/internal/dispatcher.ts"
+import type { Handling } from "../../../packages/core/src/internal/handling.ts"
+
+type Batch = Parameters<Lane["begin"]>[0]
+
+const batch = (): Batch => [{} as Handling] // only counted here
+
+const laneOf = () => {
+  const waiting: Array<Batch> = []
+  const begun: Array<Batch> = []
+  const lane: Lane = {
+    stale: false,
+    refresh: () => {},
+    next: () => waiting.shift(),
+    begin: (one) => void begun.push(one)
+  }
+  return { lane, waiting, begun }
+}
+
+describe("dispatcher", () => {
+  // a partition that is given up stops fetching first, which ended its quarantine while the suspect still ran
+  it.effect("7. what runs alone runs alone to its end, also where its lane closes meanwhile", () =>
+    Effect.gen(function* () {
+      const dispatcher = new Dispatcher(
+        2,
+        { time: () => 0, afterThis: (run) => run() },
+        () => assert.fail("nothing takes long here"),
+        (defect) => assert.fail(String(defect))
+      )
+      const [one, other] = [laneOf(), laneOf()]
+      dispatcher.add(one.lane)
+      dispatcher.add(other.lane)
+      const suspect = batch()
+      const taking = Effect.sync(() => {
+        one.waiting.push(suspect)
+        dispatcher.dispatch()
+      })
+      const quarantine = yield* Effect.forkChild(dispatcher.quarantine(one.lane, Effect.void, taking), {
+        startImmediately: true
+      })
+      assert.lengthOf(one.begun, 1)
+      other.waiting.push(batch())
+      yield* Fiber.interrupt(quarantine)
+      dispatcher.dispatch()
+      assert.lengthOf(other.begun, 0)
+      dispatcher.ended(suspect)
+      dispatcher.soon()
+      assert.lengthOf(other.begun, 1)
+    })
+  )
+})
