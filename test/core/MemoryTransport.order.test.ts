@@ -51,5 +51,22 @@ describe("MemoryTransport", () => {
         )
       })
     )
+
+    // a sign of life of the worker was taken for one of the owner, and nobody was given what he had had before
+    it.effect(
+      "10. is one no longer where it only looks who is there, and may claim anew under a greater fence",
+      given(function* () {
+        const worker = yield* enroll("a")
+        const before = Option.getOrThrow(yield* worker.claim)
+        for (let i = 0; i < 3; i++) {
+          yield* TestClock.adjust("10 seconds")
+          assert.strictEqual(Option.isSome((yield* worker.roster).owner), i < 2)
+        }
+        const after = Option.getOrThrow(yield* worker.claim)
+        assert.isAbove(after.fence, before.fence)
+        assert.strictEqual(yield* before.extend([]), "lost")
+        assert.deepStrictEqual(yield* after.extend([]), [])
+      })
+    )
   })
 })

@@ -436,6 +436,39 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
+  // the in-memory log refused it, and settled it all the same where the delivery was still the worker's
+  kit.test("8. what a former owner settles changes nothing, also where nobody has taken the delivery from it", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const transport = yield* Transport
+      const at = group(topic, "s")
+      const worker = yield* transport.enroll({
+        group: at,
+        consumer: "former",
+        from: "beginning",
+        visibilityTimeout: kit.lease
+      })
+      worker.keep()
+      const owner = Option.getOrThrow(yield* worker.claim)
+      yield* Topic.publishAll(topic, inTurn(["a", "b"], 1))
+      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
+      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
+      if (fetched === "lost") return assert.fail("the claim is new")
+      const [first, second] = fetched.entries
+      if (first === undefined || second === undefined) return assert.fail("two were published")
+      yield* kit.eventually(
+        "one of them is reclaimed",
+        Effect.andThen(
+          owner.extend([second]),
+          Effect.map(transport.tend(at), ({ reclaimed }) => reclaimed > 0)
+        )
+      )
+      const settled = yield* owner.settle([{ entry: second, outcome: { _tag: "Ack" }, repeated: false, key: "b" }])
+      assert.deepStrictEqual(settled, ["lost"])
+      assert.strictEqual((yield* transport.inspect(at)).pending, 2)
+    })
+  )
+
   kit.test("10. pausing leaves the order as it is, and resuming goes on with it", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)

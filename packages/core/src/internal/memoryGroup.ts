@@ -195,8 +195,7 @@ export class Group {
     if (!isDelivered(entry)) return "lost"
     const tracked = entry.tracked
     if (tracked.owner !== member || tracked.delivery !== entry.delivery) {
-      // where nobody holds it, an earlier call of the same worker may have settled it
-      return repeated && tracked.owner === undefined ? "unknown" : "lost"
+      return this.refusal({ entry, repeated })
     }
     switch (outcome._tag) {
       case "Ack":
@@ -220,6 +219,11 @@ export class Group {
       }
     }
     return "done"
+  }
+
+  /** Why nothing is settled: where nobody holds it, an earlier call of the same worker may have settled it. */
+  refusal({ entry, repeated }: Pick<Settlement, "entry" | "repeated">): "unknown" | "lost" {
+    return repeated && isDelivered(entry) && entry.tracked.owner === undefined ? "unknown" : "lost"
   }
 
   private park(retry: Retry, now: number): void {

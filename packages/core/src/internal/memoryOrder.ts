@@ -11,6 +11,8 @@ import { type Identified, order } from "./memoryStructures.ts"
 export class Order {
   owner: Member | undefined
   fence = 0
+  /** When the owner last did something as such. To be seen, as any worker is, renews no lease. */
+  renewed = 0
   /** How many messages are parked. */
   parked = 0
   /** Rings when workers or the owner change. */

@@ -12,6 +12,7 @@ import type { EnrollOptions, Owner, OwnerLimit, Roster, Worker } from "../Transp
 import type { Bells } from "./memoryBells.ts"
 import { fetch, type Seat, sit } from "./memoryConsumer.ts"
 import type { Member } from "./memoryDelivery.ts"
+import type { Order } from "./memoryOrder.ts"
 import type { Store } from "./memoryStore.ts"
 import { parseId } from "./memoryStructures.ts"
 
@@ -65,15 +66,18 @@ export const enroll = (
     }
   })
 
-const leaseOf = (member: Member): number => member.lastSeen + member.visibility
+const isThere = (member: Member, now: number): boolean => member.lastSeen + member.visibility > now
+
+/** When the lease of the log ends. */
+const leaseOf = ({ owner, renewed }: Order): number => (owner === undefined ? 0 : renewed + owner.visibility)
 
 const rosterOf = ({ group }: Seat, now: number): Roster => {
-  const { owner } = group.order
-  const owns = owner !== undefined && leaseOf(owner) > now
+  const { order } = group
+  const owner = leaseOf(order) > now ? order.owner : undefined
   return {
-    workers: [...group.members.values()].filter((member) => leaseOf(member) > now).map(({ name }) => name),
-    owner: owns ? Option.some(owner.name) : Option.none(),
-    expires: owns ? Option.some(Duration.millis(leaseOf(owner) - now)) : Option.none()
+    workers: [...group.members.values()].filter((member) => isThere(member, now)).map(({ name }) => name),
+    owner: Option.map(Option.fromUndefinedOr(owner), ({ name }) => name),
+    expires: Option.map(Option.fromUndefinedOr(owner), () => Duration.millis(leaseOf(order) - now))
   }
 }
 
@@ -82,8 +86,9 @@ const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
   seat.sit(now)
   const { group, member } = seat
   const { order } = group
-  if (order.owner !== undefined && (order.owner === member || leaseOf(order.owner) > now)) return undefined
+  if (leaseOf(order) > now) return undefined
   member.lastSeen = now
+  order.renewed = now
   group.seize()
   member.marks.main = undefined
   member.marks.retry = undefined
@@ -95,6 +100,11 @@ const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
 
 const owns = ({ group, member }: Seat, fence: number): boolean =>
   group.order.owner === member && group.order.fence === fence
+
+const renew = ({ group, member }: Seat, now: number): void => {
+  member.lastSeen = now
+  group.order.renewed = now
+}
 
 const cede = (bells: Bells, seat: Seat, fence: number): void => {
   if (!owns(seat, fence)) return
@@ -110,13 +120,13 @@ const ownerOf = (bells: Bells, seat: Seat, fence: number): Owner => {
   const step = <A, B>(other: (now: number) => B, own: (now: number) => A): Effect.Effect<A | B> =>
     bells.step((now) => {
       if (!owns(seat, fence)) return other(now)
-      seat.member.lastSeen = now
+      renew(seat, now)
       return own(now)
     })
   const lost = () => "lost" as const
   const take = (limit: OwnerLimit) => (now: number) => {
     if (!owns(seat, fence)) return lost()
-    seat.member.lastSeen = now
+    renew(seat, now)
     return seat.group.draw(seat.member, limit, now)
   }
   return {
@@ -130,10 +140,7 @@ const ownerOf = (bells: Bells, seat: Seat, fence: number): Owner => {
       }),
     settle: (settlements) =>
       step(
-        (now) =>
-          settlements.map((settlement) =>
-            seat.group.settle(seat.member, settlement, now) === "unknown" ? "unknown" : "lost"
-          ),
+        () => settlements.map((settlement) => seat.group.refusal(settlement)),
         (now) => settlements.map((settlement) => seat.group.settle(seat.member, settlement, now))
       ),
     extend: (entries) => step(lost, (now) => seat.group.extend(seat.member, entries, now)),
