@@ -1,6 +1,6 @@
 /** Logs that break one promise each, for the simulator to find. */
 import * as MemoryTransport from "@clutch/core/MemoryTransport"
-import type { Consumer, Settled, Settlement, Transport } from "@clutch/core/Transport"
+import type { Consumer, Owner, Settled, Settlement, Transport } from "@clutch/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -39,6 +39,22 @@ const changed = (change: (settlement: Settlement) => Settlement["outcome"], sett
 
 const withLog = (change: (log: Transport["Service"]) => Partial<Transport["Service"]>) =>
   Effect.map(MemoryTransport.make, (log) => ({ ...log, ...change(log) }))
+
+const withOwners = (change: (owner: Owner) => Partial<Owner>): Effect.Effect<Transport["Service"]> =>
+  withLog(({ enroll }) => ({
+    enroll: (options) =>
+      Effect.map(enroll(options), (worker) => ({
+        ...worker,
+        claim: Effect.map(
+          worker.claim,
+          Option.map((owner) => ({ ...owner, ...change(owner) }))
+        )
+      }))
+  }))
+
+/** Settles otherwise than an owner has asked for. */
+const ownersOtherwise = (change: (settlement: Settlement) => Settlement) =>
+  withOwners(({ settle }) => ({ settle: ([first, ...rest]) => settle([change(first), ...rest.map(change)]) }))
 
 const isRetry = ({ outcome }: Settlement) => outcome._tag === "Retry"
 
@@ -112,6 +128,42 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     log: withLog(() => ({
       tend: () => Effect.succeed({ moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.none() })
     }))
+  },
+  "hands out partitions before their leases end": {
+    promise: /^contract (7|8|10)$/,
+    log: withLog(({ enroll }) => ({
+      enroll: (options) => enroll({ ...options, visibilityTimeout: Duration.times(options.visibilityTimeout, 0.5) })
+    }))
+  },
+  "has one fence for all": { promise: /^contract 10$/, log: withOwners(() => ({ fence: 1 })) },
+  "holds no key back": {
+    promise: /^contract 10$/,
+    log: ownersOtherwise(({ entry, outcome, repeated }) => ({ entry, outcome, repeated }))
+  },
+  "gives back what is to be parked": {
+    promise: /^contract (1|10)$/,
+    log: ownersOtherwise((one) => (one.outcome._tag === "Park" ? { ...one, outcome: { _tag: "Release" } } : one))
+  },
+  "forgets what is to be parked": {
+    promise: /^contract (1|10)$/,
+    log: ownersOtherwise((one) => (one.outcome._tag === "Park" ? { ...one, outcome: { _tag: "Ack" } } : one))
+  },
+  "counts an attempt of what it parks": {
+    promise: /^contract (1|10)$/,
+    log: ownersOtherwise((one) =>
+      one.outcome._tag === "Park" ? { ...one, outcome: { _tag: "Retry", delay: Duration.zero, cause: "" } } : one
+    )
+  },
+  "tells former owners that all is done": {
+    promise: /^contract (8|10)$/,
+    log: withOwners(({ settle }) => ({
+      settle: (settlements) =>
+        Effect.map(settle(settlements), (results) => results.map((result) => (result === "lost" ? "done" : result)))
+    }))
+  },
+  "renews no lease of a partition": {
+    promise: /^contract (7|8|10)$/,
+    log: withOwners(() => ({ extend: () => Effect.succeed([]) }))
   },
   "never hangs up": {
     promise: /^runtime$/,

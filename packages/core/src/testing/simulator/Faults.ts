@@ -7,7 +7,8 @@
 import type { Dice } from "./Dice.ts"
 
 /**
- * What is asked of the log; `remote` is a call to another system.
+ * What is asked of the log; `remote` is a call to another system. Of a topic with a key, workers `enroll` instead of
+ * joining, look at the `roster`, `claim` partitions and `cede` them.
  *
  * @category models
  * @since 0.1.0
@@ -25,6 +26,10 @@ export type Call =
   | "trim"
   | "look"
   | "remote"
+  | "enroll"
+  | "roster"
+  | "claim"
+  | "cede"
 
 /**
  * What happens at a call.
@@ -98,6 +103,10 @@ const kinds: Record<Call, readonly [Kind, ...ReadonlyArray<Kind>]> = {
   tend: [...anywhere, "isDoubled"],
   trim: [...anywhere, "isDoubled"],
   look: [...errors, ...late],
+  enroll: anywhere,
+  roster: anywhere,
+  claim: anywhere,
+  cede: ["fails", ...late, "crashesBefore", "crashesAfter", "freezesBefore", "freezesAfter"],
   remote: [...late, ...deaths]
 }
 

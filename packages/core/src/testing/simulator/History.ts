@@ -14,11 +14,15 @@ import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import type { PublishError, TransportError } from "../../Errors.ts"
 import type { Definition } from "../../internal/definition.ts"
+import { logsOf } from "../../internal/partitions.ts"
 import * as policies from "../../internal/policy.ts"
+import { sumOf } from "../../internal/stats.ts"
 import { subscribeAll } from "../../internal/subscribe.ts"
 import { Turns } from "../../internal/turns.ts"
+import { WriterId } from "../../internal/writer.ts"
 import * as MemoryTransport from "../../MemoryTransport.ts"
 import { Reclaimer } from "../../Reclaimer.ts"
+import { TypeId } from "../../Source.ts"
 import * as Subscription from "../../Subscription.ts"
 import * as Topic from "../../Topic.ts"
 import { type Log, Transport } from "../../Transport.ts"
@@ -295,7 +299,7 @@ class History {
       watches: new Set(),
       isClosing: false,
       calmSince: this.world.now,
-      publishes: numbers
+      publishes: numbers.map((number) => ({ number, key: keyOf(this.scenario.messages[number - 1]) }))
     }
     const context = contextOf(this.publisher, this.chance).pipe(Context.add(Transport, this.network.client(worker)))
     this.publishing++
@@ -315,7 +319,12 @@ class History {
       return times.includes(0) ? broken(13, `messages ${numbers.join()} are confirmed, and not stored`) : undefined
     }
     const error = Cause.squash(exit.cause) as { readonly reason?: { readonly _tag: string } }
-    return error.reason?._tag === "Unavailable" && times.some((count) => count > 0)
+    const [first] = numbers
+    const topic = this.scenario.messages[(first ?? 0) - 1]
+    // a batch that is spread over partitions may be stored in some of them
+    const isOne = topic?._tag !== "Message" || topic.topic[TypeId].partitions === 1
+    const isStored = isOne ? times.some((count) => count > 0) : !times.includes(0)
+    return error.reason?._tag === "Unavailable" && isStored
       ? broken(13, `messages ${numbers.join()} are said not to be stored, and are`)
       : undefined
   }
@@ -402,10 +411,15 @@ class History {
 
   private inspectGroup(group: GroupModel): void {
     const { subscription, topic } = group
-    const address = { topic, partition: 0, subscription }
-    const { deadLetters, due, pending } = this.ask(this.log.inspect(address))
+    const { deadLetters, due, heldBack, parked, pending } = sumOf(
+      logsOf(topic, group.definition.source[TypeId].partitions).map((log) =>
+        this.ask(this.log.inspect({ ...log, subscription }))
+      )
+    )
     const left = `"${subscription}" is left with ${pending} pending deliveries and ${due} retries`
     if (pending + due > 0) this.ledger.violate(broken(3, left))
+    const waits = `"${subscription}" is left with ${parked} parked messages, and ${heldBack} keys that are held back`
+    if (parked + heldBack > 0) this.ledger.violate(broken(10, waits))
     const expected = `"${subscription}" has ${deadLetters} dead letters, and buried ${group.deadLetters}`
     if (deadLetters !== group.deadLetters) this.ledger.violate(broken(12, expected))
   }
@@ -423,6 +437,9 @@ class History {
     }
   }
 }
+
+const keyOf = (publication: Publication | undefined): string | undefined =>
+  publication?._tag === "Message" ? publication.topic[WriterId].key?.(publication.data) : undefined
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 

@@ -7,7 +7,8 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import type { Definition } from "../../internal/definition.ts"
 import type { Policy } from "../../internal/policy.ts"
-import type { Consumer, Entry, FetchLimit, Group, Log, Outcome, Settled, Settlement, Tended } from "../../Transport.ts"
+import { TypeId } from "../../Source.ts"
+import type { Entry, FetchLimit, Group, Log, Outcome, Outgoing, Settled, Settlement, Tended } from "../../Transport.ts"
 import type { Fault } from "./Faults.ts"
 import { broken, type DeliveryModel, type GroupModel, type MessageModel, type Seat, type Violation } from "./Model.ts"
 import type { Worker } from "./Network.ts"
@@ -26,6 +27,13 @@ export interface Event {
   readonly who: string
   readonly what: string
 }
+
+const isOrdered = ({ definition }: GroupModel): boolean => definition.source[TypeId].ordered
+
+const leaseOf = ({ policy }: GroupModel): number => Duration.toMillis(policy.visibilityTimeout)
+
+const placeOf = ({ partition, subscription }: Group): string =>
+  partition === 0 ? `"${subscription}"` : `partition ${partition} of "${subscription}"`
 
 const keyOf = (log: Log, id: string) => `${log.partition}:${id}`
 
@@ -75,7 +83,9 @@ export class Ledger {
       policy,
       since: policy.from === "beginning" ? epoch : undefined,
       messages: new Map(),
-      deadLetters: 0
+      deadLetters: 0,
+      owners: new Map(),
+      lines: new Map()
     }))
     for (const group of this.groups) {
       this.byName.set(`${group.topic}/${group.subscription}`, group)
@@ -139,9 +149,13 @@ export class Ledger {
   // at the log
   // -----------------------------------------------------------------------------
 
-  published(worker: Worker, log: Log, ids: ReadonlyArray<string>): void {
+  published(worker: Worker, log: Log, messages: ReadonlyArray<Outgoing>, ids: ReadonlyArray<string>): void {
+    const open = [...(worker.publishes ?? [])]
     for (const [i, id] of ids.entries()) {
-      const number = worker.publishes?.[i] ?? ++this.numbers
+      const key = messages[i]?.attributes?.partitionkey
+      // a batch is spread over partitions by keys, and in order for each
+      const at = open.findIndex((one) => one.key === key)
+      const number = open.splice(at, at < 0 ? 0 : 1)[0]?.number ?? ++this.numbers
       this.stored++
       const times = (this.storedTimes.get(number) ?? 0) + 1
       this.storedTimes.set(number, times)
@@ -150,6 +164,8 @@ export class Ledger {
         const isDue = group.since !== undefined
         const message: MessageModel = {
           number,
+          partition: log.partition,
+          key,
           stored: this.world.now,
           isPoison: this.poison.has(number),
           isDue,
@@ -157,14 +173,60 @@ export class Ledger {
           last: undefined
         }
         group.messages.set(keyOf(log, id), message)
+        if (key !== undefined && isOrdered(group)) {
+          const line = group.lines.get(key)
+          if (line === undefined) group.lines.set(key, [message])
+          else line.push(message)
+        }
         if (isDue) this.open++
       }
       this.note("log", () => `stores message ${number} of "${log.topic}" as ${id}`)
     }
   }
 
-  joined(worker: Worker, group: Group, consumer: Consumer): void {
-    this.note(worker.process.name, () => `joins "${group.subscription}" as ${consumer.name}`)
+  joined(worker: Worker, group: Group, { name }: { readonly name: string }): void {
+    this.note(worker.process.name, () => `joins ${placeOf(group)} as ${name}`)
+  }
+
+  claimed(worker: Worker, at: Group, fence: number): void {
+    const group = this.group(at)
+    const { now } = this.world
+    const before = group.owners.get(at.partition)
+    this.note(worker.process.name, () => `claims ${placeOf(at)}, fence ${fence}`)
+    this.violate(rules.mayClaim(before, fence, now))
+    group.owners.set(at.partition, { worker, fence, leaseEnd: now + leaseOf(group), ended: false })
+    for (const { last, partition } of group.messages.values()) {
+      if (partition !== at.partition || last === undefined) continue
+      if (last.settled === undefined && last.left === undefined) last.seized ??= now
+    }
+  }
+
+  /** The log has done something for the owner as such. */
+  private renewed(group: GroupModel, { partition }: Group, fence: number | undefined): void {
+    const owner = group.owners.get(partition)
+    if (owner !== undefined && owner.fence === fence && !owner.ended) owner.leaseEnd = this.world.now + leaseOf(group)
+  }
+
+  ceded(worker: Worker, at: Group, fence: number): void {
+    const group = this.group(at)
+    const owner = group.owners.get(at.partition)
+    if (owner?.fence !== fence || owner.ended) return
+    owner.ended = true
+    this.gaveBack(worker, group, at)
+    this.note(worker.process.name, () => `cedes ${placeOf(at)}`)
+  }
+
+  /** The worker works on the partition no longer, whatever the log knows of it. */
+  dropped(worker: Worker, at: Group): void {
+    const { held } = this.seat(worker, this.group(at))
+    for (const delivery of held) if (delivery.message.partition === at.partition) held.delete(delivery)
+  }
+
+  private gaveBack(worker: Worker, { messages }: GroupModel, at: Group): void {
+    for (const { last, partition } of messages.values()) {
+      if (partition !== at.partition || last?.worker !== worker) continue
+      if (last.settled === undefined && last.seized === undefined) last.left ??= this.world.now
+    }
   }
 
   kept(at: Group): void {
@@ -177,18 +239,22 @@ export class Ledger {
     return this.groups.every(({ since }) => since !== undefined)
   }
 
-  left(worker: Worker, at: Group, consumer: Consumer): void {
-    const seat = this.seat(worker, this.group(at))
-    for (const message of seat.group.messages.values()) {
-      const { last } = message
-      if (last?.worker === worker && last.settled === undefined) last.left = this.world.now
-    }
-    this.note(worker.process.name, () => `leaves "${at.subscription}", where it was ${consumer.name}`)
+  left(worker: Worker, at: Group, { name }: { readonly name: string }): void {
+    this.gaveBack(worker, this.group(at), at)
+    this.note(worker.process.name, () => `leaves ${placeOf(at)}, where it was ${name}`)
   }
 
-  taken(worker: Worker, at: Group, entries: ReadonlyArray<Entry>, limit: FetchLimit, waitedSince: number): void {
+  taken(
+    worker: Worker,
+    at: Group,
+    entries: ReadonlyArray<Entry>,
+    limit: FetchLimit,
+    waitedSince: number,
+    fence?: number
+  ): void {
     const group = this.group(at)
     const { now } = this.world
+    this.renewed(group, at, fence)
     if (entries.length > limit.count) {
       this.violate(broken(11, `${entries.length} messages are taken, ${limit.count} were asked for`))
     }
@@ -212,7 +278,9 @@ export class Ledger {
         isAlone: limit.alone,
         taken: now,
         heard: undefined,
-        leaseEnd: now + Duration.toMillis(group.policy.visibilityTimeout),
+        leaseEnd: now + leaseOf(group),
+        fence,
+        seized: undefined,
         started: undefined,
         handler: "none",
         exit: undefined,
@@ -227,16 +295,19 @@ export class Ledger {
 
   settled(worker: Worker, at: Group, settlements: ReadonlyArray<Settlement>, results: ReadonlyArray<Settled>): void {
     const group = this.group(at)
+    const [first] = settlements
+    if (first !== undefined) this.renewed(group, at, this.deliveryOf.get(first.entry)?.fence)
     for (const [i, { entry, outcome, repeated }] of settlements.entries()) {
       const delivery = this.deliveryOf.get(entry)
       const result = results[i]
       if (delivery === undefined || result === undefined || result instanceof Error) continue
-      const isStored = result === "done" || (typeof result === "object" && result._tag === "DeadLettered")
+      const isStored =
+        result === "done" || result === "freed" || (typeof result === "object" && result._tag === "DeadLettered")
       this.note(worker.process.name, () => {
         const what = `message ${delivery.message.number} of "${group.subscription}": ${describeOutcome(outcome)}`
         return isStored ? what : `${what}, refused (${result === "lost" ? "lost" : "unknown"})`
       })
-      if (!isStored) this.refused(delivery, repeated)
+      if (!isStored) this.refused(group, delivery, repeated)
       else {
         this.violate(rules.maySettle(group, delivery, outcome))
         this.store(group, delivery, outcome)
@@ -244,10 +315,17 @@ export class Ledger {
     }
   }
 
-  private refused(delivery: DeliveryModel, repeated: boolean): void {
+  /** Its partition is still owned as it was when it was taken; or it has no owner at all. */
+  private isClaimed({ fence, message, seized }: DeliveryModel, group: GroupModel): boolean {
+    if (fence === undefined) return true
+    const owner = group.owners.get(message.partition)
+    return seized === undefined && owner?.fence === fence && !owner.ended
+  }
+
+  private refused(group: GroupModel, delivery: DeliveryModel, repeated: boolean): void {
     const { message } = delivery
     const isOwner = message.last === delivery && delivery.settled === undefined && delivery.left === undefined
-    if (isOwner && !repeated && this.world.now < delivery.leaseEnd) {
+    if (isOwner && this.isClaimed(delivery, group) && !repeated && this.world.now < delivery.leaseEnd) {
       this.violate(broken(8, `message ${message.number} is refused to the worker that holds its lease`))
     }
   }
@@ -262,8 +340,9 @@ export class Ledger {
     if (message.isDue) this.open--
   }
 
-  extended(worker: Worker, at: Group, entries: ReadonlyArray<Entry>, lost: ReadonlyArray<Entry>): void {
+  extended(worker: Worker, at: Group, entries: ReadonlyArray<Entry>, lost: ReadonlyArray<Entry>, fence?: number): void {
     const group = this.group(at)
+    this.renewed(group, at, fence)
     for (const entry of entries) {
       const delivery = this.deliveryOf.get(entry)
       if (delivery === undefined || lost.includes(entry)) continue
@@ -271,13 +350,15 @@ export class Ledger {
       if (message.last !== delivery || delivery.settled !== undefined || delivery.left !== undefined) {
         this.violate(broken(8, `the lease of message ${message.number} is extended for a worker that lost it`))
       }
-      delivery.leaseEnd = this.world.now + Duration.toMillis(group.policy.visibilityTimeout)
+      delivery.leaseEnd = this.world.now + leaseOf(group)
       this.note(worker.process.name, () => `extends the lease of message ${message.number} of "${group.subscription}"`)
     }
   }
 
   tended(worker: Worker, at: Group, { moved, reclaimed, removed }: Tended): void {
     if (moved + reclaimed + removed === 0) return
+    const owner = reclaimed > 0 ? this.group(at).owners.get(at.partition) : undefined
+    if (owner !== undefined) owner.ended = true
     this.note(worker.process.name, () => {
       const what = [
         ...(moved > 0 ? [`moves ${moved} due retries`] : []),
@@ -338,7 +419,7 @@ export class Ledger {
       const which = deliveries.map(({ entry, message }) => `message ${message.number}, attempt ${entry.attempt}`)
       return `"${group.subscription}" handles ${which.join(" and ")}`
     })
-    this.violate(rules.mayStart(seat, deliveries))
+    this.violate(rules.mayStart(seat, deliveries) ?? rules.inOrder(group, deliveries))
     seat.running.add(deliveries)
     for (const delivery of deliveries) {
       delivery.started = this.world.now

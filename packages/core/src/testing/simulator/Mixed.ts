@@ -22,9 +22,15 @@ const kept = Topic.make("numbers", { schema: Data })
 const trimmed = Topic.make("numbers", { schema: Data, retention: "acknowledged" })
 const isEven = ({ n }: Data) => n % 2 === 0
 const topics = [
-  { topic: kept, even: Topic.filter(kept, isEven) },
-  { topic: trimmed, even: Topic.filter(trimmed, isEven) }
+  { topic: kept, even: Topic.filter(kept, isEven), partitions: 1 },
+  { topic: trimmed, even: Topic.filter(trimmed, isEven), partitions: 1 }
 ] as const
+/** With a few keys each, over one to four partitions. */
+const ordered = [1, 2, 3, 4].map((partitions) => {
+  const key = ({ n }: Data) => `key ${n % (partitions + 1)}`
+  const topic = Topic.make("numbers", { schema: Data, key, partitions })
+  return { topic, even: Topic.filter(topic, isEven), partitions }
+})
 
 /** How a subscription treats a message. */
 interface Behaviour {
@@ -90,7 +96,7 @@ const settle = (
 
 const subscription = (
   name: string,
-  { even, topic }: (typeof topics)[number],
+  { even, partitions, topic }: (typeof ordered)[number],
   dice: Dice,
   seed: string
 ): Subscription.Any => {
@@ -101,9 +107,10 @@ const subscription = (
     if (known === undefined) behaviours.set(n, (known = behaviourOf(new Dice(`${seed}/${name}/${n}`), lease)))
     return known
   }
+  const prefetch = dice.pick(undefined, undefined, 1, 3, 8)
   const common = {
     concurrency: dice.pick(1, 1, 2, 3, 8),
-    prefetch: dice.pick(undefined, undefined, 1, 3, 8),
+    prefetch: prefetch === undefined ? undefined : Math.max(prefetch, partitions),
     visibilityTimeout: lease,
     drainTimeout: dice.pick(0, 20, 500),
     timeout: dice.pick(undefined, undefined, undefined, 60),
@@ -152,7 +159,9 @@ export const mixed: Effect.Effect<Scenario> = Effect.map(Random.nextInt, (number
   const seed = `${number}`
   const dice = new Dice(seed)
   const names = ["a", "b", "c"].slice(0, dice.pick(2, 2, 2, 3))
-  const numbers = dice.pick(topics[0], topics[0], topics[1])
+  const numbers = dice.chance(0.3)
+    ? (ordered[dice.below(ordered.length)] ?? topics[0])
+    : dice.pick(...topics, topics[0])
   const hasPoison = dice.chance(0.3)
   const messages = Array.from(
     { length: dice.between(11, 13) },

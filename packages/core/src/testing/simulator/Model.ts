@@ -31,12 +31,29 @@ export interface GroupModel {
   /** By partition and original id. */
   readonly messages: Map<string, MessageModel>
   deadLetters: number
+  /** Of a topic with a key: who owns which partition. */
+  readonly owners: Map<number, OwnerModel>
+  /** Of a topic with a key: the messages of each, in log order. */
+  readonly lines: Map<string, Array<MessageModel>>
+}
+
+/** The last owner of a partition. */
+export interface OwnerModel {
+  readonly worker: Worker
+  readonly fence: number
+  /** Nobody may claim before. */
+  leaseEnd: number
+  /** It was ceded, or ended with the lease of a message. */
+  ended: boolean
 }
 
 /** A message, as one group has it. */
 export interface MessageModel {
   /** Which of the history's messages it is, from 1. */
   readonly number: number
+  readonly partition: number
+  /** What it has to stay in order with. */
+  readonly key: string | undefined
   readonly stored: number
   /** No handler may ever see it. */
   readonly isPoison: boolean
@@ -64,8 +81,12 @@ export interface DeliveryModel {
   exit: Exit.Exit<void, unknown> | undefined
   /** What the log has stored of it. */
   settled: { readonly outcome: Outcome; readonly at: number } | undefined
-  /** When its worker left the group, which gives back what it still holds. */
+  /** When its worker left the group, or ceded the partition, which gives back what it still holds. */
   left: number | undefined
+  /** Under which claim of its partition it was taken. */
+  readonly fence: number | undefined
+  /** When another worker claimed the partition, which takes back what is held. */
+  seized: number | undefined
 }
 
 /** What a worker's life holds of a group. */

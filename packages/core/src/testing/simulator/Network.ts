@@ -9,9 +9,23 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TransportError, Unavailable, Unknown } from "../../Errors.ts"
-import type { Consumer, Entry, Group, JoinOptions, Settled, Settlement } from "../../Transport.ts"
+import type {
+  Consumer,
+  EnrollOptions,
+  Entry,
+  Fetched,
+  FetchLimit,
+  Group,
+  JoinOptions,
+  Owner,
+  OwnerLimit,
+  Settled,
+  Settlement,
+  Worker as Enrolled
+} from "../../Transport.ts"
 import { Transport } from "../../Transport.ts"
 import type { Dice } from "./Dice.ts"
 import type { Call, Chaos, Fault, Kind } from "./Faults.ts"
@@ -32,7 +46,7 @@ export interface Worker {
   /** Since when nothing has befallen it. */
   calmSince: number
   /** Which of the history's messages it publishes, where it does nothing else. */
-  readonly publishes?: ReadonlyArray<number> | undefined
+  readonly publishes?: ReadonlyArray<{ readonly number: number; readonly key: string | undefined }> | undefined
 }
 
 export interface Request {
@@ -46,6 +60,12 @@ export interface Fate {
   readonly freeze: (worker: Worker, millis: number) => void
   readonly close: (worker: Worker, reopenAfter: number) => void
 }
+
+/** How what lasts comes to its end. */
+const endings = { join: "leave", enroll: "leave", claim: "cede", watch: "watch" } as const
+
+/** Nothing is left of these where they fail, be it by a reply that was lost. */
+const undone: ReadonlySet<Call> = new Set<Call>(["join", "enroll", "claim"])
 
 /** These strike when the log has answered. */
 const behind: ReadonlySet<Kind> = new Set<Kind>(["losesReply", "replyIsLate", "crashesAfter", "freezesAfter"])
@@ -120,7 +140,7 @@ export class Network {
         if (isBehind) this.ledger.struck(worker, fault)
         if (Exit.isSuccess(exit)) done = exit
         const isLost = fault?.kind === "losesReply" && Exit.isSuccess(exit)
-        if (isLost && what === "join") undo()
+        if (isLost && undone.has(what)) undo()
         if (request.cancelled) return undo()
         this.send(worker.process, fault?.kind === "replyIsLate" ? fault.millis : 0, () => {
           if (request.cancelled) return
@@ -211,10 +231,11 @@ export class Network {
       publish: (address, messages, retention) =>
         this.call(worker, "publish", () =>
           Effect.tap(log.publish(address, messages, retention), ({ ids }) =>
-            Effect.sync(() => ledger.published(worker, address, ids))
+            Effect.sync(() => ledger.published(worker, address, messages, ids))
           )
         ),
       join: (options) => this.join(worker, options),
+      enroll: (options) => this.enroll(worker, options),
       tend: (group) =>
         this.call(worker, "tend", () =>
           Effect.tap(log.tend(group), (tended) => Effect.sync(() => ledger.tended(worker, group, tended)))
@@ -252,7 +273,7 @@ export class Network {
   /** Something that lasts at the log until the worker's scope closes, or its connection does. */
   private scoped<A>(
     worker: Worker,
-    what: "join" | "watch",
+    what: keyof typeof endings,
     open: (scope: Scope.Closeable) => Effect.Effect<A, TransportError>
   ): Effect.Effect<{ readonly value: A; readonly scope: Scope.Closeable }, TransportError, Scope.Scope> {
     const close = (scope: Scope.Closeable) => void this.serve(Scope.close(scope, Exit.void))
@@ -272,7 +293,7 @@ export class Network {
         what === "watch"
           ? Effect.sync(() => this.send(this.server, 0, () => close(scope)))
           : // nobody is left who could act on an error
-            Effect.ignore(this.call(worker, "leave", () => Scope.close(scope, Exit.void))),
+            Effect.ignore(this.call(worker, endings[what], () => Scope.close(scope, Exit.void))),
       { interruptible: true }
     )
   }
@@ -283,20 +304,114 @@ export class Network {
     const joining = this.scoped(worker, "join", (scope) =>
       Effect.flatMap(Scope.provide(log.join(options), scope), (consumer) => {
         ledger.joined(worker, group, consumer)
-        const left = Scope.addFinalizer(
-          scope,
-          Effect.sync(() => ledger.left(worker, group, consumer))
-        )
-        return Effect.as(left, consumer)
+        return ending(scope, consumer, () => ledger.left(worker, group, consumer))
       })
     )
     return Effect.map(joining, ({ value }) => this.consumer(worker, group, value))
   }
 
+  private enroll(worker: Worker, options: EnrollOptions): Effect.Effect<Enrolled, TransportError, Scope.Scope> {
+    const { ledger, log } = this
+    const { group } = options
+    const enrolling = this.scoped(worker, "enroll", (scope) =>
+      Effect.flatMap(Scope.provide(log.enroll(options), scope), (place) => {
+        ledger.joined(worker, group, place)
+        return ending(scope, place, () => ledger.left(worker, group, place))
+      })
+    )
+    return Effect.map(enrolling, ({ value: place }) => ({
+      name: place.name,
+      keep: () => {
+        place.keep()
+        ledger.kept(group)
+      },
+      roster: Effect.suspend(() => this.call(worker, "roster", () => place.roster)),
+      watch: (changed) =>
+        Effect.asVoid(
+          this.scoped(worker, "watch", (scope) =>
+            Scope.provide(
+              place.watch(() => this.send(worker.process, 0, changed)),
+              scope
+            )
+          )
+        ),
+      claim: Effect.suspend(() => this.claim(worker, group, place))
+    }))
+  }
+
+  private claim(
+    worker: Worker,
+    group: Group,
+    place: Enrolled
+  ): Effect.Effect<Option.Option<Owner>, TransportError, Scope.Scope> {
+    const { ledger } = this
+    const claiming = this.scoped(worker, "claim", (scope) =>
+      Effect.flatMap(Scope.provide(place.claim, scope), (owner): Effect.Effect<Option.Option<Owner>> => {
+        if (Option.isNone(owner)) return Effect.succeed(owner)
+        const { fence } = owner.value
+        ledger.claimed(worker, group, fence)
+        return ending(scope, owner, () => ledger.ceded(worker, group, fence))
+      })
+    )
+    return Effect.flatMap(claiming, ({ value }): Effect.Effect<Option.Option<Owner>, never, Scope.Scope> =>
+      Option.isNone(value)
+        ? Effect.succeed(value)
+        : Effect.as(
+            Effect.addFinalizer(() => Effect.sync(() => ledger.dropped(worker, group))),
+            Option.some(this.owner(worker, group, value.value))
+          )
+    )
+  }
+
+  private owner(worker: Worker, group: Group, owner: Owner): Owner {
+    let lost = false
+    const end = Effect.sync((): "lost" => {
+      lost = true
+      return "lost"
+    })
+    const { extend, fetch, mark, settle } = this.calls<OwnerLimit, ReadonlyArray<Entry>, "lost">(
+      worker,
+      group,
+      owner,
+      owner.fence
+    )
+    return {
+      ...owner,
+      // what a lost reply has delivered is known to nobody: it is to be claimed anew
+      fetch: (limit) =>
+        Effect.suspend(() => (lost ? end : fetch(limit))).pipe(
+          Effect.catchIf(
+            ({ reason }) => reason._tag === "Unknown",
+            () => end
+          )
+        ),
+      settle,
+      extend: (entries) => Effect.tap(extend(entries), (answer) => (answer === "lost" ? end : Effect.void)),
+      mark
+    }
+  }
+
   private consumer(worker: Worker, group: Group, consumer: Consumer): Consumer {
+    return {
+      ...consumer,
+      keep: () => {
+        consumer.keep()
+        this.ledger.kept(group)
+      },
+      ...this.calls<FetchLimit, NonEmptyReadonlyArray<Entry>, never>(worker, group, consumer, undefined)
+    }
+  }
+
+  /** What is asked by whoever is delivered something, be it a consumer or an owner. */
+  private calls<Limit extends FetchLimit, Some extends ReadonlyArray<Entry>, Lost extends "lost">(
+    worker: Worker,
+    group: Group,
+    place: Place<Limit, Some, Lost>,
+    fence: number | undefined
+  ): Place<Limit, Some, Lost> {
     const { ledger } = this
     const settle = (settlements: NonEmptyReadonlyArray<Settlement>) =>
-      Effect.tap(consumer.settle(settlements), (results) =>
+      Effect.tap(place.settle(settlements), (results) =>
         Effect.sync(() => ledger.settled(worker, group, settlements, results))
       )
     const release = (entries: ReadonlyArray<Entry>) => {
@@ -320,11 +435,6 @@ export class Network {
       ])
     }
     return {
-      ...consumer,
-      keep: () => {
-        consumer.keep()
-        ledger.kept(group)
-      },
       fetch: (limit) =>
         Effect.interruptible(
           this.call(
@@ -332,14 +442,16 @@ export class Network {
             "fetch",
             () => {
               const since = this.world.now
-              return Effect.tap(consumer.fetch(limit), ({ entries }) =>
-                Effect.sync(() => ledger.taken(worker, group, entries, limit, since))
+              return Effect.tap(place.fetch(limit), (fetched) =>
+                Effect.sync(() => {
+                  if (!isLost(fetched)) ledger.taken(worker, group, fetched.entries, limit, since, fence)
+                })
               )
             },
             {
               waits: true,
-              undo: ({ entries }) => release(entries),
-              heard: ({ entries }) => ledger.heard(worker, group, entries)
+              undo: (fetched) => (isLost(fetched) ? undefined : release(fetched.entries)),
+              heard: (fetched) => (isLost(fetched) ? undefined : ledger.heard(worker, group, fetched.entries))
             }
           )
         ),
@@ -353,15 +465,34 @@ export class Network {
           worker,
           "extend",
           () =>
-            Effect.tap(consumer.extend(entries), (lost) =>
-              Effect.sync(() => ledger.extended(worker, group, entries, lost))
+            Effect.tap(place.extend(entries), (lost) =>
+              Effect.sync(() => {
+                if (!isLost(lost)) ledger.extended(worker, group, entries, lost, fence)
+              })
             ),
-          { heard: (lost) => ledger.lost(worker, group, lost) }
+          {
+            heard: (lost) => (isLost(lost) ? undefined : ledger.lost(worker, group, lost))
+          }
         ),
-      mark: (origin, id) => this.call(worker, "mark", () => consumer.mark(origin, id))
+      mark: (origin, id) => this.call(worker, "mark", () => place.mark(origin, id))
     }
   }
 }
+
+/** What consumers and owners have in common. */
+interface Place<Limit extends FetchLimit, Some extends ReadonlyArray<Entry>, Lost extends "lost"> extends Pick<
+  Consumer,
+  "settle" | "mark"
+> {
+  readonly fetch: (limit: Limit) => Effect.Effect<Fetched | Lost, TransportError>
+  readonly extend: (entries: Some) => Effect.Effect<ReadonlyArray<Entry> | Lost, TransportError>
+}
+
+const isLost = (answer: object | "lost"): answer is "lost" => answer === "lost"
+
+/** Calls `ended` when the scope has closed, which takes back what was opened in it before. */
+const ending = <A>(scope: Scope.Closeable, value: A, ended: () => void): Effect.Effect<A> =>
+  Effect.as(Scope.addFinalizer(scope, Effect.sync(ended)), value)
 
 const failed = (operation: string, how: "fails" | "losesReply"): TransportError =>
   new TransportError({

@@ -17,9 +17,56 @@ import {
   type GroupModel,
   isSuspect,
   type MessageModel,
+  type OwnerModel,
   type Seat,
   type Violation
 } from "./Model.ts"
+
+// -----------------------------------------------------------------------------
+// a partition is claimed, and a key is handled in order
+// -----------------------------------------------------------------------------
+
+/** May this worker claim the partition now? */
+export const mayClaim = (before: OwnerModel | undefined, fence: number, now: number): Violation | undefined => {
+  if (before === undefined) return undefined
+  if (fence <= before.fence) return broken(10, `a partition is claimed under fence ${fence}, after ${before.fence}`)
+  return before.ended || now >= before.leaseEnd
+    ? undefined
+    : broken(10, `a partition is claimed ${before.leaseEnd - now} ms before the lease of its owner ends`)
+}
+
+/** Do these start in the order of their keys, in a worker that owns their partitions? */
+export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryModel>): Violation | undefined => {
+  const visibility = Duration.toMillis(group.policy.visibilityTimeout)
+  for (const { entry, fence, heard, message, taken } of deliveries) {
+    const { key, number, partition } = message
+    // under "onReceive" it began with its ack, and was perhaps frozen between that and this
+    const isStale = fence !== undefined && group.owners.get(partition)?.fence !== fence
+    // a known limit: nobody tells the worker that what it hears of now was delivered longer than a lease ago
+    const isLate = heard !== undefined && heard - taken >= visibility
+    if (isStale && group.policy.ack !== "onReceive" && !isLate) {
+      return broken(10, `the handler of message ${number} starts under fence ${fence}, and another one has claimed`)
+    }
+    if (key === undefined || entry.redriven !== undefined) continue
+    for (const before of group.lines.get(key) ?? []) {
+      if (before === message) break
+      // what nobody wants has no handler, and what was stored before the group need not come
+      const isWanted = before.last?.started !== undefined || (before.isDue && wantsAll(group))
+      if (isWanted && before.final === undefined) {
+        return broken(
+          10,
+          `the handler of message ${number} starts, and message ${before.number} of its key is not settled`
+        )
+      }
+    }
+  }
+  return undefined
+}
+
+const wantsAll = ({ definition }: GroupModel): boolean => {
+  const { accepts, keeps } = definition.source[TypeId]
+  return accepts.length + keeps.length === 0
+}
 
 // -----------------------------------------------------------------------------
 // a delivery is taken
@@ -48,16 +95,21 @@ export const mayTake = (
   const { settled } = before
   const again = `message ${message.number} is delivered again as attempt ${entry.attempt}, after attempt ${before.entry.attempt}`
   if (settled?.outcome._tag === "Retry") return mayTakeRetry(before, entry, taking, again)
+  if (settled?.outcome._tag === "Park") {
+    if (entry.origin !== "retry") return broken(10, `${again}, from the topic's own log though it was parked`)
+    return entry.attempt === before.entry.attempt ? undefined : broken(10, `${again} was parked, which costs none`)
+  }
   if (entry.id !== before.entry.id) return broken(1, `${again}, under another id though nothing settled it`)
   // who leaves behind the end of its lease may have lost it before
   if (settled !== undefined || (before.left ?? Infinity) < before.leaseEnd) {
     return entry.attempt === before.entry.attempt ? undefined : broken(4, `${again} was released, which costs none`)
   }
-  if (taking.now < before.leaseEnd) {
+  if (taking.now < before.leaseEnd && before.seized === undefined) {
     return broken(7, `${again}, ${before.leaseEnd - taking.now} ms before its lease ends`)
   }
   const wasKept =
     before.left === undefined &&
+    before.seized === undefined &&
     before.heard !== undefined &&
     before.worker.process.state === "runs" &&
     before.worker.calmSince <= before.taken &&
@@ -66,7 +118,8 @@ export const mayTake = (
   const cost = entry.attempt - before.entry.attempt
   if (cost === 1) return undefined
   // what starts after the lease has ended may have been reclaimed before
-  return cost === 0 && (before.left !== undefined || before.started === undefined || before.started >= before.leaseEnd)
+  const lost = Math.min(before.leaseEnd, before.seized ?? Infinity)
+  return cost === 0 && (before.left !== undefined || before.started === undefined || before.started >= lost)
     ? undefined
     : broken(4, `${again} was begun by a worker that died`)
 }
@@ -137,6 +190,8 @@ export const maySettle = (group: GroupModel, delivery: DeliveryModel, outcome: O
   if (delivery.settled !== undefined || delivery.left !== undefined || message.final !== undefined) {
     return broken(1, `${what} is stored, though the delivery had ended`)
   }
+  if (delivery.seized !== undefined)
+    return broken(10, `${what} is stored under fence ${delivery.fence}, which has lost`)
   return isDeserved(group, delivery, outcome)
 }
 
@@ -147,10 +202,16 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   const what = `message ${message.number}, attempt ${entry.attempt} of ${most}`
   const unseen = delivery.started === undefined
   if (outcome._tag === "Release") {
-    // manual settlements are the handler's own choice; only who closes interrupts, and releases
-    return policy.ack === "manual" || unseen || (handler === "interrupted" && delivery.worker.isClosing)
+    // manual settlements are the handler's own choice; only who closes, or gives a partition up, interrupts and releases
+    const closes = delivery.worker.isClosing || delivery.fence !== undefined
+    return policy.ack === "manual" || unseen || (handler === "interrupted" && closes)
       ? undefined
       : broken(1, `${what} is released, though its handler ${handler}`)
+  }
+  if (outcome._tag === "Park") {
+    return message.key !== undefined && (unseen || policy.ack === "manual")
+      ? undefined
+      : broken(10, `${what} is parked, and has a handler or no key`)
   }
   const isWorn = entry.attempt > most
   if (unseen) {

@@ -2,8 +2,8 @@
 import type { Fault } from "./Faults.ts"
 import type { Outcome, Plan } from "./History.ts"
 
-/** Runs of histories, at most: a minute's work is enough for anybody who waits for a test. */
-const mostRuns = 1500
+/** Runs of histories, at most: some seconds' work, where they are as short as most. */
+const mostRuns = 600
 
 /** The promise that the scenario's author makes, as `Violation` calls it. */
 const atRest = "scenario"

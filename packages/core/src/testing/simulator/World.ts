@@ -14,8 +14,8 @@ import type { Dice } from "./Dice.ts"
 /** When histories begin: 2026, so that dates in handlers look like dates. */
 export const epoch = Date.UTC(2026, 0, 1)
 
-/** A history has some thousands; one that goes round in circles is ended here. */
-const mostSteps = 200_000
+/** A history has some thousands; one that goes round in circles, or waits for ever beside heartbeats, is ended here. */
+const mostSteps = 40_000
 
 interface Timer {
   readonly at: number
