@@ -41,6 +41,15 @@ const sizeOf = (fields: Codec.Fields): number => {
 /** How often it was delivered: a delivery count has its givings back at no cost in millions, as `delivered.lua` does. */
 const delivered = (count: number): number => count % 1_000_000
 
+/** The server's clock is known as near as half a round trip, in milliseconds: further off, an id is no time. */
+const nearness = 1000
+
+/** Nothing is delivered before it was written. */
+const notBefore = (id: string, now: number): number => {
+  const written = Number(id.slice(0, id.indexOf("-")))
+  return written > now && written - now < nearness ? written : now
+}
+
 /** What can be derived is, when it is asked for: thousands of these are held, and are copied by the collector meanwhile. */
 class MainEntry implements RedisEntry {
   place = -1
@@ -74,7 +83,7 @@ class MainEntry implements RedisEntry {
     return delivered(this.count) - 1
   }
   get firstDelivered() {
-    return this.read.now
+    return notBefore(this.id, this.read.now)
   }
   get redriven() {
     return undefined
