@@ -19,7 +19,7 @@ const singleServer = [
   // scripts are called one by one, all on one connection; random bytes are bytes there, too
   "test/redis/scripts/*.test.ts",
   "test/redis/fuzz/fuzz.test.ts",
-  // a bell that is a stream; on a cluster, bells are messages
+  // faults of the connection that hears bells, on a server of its own
   "test/redis/bell.test.ts",
   // connections to one server and options for it, and its replicas: of a cluster they are in test/cluster
   "test/redis/{client,options,replicas}.test.ts",

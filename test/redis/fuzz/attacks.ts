@@ -16,9 +16,9 @@ import type { Redis } from "ioredis"
 export const namespace = "fuzz"
 
 export const keysOf = (group: Group): ReadonlyMap<string, string> => {
-  const keys = RedisKeys.group(namespace, group)
+  const keys = { ...RedisKeys.group(namespace, group), meta: RedisKeys.topic(namespace, group.topic).meta }
   // the others are names of consumer groups
-  return new Map(Object.entries(keys).filter(([, key]) => key.startsWith(keys.main)))
+  return new Map(Object.entries(keys).filter(([, key]) => key.startsWith(`${namespace}.`)))
 }
 
 const names = [...keysOf({ topic: "t", partition: 0, subscription: "s" }).keys()]
@@ -34,8 +34,18 @@ const strings: ReadonlyArray<string> = ["bell", "owners"]
 export const kindOf = (name: string): Kind =>
   sortedSets.includes(name) ? "zset" : hashes.includes(name) ? "hash" : strings.includes(name) ? "string" : "stream"
 
-/** What a topic without a key, and without retention "acknowledged", has no use for. */
-export const unused: ReadonlyArray<string> = ["groups", "blocked", "parked", "owners", "meta"]
+/** The kinds of topic: some have a use for keys that the others leave alone. */
+export const topics = ["plain", "acknowledged", "keyed", "partitioned"] as const
+export type Topics = (typeof topics)[number]
+
+export const isOrdered = (topic: Topics): boolean => topic === "keyed" || topic === "partitioned"
+
+/** What a subscription to such a topic has no use for while it runs. */
+export const unused = (topic: Topics): ReadonlyArray<string> => [
+  "meta",
+  ...(topic === "acknowledged" ? [] : ["groups"]),
+  ...(isOrdered(topic) ? [] : ["blocked", "parked", "owners"])
+]
 
 // -----------------------------------------------------------------------------
 // bytes, from a number: a case stays small to print, and is the same when it is played again
@@ -190,6 +200,17 @@ const member = (next: Numbers): Buffer => {
   }
 }
 
+/** A member of the parked set: as those of the due set, mostly behind a key that is in use, and an id. */
+const parkedMember = (next: Numbers): Buffer => {
+  if (next() % 4 === 0) return member(next)
+  const key = Buffer.from(pick(next, ["plain", "once", "never", "spoilt"])).toString("hex")
+  const id = pick(next, [`${"0".repeat(15)}1-${"0".repeat(15)}1`, "0".repeat(33), "x".repeat(33), "-", ""])
+  return Buffer.concat([Buffer.from(`${key}:${id}:`), member(next)])
+}
+
+/** A key that is held back. */
+const blockedMember = (next: Numbers): Buffer | string => (next() % 2 === 0 ? bytes(next) : pick(next, odd))
+
 const scores = ["-inf", "-1e300", "-1", "0", "1", "0.5", "inf", "1e300", "1e18", "9007199254740993"]
 
 // -----------------------------------------------------------------------------
@@ -228,11 +249,13 @@ const garbage = async (redis: Redis, name: string, key: string, next: Numbers): 
     case "zset": {
       // some are due now, and are then moved, and some are never
       const soon = `${Date.now() - 50 + (next() % 200)}`
-      await redis.call("ZADD", key, next() % 3 === 0 ? pick(next, scores) : soon, member(next))
+      const what = name === "blocked" ? blockedMember : name === "parked" ? parkedMember : member
+      await redis.call("ZADD", key, next() % 3 === 0 ? pick(next, scores) : soon, what(next))
       return
     }
     case "hash": {
-      const known = await redis.hkeys(key)
+      // a fence that is no number is told, and stops its log until somebody mends it
+      const known = (await redis.hkeys(key)).filter((field) => field !== "fence")
       const field =
         next() % 3 > 0 && known.length > 0
           ? pick(next, known)

@@ -3,8 +3,10 @@ import { DeadLetters, Subscription, Topic } from "@clutch/core"
 import { RedisKeys } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { as, recorder, shared, test, texts, until, worker } from "../../cases/kit.ts"
+import { as, fresh, range, recorder, shared, test, texts, until, worker } from "../../cases/kit.ts"
 
 const last = "18446744073709551615"
 
@@ -58,5 +60,44 @@ describe("random bytes have found", () => {
       yield* Effect.promise(() => redis.xadd(keys.deadLetters, "*", "data", '"a"', "clutch", JSON.stringify(clutch)))
       yield* Effect.promise(() => redis.xadd(keys.deadLetters, `${last}-1`, "data", '"b"'))
       assert.strictEqual((yield* run(letters(subscription))).length, 2)
+    }))
+
+  test("12. a group noted under bytes that are no text kept trimming busy for ever: it is forgotten like any other", () =>
+    Effect.gen(function* () {
+      const { namespace, options, redis } = yield* shared
+      const topic = Topic.make(fresh("orders"), { schema: Schema.String, retention: "acknowledged" })
+      const { groups, main } = RedisKeys.log(namespace, { topic: topic.topic, partition: 0 })
+      yield* Effect.promise(() => redis.hset(groups, Buffer.from([0xff, 0x20, 0x80]), "1"))
+      const seen = recorder()
+      const run = as(yield* worker(options))
+      yield* run(Subscription.subscribe(Subscription.make("billing", topic, seen.handler())))
+      yield* run(Topic.publishAll(topic, ["a", "b"]))
+      yield* until("what is settled is dropped", async () => seen.calls.length === 2 && (await redis.xlen(main)) === 0)
+      assert.deepStrictEqual(yield* Effect.promise(() => redis.hkeys(groups)), ["billing"])
+    }))
+
+  test("12. a topic that somebody filled up to the greatest id made a defect of asking for its groups: they are told", () =>
+    Effect.gen(function* () {
+      const { keys, redis, run, seen, topic } = yield* setUp
+      yield* Effect.promise(() => redis.xadd(keys.main, `${last}-${last}`, "data", '"x"'))
+      yield* until("it is handled", () => seen.of("x").length === 1)
+      const [group] = yield* run(Topic.groups(topic))
+      assert.deepStrictEqual([group?.name, group?.holds], ["billing", Option.none()])
+      // nor does a position that is none, of a group that has disappeared
+      yield* Effect.promise(() => redis.hset(keys.groups, "gone", "1"))
+      yield* Effect.promise(() => redis.hset(`${keys.main}.gone.state`, "position", "text"))
+      assert.deepStrictEqual(
+        (yield* run(Topic.groups(topic))).map(({ name }) => name),
+        ["billing", "gone"]
+      )
+    }))
+
+  test("12. a page of dead letters that ends at the greatest id has none behind it, and made a defect of looking there", () =>
+    Effect.gen(function* () {
+      const { keys, redis, run, subscription } = yield* setUp
+      for (const id of [...range(99).map((i) => `${i + 1}-0`), `${last}-${last}`]) {
+        yield* Effect.promise(() => redis.xadd(keys.deadLetters, id, "data", '"a"'))
+      }
+      assert.strictEqual((yield* run(letters(subscription))).length, 100)
     }))
 })

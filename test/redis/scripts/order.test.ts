@@ -409,6 +409,17 @@ describe("order", () => {
     assert.deepStrictEqual(await settled("a", ofRetry(await front(), ack)), ["freed"])
   })
 
+  // the story: members are searched by their order, which scores come before, so that one of another score hid all others
+  test.each([
+    [-1, "~"],
+    [1e300, "$"]
+  ] as const)("a parked member that somebody added with the score %d hides none: %s", async (score, member) => {
+    const id = await chain(2)
+    await redis.zadd(keys.parked, score, member)
+    assert.deepStrictEqual(await settled("a", ofRetry(id, ack)), ["done"])
+    assert.deepStrictEqual(await fronts(), ["2-0 0 k"])
+  })
+
   test("where the retry stream takes no more ids, what comes is due, and whoever moves it says what is wrong", async () => {
     const id = await chain(2)
     await redis.xadd(keys.retry, "18446744073709551615-18446744073709551615", "data", "last")
@@ -484,6 +495,17 @@ describe("order", () => {
       await redis.zadd(keys.parked, 0, "rubbish", 0, "KK:", 0, "6B:", 0, "6:x")
       const { mended } = await tend({ scan: false })
       assert.isAtLeast(mended, 4)
+      assert.deepStrictEqual(await fronts(), ["2-0 0 k"])
+      assert.deepStrictEqual(await parked(), ["k 3-0"])
+    })
+
+    test("members of any score are none", async () => {
+      const id = await chain(3)
+      await settled("a", ofRetry(id, ack, { key: undefined }))
+      await redis.del(keys.blocked)
+      await redis.zadd(keys.parked, -1, "~", 1e300, "$")
+      const { mended } = await tend({ scan: false })
+      assert.isAtLeast(mended, 3)
       assert.deepStrictEqual(await fronts(), ["2-0 0 k"])
       assert.deepStrictEqual(await parked(), ["k 3-0"])
     })

@@ -12,6 +12,7 @@ import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import { forRow } from "./entry.ts"
+import { hasFollowers } from "./look.ts"
 import type { Shared } from "./shared.ts"
 
 const entryOf = (codec: Codec.Codec, id: string, fields: Codec.Fields): DeadEntry => {
@@ -92,7 +93,12 @@ export const make = ({ client, codec, namespace }: Shared): Transport["Service"]
     })
 
   return {
-    page: (group, { after, limit }) => range(group, after === undefined ? "-" : `(${after}`, "+", limit),
+    page: (group, { after, limit }) =>
+      after === undefined
+        ? range(group, "-", "+", limit)
+        : hasFollowers(after)
+          ? range(group, `(${after}`, "+", limit)
+          : Effect.succeed([]),
     get: (group, id) => Effect.map(range(group, id, id, 1), (found) => Option.fromNullishOr(found[0])),
     count: (group) => Effect.map(on(group)("XLEN", []), Number),
     redrive,

@@ -28,6 +28,11 @@ export const upTo = (a: string, b: string): boolean => {
 /** Numbers of up to twenty digits, more than a number holds exactly. */
 const digits = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
 
+const greatest = "18446744073709551615-18446744073709551615"
+
+/** Whether the server can be asked for what follows: of the greatest id, and of what is none, it refuses to tell. */
+export const hasFollowers = (id: string): boolean => /^\d+-\d+$/.test(id) && id !== greatest && upTo(id, greatest)
+
 /** Name, value, name, value, … */
 export const table = (reply: Reply): ReadonlyMap<string, Reply> => {
   const found = new Map<string, Reply>()

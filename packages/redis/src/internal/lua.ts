@@ -1549,13 +1549,29 @@ end
 local function hex(key)
   return (string.gsub(key, ".", function(char) return string.format("%02x", string.byte(char)) end))
 end
+-- Members are searched by their order, which scores come before: one that somebody added with a score of its own would
+-- hide others. It gets that of all; whether there was one, up to 100 of either side at a time.
+local function align(parked)
+  if redis.call("EXISTS", parked) == 0 then return false end
+  local any = false
+  for low, high in pairs({ ["-inf"] = "(0", ["(0"] = "+inf" }) do
+    for _, member in ipairs(redis.call("ZRANGEBYSCORE", parked, low, high, "LIMIT", 0, 100)) do
+      redis.call("ZADD", parked, 0, member)
+      any = true
+    end
+  end
+  return any
+end
 -- Of a key whose message in front is settled: the first that is parked behind it becomes a retry that is due, or the key
 -- is held back no longer, which is what it answers. Needs no more memory than it frees, but for what cannot be read: that
 -- becomes a dead letter.
 local function advance(key, retry, due, deadLetters, blocked, parked)
   local prefix = hex(key)
   while true do
-    local member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    local member
+    repeat
+      member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    until member or not align(parked)
     if not member then
       redis.call("ZREM", blocked, key)
       return true
@@ -2789,13 +2805,29 @@ end
 local function hex(key)
   return (string.gsub(key, ".", function(char) return string.format("%02x", string.byte(char)) end))
 end
+-- Members are searched by their order, which scores come before: one that somebody added with a score of its own would
+-- hide others. It gets that of all; whether there was one, up to 100 of either side at a time.
+local function align(parked)
+  if redis.call("EXISTS", parked) == 0 then return false end
+  local any = false
+  for low, high in pairs({ ["-inf"] = "(0", ["(0"] = "+inf" }) do
+    for _, member in ipairs(redis.call("ZRANGEBYSCORE", parked, low, high, "LIMIT", 0, 100)) do
+      redis.call("ZADD", parked, 0, member)
+      any = true
+    end
+  end
+  return any
+end
 -- Of a key whose message in front is settled: the first that is parked behind it becomes a retry that is due, or the key
 -- is held back no longer, which is what it answers. Needs no more memory than it frees, but for what cannot be read: that
 -- becomes a dead letter.
 local function advance(key, retry, due, deadLetters, blocked, parked)
   local prefix = hex(key)
   while true do
-    local member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    local member
+    repeat
+      member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    until member or not align(parked)
     if not member then
       redis.call("ZREM", blocked, key)
       return true
@@ -2826,6 +2858,7 @@ end
 local function mend(retry, due, deadLetters, blocked, parked)
   local held, mended = redis.call("ZCARD", blocked), 0
   if held == 0 then
+    align(parked)
     local from = "-"
     while mended < 100 do
       local member = redis.call("ZRANGEBYLEX", parked, from, "+", "LIMIT", 0, 1)[1]
@@ -3187,7 +3220,9 @@ for _, name in ipairs(known) do
   if not present[name] then
     local state = stateOf[name]
     local position = state and redis.call("HGET", state, "position")
-    if not state then
+    -- none of ours has a name like this, and it would come back as another one
+    local foreign = string.find(name, "[\\128-\\255]")
+    if not state and not foreign then
       unnamed[#unnamed + 1] = name
     elseif position then
       -- without any group there is nobody who has settled what would be dropped; above the last id it holds nothing

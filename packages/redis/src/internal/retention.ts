@@ -10,7 +10,7 @@ import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import { codeOf } from "./connection.ts"
-import { table, textOf, upTo } from "./look.ts"
+import { hasFollowers, table, textOf, upTo } from "./look.ts"
 import type { Shared } from "./shared.ts"
 
 /** A group that is seen alive is noted so, where the last note is older than this, in milliseconds. */
@@ -71,7 +71,9 @@ export const make = (
         // one that has disappeared holds back what it remembers; where it remembers nothing, it is none any more
         const position = group === undefined ? state.get("position") : group.get("last-delivered-id")
         if (position === undefined || position === null) return undefined
-        const unread = await maybe("XRANGE", [keys.main, `(${textOf(position)}`, "+", "COUNT", "1"])
+        const unread = hasFollowers(textOf(position))
+          ? await maybe("XRANGE", [keys.main, `(${textOf(position)}`, "+", "COUNT", "1"])
+          : null
         const holds = [firstId(held), firstId(unread)].reduce((a, b) =>
           a === undefined || (b !== undefined && upTo(b, a)) ? b : a
         )

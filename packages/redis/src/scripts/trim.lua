@@ -57,7 +57,9 @@ for _, name in ipairs(known) do
   if not present[name] then
     local state = stateOf[name]
     local position = state and redis.call("HGET", state, "position")
-    if not state then
+    -- none of ours has a name like this, and it would come back as another one
+    local foreign = string.find(name, "[\128-\255]")
+    if not state and not foreign then
       unnamed[#unnamed + 1] = name
     elseif position then
       -- without any group there is nobody who has settled what would be dropped; above the last id it holds nothing

@@ -3,13 +3,29 @@
 local function hex(key)
   return (string.gsub(key, ".", function(char) return string.format("%02x", string.byte(char)) end))
 end
+-- Members are searched by their order, which scores come before: one that somebody added with a score of its own would
+-- hide others. It gets that of all; whether there was one, up to 100 of either side at a time.
+local function align(parked)
+  if redis.call("EXISTS", parked) == 0 then return false end
+  local any = false
+  for low, high in pairs({ ["-inf"] = "(0", ["(0"] = "+inf" }) do
+    for _, member in ipairs(redis.call("ZRANGEBYSCORE", parked, low, high, "LIMIT", 0, 100)) do
+      redis.call("ZADD", parked, 0, member)
+      any = true
+    end
+  end
+  return any
+end
 -- Of a key whose message in front is settled: the first that is parked behind it becomes a retry that is due, or the key
 -- is held back no longer, which is what it answers. Needs no more memory than it frees, but for what cannot be read: that
 -- becomes a dead letter.
 local function advance(key, retry, due, deadLetters, blocked, parked)
   local prefix = hex(key)
   while true do
-    local member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    local member
+    repeat
+      member = redis.call("ZRANGEBYLEX", parked, "[" .. prefix .. ":", "(" .. prefix .. ";", "LIMIT", 0, 1)[1]
+    until member or not align(parked)
     if not member then
       redis.call("ZREM", blocked, key)
       return true

@@ -3,6 +3,7 @@
 local function mend(retry, due, deadLetters, blocked, parked)
   local held, mended = redis.call("ZCARD", blocked), 0
   if held == 0 then
+    align(parked)
     local from = "-"
     while mended < 100 do
       local member = redis.call("ZRANGEBYLEX", parked, from, "+", "LIMIT", 0, 1)[1]
