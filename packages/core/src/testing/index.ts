@@ -5,20 +5,25 @@
  */
 import * as Layer from "effect/Layer"
 import { DrainAtOnce } from "../internal/drain.ts"
+import { Turns } from "../internal/turns.ts"
 import * as MemoryTransport from "../MemoryTransport.ts"
 import type { Reclaimer } from "../Reclaimer.ts"
 import type { Transport } from "../Transport.ts"
 
+/** However slow the machine is, the same steps are taken: a turn ends where its work does, and never by the time. */
+const timeless: Turns = { time: () => 0, afterThis: (run) => queueMicrotask(run) }
+
 /**
  * `MemoryTransport.layer` for tests under `TestClock`: a scope that closes does not wait for virtual time, which nobody
- * moves any more; handlers in flight are released at once.
+ * moves any more; handlers in flight are released at once. The same program takes the same steps on any machine.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerTest: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Layer.merge(
+export const layerTest: Layer.Layer<Transport | Reclaimer> = /* @__PURE__ */ Layer.mergeAll(
   MemoryTransport.layer,
-  /* @__PURE__ */ Layer.succeed(DrainAtOnce, true)
+  /* @__PURE__ */ Layer.succeed(DrainAtOnce, true),
+  /* @__PURE__ */ Layer.succeed(Turns, timeless)
 )
 
 export * as Simulator from "./Simulator.ts"
