@@ -142,7 +142,7 @@ export const drawn = (dice: Dice, least: number, lease: number): Chaos => {
   const struck: Array<Fault> = []
   const count = least + dice.pick(0, 0, 1, 1, 2, 3, 5)
   // some early, so that every history has them; the others wherever a history may still be
-  const turns = Array.from({ length: count }, (_, i) => dice.below(i < least ? 45 : 260)).toSorted((a, b) => a - b)
+  const turns = Array.from({ length: count }, (_, i) => dice.below(i < least ? 30 : 260)).toSorted((a, b) => a - b)
   let calls = 0
   let wish = 0
   let wanted: Call | undefined
@@ -150,7 +150,7 @@ export const drawn = (dice: Dice, least: number, lease: number): Chaos => {
   let ended = false
   const draw = () => {
     wanted = wishes[dice.below(wishes.length)]
-    patience = wish < least ? 8 : 40
+    patience = wish < least ? 4 : 40
   }
   draw()
   return {

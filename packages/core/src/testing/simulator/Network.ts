@@ -129,6 +129,8 @@ export class Network {
     handling: Handling<A, E> = {}
   ): Effect.Effect<A, E | TransportError> {
     return Effect.callback((resume) => {
+      // what it was about to do in the very step in which it died
+      if (worker.process.state === "dead") return
       const fault = this.chaos.at(worker.index, what)
       const isBehind = fault !== undefined && behind.has(fault.kind)
       if (fault !== undefined && !isBehind) this.ledger.struck(worker, fault)
