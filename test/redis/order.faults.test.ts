@@ -3,6 +3,7 @@ import type { Entry, Owner } from "@clutch/core/Transport"
 import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { startProxy } from "../support/proxy.ts"
@@ -75,6 +76,23 @@ describe("a failover that loses the record of a delivery", () => {
       assert.deepStrictEqual([second.id, second.attempt], [first.id, 1])
       assert.strictEqual(yield* O.settle(owner, first, O.ack), "lost")
       assert.strictEqual(yield* O.settle(owner, second, O.ack), "done")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a late reply", () => {
+  it.live("to a fetch, by more than a lease, loses it: somebody else may have what it delivers", () =>
+    Effect.gen(function* () {
+      const { direct, proxy, transport } = yield* setup
+      const worker = yield* O.enroll(transport, { visibilityTimeout: Duration.millis(300) })
+      const { cede, owner } = yield* O.claim(worker)
+      yield* S.publish(direct, "x")
+      proxy.delayReplies(400)
+      assert.strictEqual(yield* owner.fetch(O.limit()), "lost")
+      proxy.delayReplies(0)
+      yield* cede
+      const { owner: next } = yield* O.claim(worker)
+      assert.deepStrictEqual(S.text(yield* O.one(next)), "x")
     }).pipe(Effect.scoped)
   )
 })

@@ -90,6 +90,7 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
     }
     rung = false
     const make = claim.reading()
+    const asked = performance.now()
     const count = Math.min(limit.count, Scripts.maxIds)
     const retries = retrySizes.count(count, limit.bytes)
     const mains = limit.unread ? mainSizes.count(count, limit.bytes) : 0
@@ -102,7 +103,9 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
       retries,
       mains
     })
-    if (typeof drawn === "string") return "lost"
+    // what took longer than a lease may have been taken from here meanwhile, and the log with it
+    const isLate = performance.now() - asked >= claim.member.visibilityTimeout
+    if (typeof drawn === "string" || isLate) return "lost"
     const entries: Array<RedisEntry> = []
     for (const origin of ["main", "retry"] as const) {
       for (const row of drawn.given[origin]) {
