@@ -378,8 +378,8 @@ export interface Owner {
   readonly parked: number
   /**
    * As a `Consumer`'s, given back before retried before new, each in the order of ids; where suspects wait, nothing but
-   * `suspects` is returned. `"lost"` where the lease is. A reply that was lost loses it: what may have been delivered is
-   * to be claimed anew.
+   * `suspects` is returned. `"lost"` where the lease is. A reply that was lost, or came later than a lease, loses it: what it
+   * may have delivered is to be claimed anew.
    */
   readonly fetch: (limit: OwnerLimit) => Effect.Effect<Fetched | "lost", TransportError>
   /**

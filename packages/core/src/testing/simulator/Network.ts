@@ -6,6 +6,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -337,13 +338,13 @@ export class Network {
             )
           )
         ),
-      claim: Effect.suspend(() => this.claim(worker, group, place))
+      claim: Effect.suspend(() => this.claim(worker, options, place))
     }))
   }
 
   private claim(
     worker: Worker,
-    group: Group,
+    { group, visibilityTimeout }: EnrollOptions,
     place: Enrolled
   ): Effect.Effect<Option.Option<Owner>, TransportError, Scope.Scope> {
     const { ledger } = this
@@ -360,13 +361,18 @@ export class Network {
         ? Effect.succeed(value)
         : Effect.as(
             Effect.addFinalizer(() => Effect.sync(() => ledger.dropped(worker, group))),
-            Option.some(this.owner(worker, group, value.value))
+            Option.some(this.owner(worker, group, value.value, Duration.toMillis(visibilityTimeout)))
           )
     )
   }
 
-  private owner(worker: Worker, group: Group, owner: Owner): Owner {
+  private owner(worker: Worker, group: Group, owner: Owner, lease: number): Owner {
     let lost = false
+    let taken = 0
+    const timed = {
+      ...owner,
+      fetch: (limit: OwnerLimit) => Effect.tap(owner.fetch(limit), () => Effect.sync(() => (taken = this.world.now)))
+    }
     const end = Effect.sync((): "lost" => {
       lost = true
       return "lost"
@@ -374,14 +380,15 @@ export class Network {
     const { extend, fetch, mark, settle } = this.calls<OwnerLimit, ReadonlyArray<Entry>, "lost">(
       worker,
       group,
-      owner,
+      timed,
       owner.fence
     )
     return {
       ...owner,
-      // what a lost reply has delivered is known to nobody: it is to be claimed anew
+      // what a lost reply has delivered is known to nobody, and what a late one has may be another's: it is to be claimed anew
       fetch: (limit) =>
         Effect.suspend(() => (lost ? end : fetch(limit))).pipe(
+          Effect.flatMap((fetched) => (this.world.now - taken >= lease ? end : Effect.succeed(fetched))),
           Effect.catchIf(
             ({ reason }) => reason._tag === "Unknown",
             () => end

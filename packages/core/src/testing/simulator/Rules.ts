@@ -37,14 +37,11 @@ export const mayClaim = (before: OwnerModel | undefined, fence: number, now: num
 
 /** Do these start in the order of their keys, in a worker that owns their partitions? */
 export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryModel>): Violation | undefined => {
-  const visibility = Duration.toMillis(group.policy.visibilityTimeout)
-  for (const { entry, fence, heard, message, taken } of deliveries) {
+  for (const { entry, fence, message } of deliveries) {
     const { key, number, partition } = message
     // under "onReceive" it began with its ack, and was perhaps frozen between that and this
     const isStale = fence !== undefined && group.owners.get(partition)?.fence !== fence
-    // a known limit: nobody tells the worker that what it hears of now was delivered longer than a lease ago
-    const isLate = heard !== undefined && heard - taken >= visibility
-    if (isStale && group.policy.ack !== "onReceive" && !isLate) {
+    if (isStale && group.policy.ack !== "onReceive") {
       return broken(10, `the handler of message ${number} starts under fence ${fence}, and another one has claimed`)
     }
     if (key === undefined || entry.redriven !== undefined) continue
