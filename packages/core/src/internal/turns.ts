@@ -11,6 +11,11 @@ export interface Turns {
   readonly afterThis: (run: () => void) => void
 }
 
+const afterThis = (run: () => void) => queueMicrotask(run)
+
 export const Turns: Context.Reference<Turns> = Context.Reference<Turns>("@clutch/core/internal/Turns", {
-  defaultValue: () => ({ time: () => performance.now(), afterThis: (run) => queueMicrotask(run) })
+  defaultValue: () => ({ time: () => performance.now(), afterThis })
 })
+
+/** Turns end where their work does, and never by the time: the same steps on any machine. */
+export const timeless: Turns = { time: () => 0, afterThis }

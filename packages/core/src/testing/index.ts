@@ -5,13 +5,10 @@
  */
 import * as Layer from "effect/Layer"
 import { DrainAtOnce } from "../internal/drain.ts"
-import { Turns } from "../internal/turns.ts"
+import { timeless, Turns } from "../internal/turns.ts"
 import * as MemoryTransport from "../MemoryTransport.ts"
 import type { Reclaimer } from "../Reclaimer.ts"
 import type { Transport } from "../Transport.ts"
-
-/** However slow the machine is, the same steps are taken: a turn ends where its work does, and never by the time. */
-const timeless: Turns = { time: () => 0, afterThis: (run) => queueMicrotask(run) }
 
 /**
  * `MemoryTransport.layer` for tests under `TestClock`: a scope that closes does not wait for virtual time, which nobody
