@@ -290,8 +290,14 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "draw-passes-a-suspect",
-    edits: [edit("draw", `        suspects = 1\n        return\n`, `        suspects = 0\n        return\n`)],
-    killedBy: guard("draw", "where a suspect waits, in either log, nothing is taken")
+    edits: [
+      edit(
+        "draw",
+        `      if suspect then suspects = 1 end\n      cut = true\n`,
+        `      if suspect then suspects = 1 end\n`
+      )
+    ],
+    killedBy: guard("draw", "where a suspect waits, in either log, nothing is taken from behind it")
   },
   {
     name: "draw-new-before-retries",

@@ -377,9 +377,9 @@ export interface Owner {
   /** How many messages are parked. */
   readonly parked: number
   /**
-   * As a `Consumer`'s, given back before retried before new, each in the order of ids; where suspects wait, nothing but
-   * `suspects` is returned. `"lost"` where the lease is. A reply that was lost, or came later than a lease, loses it: what it
-   * may have delivered is to be claimed anew.
+   * As a `Consumer`'s, given back before retried before new, each in the order of ids. Nothing is taken from behind a
+   * suspect, and it not before what was given back and lies in front of it. `"lost"` where the lease is. A reply that was
+   * lost, or came later than a lease, loses it: what it may have delivered is to be claimed anew.
    */
   readonly fetch: (limit: OwnerLimit) => Effect.Effect<Fetched | "lost", TransportError>
   /**

@@ -126,19 +126,21 @@ describe("draw", () => {
     assert.approximately(Number((await state("h:"))["h:a"]), await now(), 500)
   })
 
-  test("where a suspect waits, in either log, nothing is taken", async () => {
+  test("where a suspect waits, in either log, nothing is taken from behind it, nor it before what lies in front", async () => {
     await add(3)
     await addRetry(1, "1-0")
     await read("a", 2)
     await died("main", "1-0", 0)
     await died("main", "2-0", 2)
+    assert.deepStrictEqual(await drawn("a", { alone: true }), { given: [], unread: [], suspects: false })
+    assert.deepStrictEqual(await drawn("a"), { given: ["1-0"], unread: [], suspects: true })
     assert.deepStrictEqual(await drawn("a"), { given: [], unread: [], suspects: true })
     assert.deepStrictEqual(await drawn("a", { alone: true }), { given: ["2-0"], unread: [], suspects: false })
     await read("a", 1, "retry")
     await died("retry", "1-0", 2)
     assert.deepStrictEqual(await drawn("a"), { given: [], unread: [], suspects: true })
     assert.deepStrictEqual(await drawn("a", { alone: true }), { given: ["retry 1-0"], unread: [], suspects: false })
-    assert.deepStrictEqual(await drawn("a"), { given: ["1-0"], unread: ["3-0"], suspects: false })
+    assert.deepStrictEqual(await drawn("a"), { given: [], unread: ["3-0"], suspects: false })
   })
 
   test("alone takes one, and says whether more wait; without any, nothing", async () => {

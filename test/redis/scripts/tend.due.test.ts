@@ -30,6 +30,12 @@ describe("tend moves what is due", () => {
     assert.deepStrictEqual(await everything(), [])
   })
 
+  test("a replica refuses it, also where there is nothing to do: its answer would look like a recovery", async () => {
+    await redis.replicaof("127.0.0.1", 1)
+    assert.match(await refused(Scripts.tend, { keys, scan: true, cursor: undefined }), /^READONLY/)
+    await redis.replicaof("NO", "ONE")
+  })
+
   test("a retry goes to the retry stream when it is due, not before, and rings", async () => {
     await add(2)
     await join("a")

@@ -469,6 +469,36 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
+  kit.test("10. what must be handled alone does not overtake what lies before it", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const transport = yield* Transport
+      const dead = yield* transport.enroll({
+        group: group(topic, "s"),
+        consumer: "dead",
+        from: "beginning",
+        visibilityTimeout: kit.lease
+      })
+      dead.keep()
+      const owner = Option.getOrThrow(yield* dead.claim)
+      yield* Topic.publishAll(topic, inTurn(["a"], 3))
+      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
+      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
+      if (fetched === "lost") return assert.fail("the lease is lost")
+      const [first] = fetched.entries
+      if (first === undefined) return assert.fail("nothing was fetched")
+      yield* owner.settle([{ entry: first, outcome: { _tag: "Release" }, repeated: false }])
+      // of the second its worker has died, and its next attempt is the last
+      const ledger = new Ledger(2)
+      const options = { concurrency: 4, visibilityTimeout: kit.lease, retry: quick(kit, 1) } as const
+      const subscription = Subscription.make("s", topic, ledger.handler(), { ...options, from: "beginning" })
+      yield* kit.open(subscription)
+      yield* kit.idle(subscription)
+      ledger.assertOrder()
+      assert.deepStrictEqual(ledger.starts("a"), range(3))
+    })
+  )
+
   kit.test("10. pausing leaves the order as it is, and resuming goes on with it", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)

@@ -138,7 +138,8 @@ export class Delivered implements Entry {
 export const isDelivered = (entry: Entry): entry is Entry & Pick<Delivered, "tracked" | "delivery"> =>
   "tracked" in entry && entry.tracked instanceof Tracked && "delivery" in entry && typeof entry.delivery === "number"
 
-const byTurn = (self: Tracked, that: Tracked): number =>
+/** In this order what was given back is taken. */
+export const byTurn = (self: Tracked, that: Tracked): number =>
   self.origin === that.origin ? order(self, that) : self.origin === "retry" ? -1 : 1
 
 /**

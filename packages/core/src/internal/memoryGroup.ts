@@ -21,7 +21,7 @@ import type {
 } from "../Transport.ts"
 import { Bell, type Bells } from "./memoryBells.ts"
 import type { DeadLetterBox } from "./memoryDeadLetters.ts"
-import { isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
+import { byTurn, isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
 import { reaches, Retries, type Retry } from "./memoryRetries.ts"
 import { Order } from "./memoryOrder.ts"
 import { order, type Position, type Sequence } from "./memoryStructures.ts"
@@ -36,6 +36,15 @@ export interface Start {
 const tendBatch = 1024
 // a consumer that has given no sign of life for so long, and for ten visibility timeouts, is dead
 const shortestDeath = 300_000
+
+/** Whether one more fits into the bytes of the limit; a first one does, whatever its size. */
+const fitting = ({ bytes }: FetchLimit, taken: ReadonlyArray<Entry>) => {
+  let left = bytes
+  return (payload: Payload): boolean => {
+    left -= payload.raw.length
+    return left >= 0 || taken.length === 0
+  }
+}
 
 export class Group {
   readonly subscription: string
@@ -141,27 +150,41 @@ export class Group {
     return taken.length > 0 || suspects || limit.alone ? { entries: taken, suspects } : undefined
   }
 
-  /** As `take`; but what must be taken alone comes before everything else. */
+  /** As `take`; but nothing is taken from behind what must be taken alone, and that not before what lies in front of it. */
   draw(member: Member, limit: OwnerLimit, now: number): Fetched | undefined {
-    return !limit.alone && this.returned.hasSuspects(limit.maxAttempts)
-      ? { entries: [], suspects: true }
-      : this.take(member, limit, now, limit.unread)
+    const suspect = this.returned.peek(limit.maxAttempts, true)
+    const other = this.returned.peek(limit.maxAttempts, false)
+    const isFirst = suspect !== undefined && (other === undefined || byTurn(suspect, other) < 0)
+    if (suspect === undefined || (limit.alone && isFirst)) return this.take(member, limit, now, limit.unread)
+    const taken: Array<Entry> = []
+    if (!limit.alone) this.takeReturned(member, limit, now, taken, fitting(limit, taken), suspect)
+    if (taken.length > 0) this.announce(now + member.visibility)
+    return { entries: taken, suspects: !limit.alone }
+  }
+
+  /** Up to this one, if it is given; whether there was room for all. */
+  private takeReturned(
+    member: Member,
+    { count, maxAttempts }: FetchLimit,
+    now: number,
+    taken: Array<Entry>,
+    fits: (payload: Payload) => boolean,
+    until?: Tracked
+  ): boolean {
+    while (taken.length < Math.max(1, count)) {
+      const tracked = this.returned.peek(maxAttempts, false)
+      if (tracked === undefined || (until !== undefined && byTurn(until, tracked) < 0)) break
+      if (!fits(tracked.payload)) return false
+      this.returned.take(maxAttempts, false)
+      taken.push(tracked.deliver(member, now))
+    }
+    return true
   }
 
   private takeMany(member: Member, limit: FetchLimit, now: number, taken: Array<Entry>, unread: boolean): void {
     const count = Math.max(1, limit.count)
-    let bytes = limit.bytes
-    const fits = (payload: Payload): boolean => {
-      bytes -= payload.raw.length
-      return bytes >= 0 || taken.length === 0
-    }
-    while (taken.length < count) {
-      const tracked = this.returned.peek(limit.maxAttempts, false)
-      if (tracked === undefined) break
-      if (!fits(tracked.payload)) return
-      this.returned.take(limit.maxAttempts, false)
-      taken.push(tracked.deliver(member, now))
-    }
+    const fits = fitting(limit, taken)
+    if (!this.takeReturned(member, limit, now, taken, fits)) return
     while (taken.length < count) {
       const tracked = this.retries.peek()
       if (tracked === undefined) break

@@ -495,7 +495,8 @@ return { 1, tonumber(fence), done and 0 or 1, taken, trimmed }
 --         read and each XCLAIM delivers for itself. A reply that is lost leaves entries pending for the owner, who gives
 --         all back with the log. Works while memory is full.
 --
--- Entries of one key must not overtake each other, so nothing is taken from behind what waits to be taken alone.
+-- Entries of one key must not overtake each other, so nothing is taken from behind what waits to be taken alone, nor that
+-- before what lies in front of it.
 
 -- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
 local function now()
@@ -598,27 +599,24 @@ end
 
 local suspects, cut = 0, false
 local givenMain, givenRetry = {}, {}
+-- leaves of the rows what may be taken now: what lies before a suspect, or alone one that is first
 local function look(stream, group, rows, entries)
   for i, row in ipairs(rows) do
-    if looked >= 4194304 then
+    local suspect = looked < 4194304 and suspected(stream, row[1], row[4], stream == retry, maxAttempts)
+    if suspect and alone and taken == 0 then
+      take(stream, group, row[1], row[4], entries)
+    elseif suspect or alone or looked >= 4194304 then
       -- the others next time, and nothing from behind them
       for j = #rows, i, -1 do rows[j] = nil end
+      if suspect then suspects = 1 end
       cut = true
       return
-    end
-    if suspected(stream, row[1], row[4], stream == retry, maxAttempts) then
-      if alone and taken == 0 then
-        take(stream, group, row[1], row[4], entries)
-      else
-        suspects = 1
-        return
-      end
     end
   end
 end
 look(main, mainGroup, ofMain, givenMain)
-if suspects == 0 and not cut then look(retry, retryGroup, ofRetry, givenRetry) end
-if alone or suspects == 1 then
+if cut then ofRetry = {} else look(retry, retryGroup, ofRetry, givenRetry) end
+if alone then
   if taken + trimmed > 0 then
     clear(main, mainGroup, ofMain)
     clear(retry, retryGroup, ofRetry)
@@ -656,7 +654,7 @@ if not more then
   end
   if mains ~= "0" then unreadMain = read(main, mainGroup, tonumber(mains)) end
 end
-return { 1, 0, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }
+return { 1, suspects, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }
 `,
   extend: `-- extend: shows that a consumer lives, extends the leases of what it holds, and records the group's position.
 --
@@ -2922,6 +2920,9 @@ local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
   bellKind, bell, "zset", blocked, "zset", parked)
 if wrong then return wrong end
+-- a replica, which could move nothing, has nothing to say either; and Redis 6.2 counts every XGROUP among the commands that
+-- need memory
+begin(state)
 
 local time = now()
 local moved, reclaimed, trimmed, poison, removed = 0, 0, 0, 0, 0
@@ -2956,7 +2957,6 @@ local function moveDue()
         more = 1
         return
       end
-      if moved + poison == 0 then begin(state) end
       bytes = bytes + #member
       problem = move(member) or ""
       if problem ~= "" then return end
@@ -2973,7 +2973,6 @@ if first and problem == "" then wait = math.max(tonumber(first) - time, 0) end
 
 local mended = 0
 if problem == "" and redis.call("EXISTS", blocked, parked) > 0 then
-  begin(state)
   mended = mend(retry, due, deadLetters, blocked, parked)
   if mended == 100 then more = 1 end
 end
@@ -3070,8 +3069,6 @@ local function scanConsumers()
   local order, from, name = string.match(cursor, "^(%d) (%S+) (.*)$")
   order = tonumber(order)
   if not order then
-    -- Redis 6.2 counts every XGROUP among the commands that need memory
-    begin(state)
     removeDead()
   end
   for _, one in ipairs(queue) do
@@ -3087,7 +3084,6 @@ local function scanConsumers()
   end
   local position = positionOf(main, mainGroup)
   if position and position ~= told.position then
-    begin(state)
     redis.call("HSET", state, "position", position)
   end
   return ""

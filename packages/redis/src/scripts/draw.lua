@@ -12,7 +12,8 @@
 --         read and each XCLAIM delivers for itself. A reply that is lost leaves entries pending for the owner, who gives
 --         all back with the log. Works while memory is full.
 --
--- Entries of one key must not overtake each other, so nothing is taken from behind what waits to be taken alone.
+-- Entries of one key must not overtake each other, so nothing is taken from behind what waits to be taken alone, nor that
+-- before what lies in front of it.
 
 --@include now
 --@include begin
@@ -51,27 +52,24 @@ end
 
 local suspects, cut = 0, false
 local givenMain, givenRetry = {}, {}
+-- leaves of the rows what may be taken now: what lies before a suspect, or alone one that is first
 local function look(stream, group, rows, entries)
   for i, row in ipairs(rows) do
-    if looked >= 4194304 then
+    local suspect = looked < 4194304 and suspected(stream, row[1], row[4], stream == retry, maxAttempts)
+    if suspect and alone and taken == 0 then
+      take(stream, group, row[1], row[4], entries)
+    elseif suspect or alone or looked >= 4194304 then
       -- the others next time, and nothing from behind them
       for j = #rows, i, -1 do rows[j] = nil end
+      if suspect then suspects = 1 end
       cut = true
       return
-    end
-    if suspected(stream, row[1], row[4], stream == retry, maxAttempts) then
-      if alone and taken == 0 then
-        take(stream, group, row[1], row[4], entries)
-      else
-        suspects = 1
-        return
-      end
     end
   end
 end
 look(main, mainGroup, ofMain, givenMain)
-if suspects == 0 and not cut then look(retry, retryGroup, ofRetry, givenRetry) end
-if alone or suspects == 1 then
+if cut then ofRetry = {} else look(retry, retryGroup, ofRetry, givenRetry) end
+if alone then
   if taken + trimmed > 0 then
     clear(main, mainGroup, ofMain)
     clear(retry, retryGroup, ofRetry)
@@ -109,4 +107,4 @@ if not more then
   end
   if mains ~= "0" then unreadMain = read(main, mainGroup, tonumber(mains)) end
 end
-return { 1, 0, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }
+return { 1, suspects, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }

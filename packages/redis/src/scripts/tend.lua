@@ -41,6 +41,9 @@ local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
   bellKind, bell, "zset", blocked, "zset", parked)
 if wrong then return wrong end
+-- a replica, which could move nothing, has nothing to say either; and Redis 6.2 counts every XGROUP among the commands that
+-- need memory
+begin(state)
 
 local time = now()
 local moved, reclaimed, trimmed, poison, removed = 0, 0, 0, 0, 0
@@ -75,7 +78,6 @@ local function moveDue()
         more = 1
         return
       end
-      if moved + poison == 0 then begin(state) end
       bytes = bytes + #member
       problem = move(member) or ""
       if problem ~= "" then return end
@@ -92,7 +94,6 @@ if first and problem == "" then wait = math.max(tonumber(first) - time, 0) end
 
 local mended = 0
 if problem == "" and redis.call("EXISTS", blocked, parked) > 0 then
-  begin(state)
   mended = mend(retry, due, deadLetters, blocked, parked)
   if mended == 100 then more = 1 end
 end
@@ -189,8 +190,6 @@ local function scanConsumers()
   local order, from, name = string.match(cursor, "^(%d) (%S+) (.*)$")
   order = tonumber(order)
   if not order then
-    -- Redis 6.2 counts every XGROUP among the commands that need memory
-    begin(state)
     removeDead()
   end
   for _, one in ipairs(queue) do
@@ -206,7 +205,6 @@ local function scanConsumers()
   end
   local position = positionOf(main, mainGroup)
   if position and position ~= told.position then
-    begin(state)
     redis.call("HSET", state, "position", position)
   end
   return ""
