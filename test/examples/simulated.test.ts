@@ -11,7 +11,8 @@ describe("a simulated shop", () => {
       const { plan, violation } = error.history
       assert.strictEqual(violation?.promise, "scenario")
       assert.match(violation?.problem ?? "", /^order o-\d was charged twice$/)
-      assert.strictEqual(plan.messages?.length, 1)
+      // one or two of all: which worker has a message is decided by those before it
+      assert.isAtMost(plan.messages?.length ?? Infinity, 2)
       assert.strictEqual(plan.faults.length, 1)
       assert.include(error.message, `kind: "${plan.faults[0]?.kind}"`)
     })

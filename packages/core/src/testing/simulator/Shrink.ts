@@ -1,9 +1,9 @@
-/** Makes a failing history smaller: fewer faults, messages, subscriptions and workers, as long as it fails. */
+/** Makes a failing history smaller: fewer faults, messages, subscriptions and workers, and earlier faults, while it fails. */
 import type { Fault } from "./Faults.ts"
 import type { Outcome, Plan } from "./History.ts"
 
 /** Runs of histories, at most: some seconds' work, where they are as short as most. */
-const mostRuns = 600
+const mostRuns = 1500
 
 /** The promise that the scenario's author makes, as `Violation` calls it. */
 const atRest = "scenario"
@@ -43,6 +43,12 @@ function* smaller(plan: Complete): Generator<Complete> {
     if (subscriptions.length > 0) yield { ...plan, subscriptions }
   }
   if (plan.workers > 1) yield { ...plan, workers: plan.workers - 1 }
+  // what strikes late needs much to go before it
+  for (const [i, fault] of plan.faults.entries()) {
+    for (const nth of new Set([1, Math.ceil(fault.nth / 2), fault.nth - 1])) {
+      if (nth > 0 && nth < fault.nth) yield { ...plan, faults: plan.faults.with(i, { ...fault, nth }) }
+    }
+  }
 }
 
 /** The smallest history that was found on the way down to break the same promise. */
