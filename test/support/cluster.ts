@@ -150,13 +150,9 @@ export const startCluster = async ({ args = [], timeout = 15_000 }: ClusterSetti
   }
   await settled()
 
-  const answered = async <A>(ask: (redis: Redis) => Promise<A>): Promise<A> => {
-    for (const { redis, server } of members) {
-      if (!server.isRunning()) continue
-      return ask(redis)
-    }
-    throw new Error("no server of the cluster runs")
-  }
+  /** The first answer: one that is frozen gives none. */
+  const answered = <A>(ask: (redis: Redis) => Promise<A>): Promise<A> =>
+    Promise.any(members.filter(({ server }) => server.isRunning()).map(({ redis }) => ask(redis)))
   const memberAt = (port: number): Member => {
     const found = members.find(({ server }) => server.port === port)
     if (found === undefined) throw new Error(`no server of the cluster has port ${port}`)
