@@ -7,19 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { startProxy } from "../support/proxy.ts"
-import { startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
-  const redis = yield* Effect.acquireRelease(
-    Effect.promise(() => startRedis()),
-    (redis) => Effect.promise(() => redis.stop())
-  )
-  const proxy = yield* Effect.acquireRelease(
-    Effect.promise(() => startProxy(redis.url)),
-    (proxy) => Effect.promise(() => proxy.close())
-  )
+  const { proxy, redis } = yield* S.behindProxy()
   const admin = yield* S.looker(redis.url)
   return {
     proxy,

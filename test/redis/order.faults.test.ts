@@ -6,20 +6,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { startProxy } from "../support/proxy.ts"
 import { startRedis } from "../support/redis.ts"
 import * as O from "./order.support.ts"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
-  const redis = yield* Effect.acquireRelease(
-    Effect.promise(() => startRedis()),
-    (redis) => Effect.promise(() => redis.stop())
-  )
-  const proxy = yield* Effect.acquireRelease(
-    Effect.promise(() => startProxy(redis.url)),
-    (proxy) => Effect.promise(() => proxy.close())
-  )
+  const { proxy, redis } = yield* S.behindProxy()
   const admin = yield* S.looker(redis.url)
   // so that the reply that is lost is that of a script that ran, and not that it is not known
   yield* Effect.promise(() => Promise.all(Scripts.all.map(({ lua }) => admin.script("LOAD", lua))))

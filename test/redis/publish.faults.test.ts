@@ -4,20 +4,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { startProxy } from "../support/proxy.ts"
-import { startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
 
 /** A transport behind a proxy, on a server of its own. */
 const setup = Effect.gen(function* () {
-  const redis = yield* Effect.acquireRelease(
-    Effect.promise(() => startRedis()),
-    (redis) => Effect.promise(() => redis.stop())
-  )
-  const proxy = yield* Effect.acquireRelease(
-    Effect.promise(() => startProxy(redis.url)),
-    (proxy) => Effect.promise(() => proxy.close())
-  )
+  const { proxy, redis } = yield* S.behindProxy()
   const transport = yield* S.transport({ url: proxy.url })
   // loads the script
   yield* S.publish(transport, "first")

@@ -9,22 +9,13 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Exit from "effect/Exit"
-import { startProxy } from "../support/proxy.ts"
-import { startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
 
 type Consumer = Effect.Success<ReturnType<typeof S.join>>
 
 const setup = (args: ReadonlyArray<string> = []) =>
   Effect.gen(function* () {
-    const redis = yield* Effect.acquireRelease(
-      Effect.promise(() => startRedis({ args })),
-      (redis) => Effect.promise(() => redis.stop())
-    )
-    const proxy = yield* Effect.acquireRelease(
-      Effect.promise(() => startProxy(redis.url)),
-      (proxy) => Effect.promise(() => proxy.close())
-    )
+    const { proxy, redis } = yield* S.behindProxy(args)
     return {
       admin: yield* S.looker(redis.url),
       /** Straight to the server. */

@@ -13,6 +13,8 @@ import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
+import { startProxy } from "../support/proxy.ts"
+import { startRedis } from "../support/redis.ts"
 import { type Admin, admin as looker, removeKeys, servers } from "../support/place.ts"
 
 export { type Admin, calls, flush, keysOf, masters, own, servers, shared } from "../support/place.ts"
@@ -20,6 +22,20 @@ export { looker }
 
 /** A namespace that nobody else has. */
 export const freshNamespace = (): string => `test-${randomUUID().slice(0, 12)}`
+
+/** A server of its own, and a proxy in front of it that can break what passes. */
+export const behindProxy = (args: ReadonlyArray<string> = []) =>
+  Effect.gen(function* () {
+    const redis = yield* Effect.acquireRelease(
+      Effect.promise(() => startRedis({ args })),
+      (redis) => Effect.promise(() => redis.stop())
+    )
+    const proxy = yield* Effect.acquireRelease(
+      Effect.promise(() => startProxy(redis.url)),
+      (proxy) => Effect.promise(() => proxy.close())
+    )
+    return { proxy, redis }
+  })
 
 /** A transport of its own for the lifetime of the scope. */
 export const transport = ({

@@ -6,7 +6,7 @@
  *
  * ```
  * clutch.{orders}                 the topic's own stream
- * clutch.{orders}.bell            a stream of one entry: rings when there may be something to do
+ * clutch.{orders}.bell            there while nobody has heard yet that there is something to do, a string
  * clutch.{orders}.groups          under retention "acknowledged": when each group was last seen alive, a hash
  * clutch.{orders}.billing.retry   retries whose time has come, a stream
  * clutch.{orders}.billing.due     retries whose time has not, a sorted set
@@ -14,7 +14,7 @@
  * clutch.{orders}.billing.state   what the group remembers beside its streams, a hash
  * clutch.{orders}.billing.blocked of an ordered group, the keys that are held back, a sorted set
  * clutch.{orders}.billing.parked  the messages that wait behind others of their keys, a sorted set
- * clutch.{orders}.billing.owners  rings when its workers come, go, claim or cede, a stream of one entry
+ * clutch.{orders}.billing.owners  the same where its workers come, go, claim or cede, a string
  * clutch.{orders}.meta            how many partitions the topic has, a hash
  * ```
  *

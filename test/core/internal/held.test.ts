@@ -1,34 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as DateTime from "effect/DateTime"
-import * as Result from "effect/Result"
-import { type Desk, Handling } from "../../../packages/core/src/internal/handling.ts"
 import { Held } from "../../../packages/core/src/internal/held.ts"
+import { handling } from "./handlings.ts"
 
-const desk: Desk = {
-  group: { topic: "t", partition: 0, subscription: "s" },
-  consumer: "c",
-  fence: undefined,
-  settle: () => {},
-  settledTwice: () => {},
-  retry: () => ({ _tag: "Ack" })
-}
-const handling = (n: number) =>
-  new Handling(
-    desk,
-    {
-      origin: "main",
-      stream: "main",
-      id: `${n}-0`,
-      originalId: `${n}-0`,
-      attempt: 1,
-      reclaims: 0,
-      firstDelivered: 0,
-      size: 1,
-      content: Result.fail("unread")
-    },
-    { id: "", source: "", type: "", time: DateTime.makeUnsafe(0), data: n, headers: {} },
-    0
-  )
 const ids = (held: Held) => [...held].map(({ messageId }) => messageId)
 
 describe("held", () => {

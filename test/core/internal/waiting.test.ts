@@ -1,34 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as DateTime from "effect/DateTime"
-import * as Result from "effect/Result"
-import { type Desk, Handling } from "../../../packages/core/src/internal/handling.ts"
+import type { Handling } from "../../../packages/core/src/internal/handling.ts"
 import { Waiting } from "../../../packages/core/src/internal/waiting.ts"
+import { handling } from "./handlings.ts"
 
-const desk: Desk = {
-  group: { topic: "t", partition: 0, subscription: "s" },
-  consumer: "c",
-  fence: undefined,
-  settle: () => {},
-  settledTwice: () => {},
-  retry: () => ({ _tag: "Ack" })
-}
-const handling = (n: number, origin: "main" | "retry" = "main") =>
-  new Handling(
-    desk,
-    {
-      origin,
-      stream: origin,
-      id: `${n}-0`,
-      originalId: `${n}-0`,
-      attempt: 1,
-      reclaims: 0,
-      firstDelivered: 0,
-      size: 1,
-      content: Result.fail("unread")
-    },
-    { id: "", source: "", type: "", time: DateTime.makeUnsafe(0), data: n, headers: {} },
-    0
-  )
 const ids = (waiting: Iterable<Handling>) => [...waiting].map(({ messageId }) => messageId)
 
 describe("waiting", () => {

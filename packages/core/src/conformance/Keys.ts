@@ -9,7 +9,7 @@ import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.
 import { deadLetters, Failure, range } from "./Collect.ts"
 import { type Category, type Kit, probe } from "./Kit.ts"
 import { inTurn, type Keyed, keyedTopic, Ledger } from "./Ordered.ts"
-import { cuttable, group } from "./Workers.ts"
+import { cuttable, group, own, two } from "./Workers.ts"
 
 const keys = (count: number) => range(count).map((i) => `k${i}`)
 
@@ -384,16 +384,12 @@ export const orderByKey: Category = (kit) => {
   kit.test("10. a worker that starts again under the name of one that died owns what that one owned", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)
-      const transport = yield* Transport
       const options = { consumer: "fixed", visibilityTimeout: kit.lease }
       const ledger = new Ledger(5)
       const subscription = Subscription.make("s", topic, ledger.handler(), { ...options, from: "beginning" })
-      const dead = yield* transport.enroll({ group: group(topic, "s"), from: "beginning", ...options })
-      dead.keep()
-      const owner = Option.getOrThrow(yield* dead.claim)
+      const owner = yield* own(kit, topic, "s", options.consumer)
       yield* Topic.publishAll(topic, inTurn(["a"], 4))
-      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
-      yield* kit.passing(owner.fetch(limit), "two deliveries")
+      yield* two(kit, owner)
       yield* kit.open(subscription)
       yield* kit.idle(subscription)
       ledger.assertOrder()
@@ -406,20 +402,9 @@ export const orderByKey: Category = (kit) => {
       const topic = keyedTopic(kit)
       const transport = yield* Transport
       const at = group(topic, "s")
-      const worker = yield* transport.enroll({
-        group: at,
-        consumer: "frozen",
-        from: "beginning",
-        visibilityTimeout: kit.lease
-      })
-      worker.keep()
-      const owner = Option.getOrThrow(yield* worker.claim)
+      const owner = yield* own(kit, topic, "s", "frozen")
       yield* Topic.publishAll(topic, inTurn(["a"], 2))
-      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
-      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
-      if (fetched === "lost") return assert.fail("the claim is new")
-      const [first, second] = fetched.entries
-      if (first === undefined || second === undefined) return assert.fail("two were published")
+      const [first, second] = yield* two(kit, owner)
       yield* kit.eventually(
         "its deliveries are reclaimed",
         Effect.map(transport.tend(at), ({ reclaimed }) => reclaimed > 0)
@@ -442,20 +427,9 @@ export const orderByKey: Category = (kit) => {
       const topic = keyedTopic(kit)
       const transport = yield* Transport
       const at = group(topic, "s")
-      const worker = yield* transport.enroll({
-        group: at,
-        consumer: "former",
-        from: "beginning",
-        visibilityTimeout: kit.lease
-      })
-      worker.keep()
-      const owner = Option.getOrThrow(yield* worker.claim)
+      const owner = yield* own(kit, topic, "s", "former")
       yield* Topic.publishAll(topic, inTurn(["a", "b"], 1))
-      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
-      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
-      if (fetched === "lost") return assert.fail("the claim is new")
-      const [first, second] = fetched.entries
-      if (first === undefined || second === undefined) return assert.fail("two were published")
+      const [, second] = yield* two(kit, owner)
       yield* kit.eventually(
         "one of them is reclaimed",
         Effect.andThen(
@@ -472,21 +446,9 @@ export const orderByKey: Category = (kit) => {
   kit.test("10. what must be handled alone does not overtake what lies before it", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)
-      const transport = yield* Transport
-      const dead = yield* transport.enroll({
-        group: group(topic, "s"),
-        consumer: "dead",
-        from: "beginning",
-        visibilityTimeout: kit.lease
-      })
-      dead.keep()
-      const owner = Option.getOrThrow(yield* dead.claim)
+      const owner = yield* own(kit, topic, "s", "dead")
       yield* Topic.publishAll(topic, inTurn(["a"], 3))
-      const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
-      const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
-      if (fetched === "lost") return assert.fail("the lease is lost")
-      const [first] = fetched.entries
-      if (first === undefined) return assert.fail("nothing was fetched")
+      const [first] = yield* two(kit, owner)
       yield* owner.settle([{ entry: first, outcome: { _tag: "Release" }, repeated: false }])
       // of the second its worker has died, and its next attempt is the last
       const ledger = new Ledger(2)

@@ -6,6 +6,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { type Source, Transport, type TransportError } from "../index.ts"
 import type * as T from "../Transport.ts"
@@ -41,6 +42,35 @@ export const join = (
     })
     consumer.keep()
     return consumer
+  })
+
+/** A worker that owns the topic's only partition, and does nothing but what the test tells it. */
+export const own = (
+  kit: Kit,
+  source: Source<unknown>,
+  subscription: string,
+  consumer: string
+): Effect.Effect<T.Owner, TransportError, Transport | Scope.Scope> =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const worker = yield* transport.enroll({
+      group: group(source, subscription),
+      consumer,
+      from: "beginning",
+      visibilityTimeout: kit.lease
+    })
+    worker.keep()
+    return Option.getOrThrow(yield* worker.claim)
+  })
+
+/** The first two deliveries of an owner. */
+export const two = (kit: Kit, owner: T.Owner) =>
+  Effect.gen(function* () {
+    const limit = { count: 2, bytes: 1_000_000, alone: false, maxAttempts: Infinity, unread: true }
+    const fetched = yield* kit.passing(owner.fetch(limit), "two deliveries")
+    const [first, second] = fetched === "lost" ? [] : fetched.entries
+    if (first === undefined || second === undefined) return yield* Effect.die(new Error("two were not delivered"))
+    return [first, second] as const
   })
 
 /** Takes exactly so many deliveries. */
