@@ -4,6 +4,7 @@
  * One cluster for all cases, in order: each leaves it whole.
  */
 import { Subscription, Topic, Transport } from "@clutch/core"
+import type { Consumer, Entry, Owner } from "@clutch/core/Transport"
 import { RedisKeys, RedisTransport } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -13,6 +14,8 @@ import { readFileSync } from "node:fs"
 import { inspect } from "node:util"
 import { afterAll, beforeAll } from "vitest"
 import { as, failsOnce, fresh, range, recorder, test, texts, until, worker } from "../cases/kit.ts"
+import * as Ordered from "../redis/order.support.ts"
+import * as S from "../redis/support.ts"
 import { type Member, type RedisCluster, startCluster } from "../support/cluster.ts"
 import { changes, connections, handled, logged, publishing } from "./kit.ts"
 
@@ -117,6 +120,36 @@ describe("redis cluster", () => {
         3
       )
     }))
+
+  for (const by of ["a consumer", "an owner"] as const) {
+    test(`a slot moves: what its new master does not know as delivered is not settled there, by ${by}`, () =>
+      Effect.gen(function* () {
+        const namespace = fresh("settled")
+        const transport = Context.get(yield* worker(options(namespace)), Transport)
+        yield* S.publish(transport, "known", "unknown")
+        const { main, mainGroup } = RedisKeys.group(namespace, S.group())
+        /** Acks both, where the slot has moved since, and the record of one delivery was lost on the way. */
+        const settled = ([known, unknown]: ReadonlyArray<Entry>, settle: Pick<Consumer | Owner, "settle">["settle"]) =>
+          Effect.gen(function* () {
+            if (known === undefined || unknown === undefined) return assert.fail("nothing was fetched")
+            const from = yield* Effect.promise(() => cluster.masterOf(main))
+            const to = (yield* mastersNow).find((one) => one !== from) ?? from
+            yield* Effect.promise(() => cluster.move(main, to))
+            yield* Effect.promise(() => to.redis.xack(main, mainGroup, unknown.id))
+            return yield* settle([
+              { entry: known, outcome: S.ack, repeated: false },
+              { entry: unknown, outcome: S.ack, repeated: false }
+            ])
+          })
+        if (by === "a consumer") {
+          const consumer = yield* S.join(transport)
+          assert.deepStrictEqual(yield* settled(yield* S.fetching(consumer), consumer.settle), ["done", "lost"])
+        } else {
+          const { owner } = yield* Effect.flatMap(Ordered.enroll(transport), Ordered.claim)
+          assert.deepStrictEqual(yield* settled(yield* Ordered.fetch(owner), owner.settle), ["done", "lost"])
+        }
+      }))
+  }
 
   test("a user that is refused fails the layer at once, and its password is in no error", () =>
     Effect.gen(function* () {

@@ -10,7 +10,7 @@ const times: Readonly<Record<string, number>> = {
   restart: 4,
   everysec: 3,
   flush: 3,
-  "client-kill": 6,
+  "client-kill": 20,
   network: 12,
   trim: 4,
   clock: 8,

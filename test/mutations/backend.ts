@@ -3,6 +3,7 @@ import type { Guard, Mutation } from "./mutation.ts"
 
 const memory = (test: string): Guard => ({ project: "unit", file: "test/conformance/memory.test.ts", test })
 const redis = (file: string, test: string): Guard => ({ project: "redis", file: `test/${file}.test.ts`, test })
+const cluster = (test: string): Guard => ({ project: "cluster", file: "test/cluster/cluster.test.ts", test })
 
 const inMemory = (file: string, find: string, replace: string) => ({
   file: `packages/core/src/internal/${file}.ts`,
@@ -167,6 +168,23 @@ export const backend: ReadonlyArray<Mutation> = [
     name: "redis-acks-proven-by-another-connection",
     edits: [onRedis("internal/holdings.ts", `return entry.epoch === this.client.epoch()`, `return true`)],
     killedBy: redis("redis/recover", "what a new master does not know as delivered is not settled, asked for before")
+  },
+  {
+    name: "redis-acks-proven-to-another-server",
+    edits: [onRedis("internal/settle.ts", `nonce === "" ? member.client : member.client.here`, `member.client`)],
+    killedBy: cluster(
+      "a slot moves: what its new master does not know as delivered is not settled there, by a consumer"
+    )
+  },
+  {
+    name: "redis-acks-of-an-owner-proven-to-another-server",
+    edits: [onRedis("internal/order.ts", `acks.length === 0 ? client : client.here`, `client`)],
+    killedBy: cluster("a slot moves: what its new master does not know as delivered is not settled there, by an owner")
+  },
+  {
+    name: "redis-slot-without-a-master-is-forgotten",
+    edits: [onRedis("internal/cluster.ts", `if (unserved || !isWhole()`, `if (!isWhole()`)],
+    killedBy: redis("redis/redirects", "is asked again where nobody was known to serve one that is used")
   },
   {
     name: "redis-reads-from-a-new-master-at-once",

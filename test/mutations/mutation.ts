@@ -11,7 +11,7 @@ export interface Edit {
 
 /** Where a guarantee is held. */
 export interface Guard {
-  readonly project: "unit" | "redis"
+  readonly project: "unit" | "redis" | "cluster"
   readonly file: string
   /** The test's title, or a part of it that no other test of the file has, unless both see the break. */
   readonly test: string

@@ -269,7 +269,9 @@ const make = (options: ClusterOptions) => {
         Effect.runFork(one.connection.close)
       }
     }
-    if (!isWhole() || now - answeredAt > askEvery) refresh()
+    const used = pools.flatMap(({ views }) => Array.from(views.keys()))
+    const unserved = used.some((slot) => slots[slot] === undefined)
+    if (unserved || !isWhole() || now - answeredAt > askEvery) refresh()
   }
 
   // ---------------------------------------------------------------------------
@@ -291,8 +293,11 @@ const make = (options: ClusterOptions) => {
 
   type Send<A> = (to: Node, asking: boolean) => Promise<A>
 
-  /** What a server did not do, as it serves another slot, is sent to the one that it names. */
-  const follow = async <A>(pool: Pool, first: Node, send: Send<A>, refused: unknown): Promise<A> => {
+  /** Whether what another server serves by now is sent there, or comes back refused. */
+  type Where = "anywhere" | "here"
+
+  /** What a server did not do, as it does not serve the slot, is sent to the one that it names. */
+  const follow = async <A>(pool: Pool, first: Node, send: Send<A>, where: Where, refused: unknown): Promise<A> => {
     let from = first
     let error = refused
     for (let hops = 0; hops < maxRedirects; hops++) {
@@ -306,7 +311,8 @@ const make = (options: ClusterOptions) => {
         refresh()
       }
       await standing(to)
-      if (!to.connection.isReady()) throw error
+      // what is being moved is the same at both servers, and where it has been moved to, somebody else may have written
+      if (!to.connection.isReady() || (where === "here" && redirect.kind === "moved" && to !== from)) throw error
       try {
         return await send(to, redirect.kind === "ask")
       } catch (next) {
@@ -317,10 +323,12 @@ const make = (options: ClusterOptions) => {
     throw error
   }
 
-  const dispatch = <A>(pool: Pool, to: Node | undefined, send: Send<A>): Promise<A> =>
-    to === undefined
-      ? Promise.reject(new NotConnected())
-      : send(to, false).catch((error: unknown) => follow(pool, to, send, error))
+  const dispatch = <A>(pool: Pool, to: Node | undefined, send: Send<A>, where: Where = "anywhere"): Promise<A> => {
+    if (to !== undefined) return send(to, false).catch((error: unknown) => follow(pool, to, send, where, error))
+    // whoever was asked last did not know who serves it
+    refresh()
+    return Promise.reject(new NotConnected())
+  }
 
   const view = (pool: Pool, slot: number): View => {
     const existing = pool.views.get(slot)
@@ -328,24 +336,30 @@ const make = (options: ClusterOptions) => {
     const listeners = new Set<() => void>()
     const asked = new Map<Node, number>()
 
-    const counted = <A>(send: Send<A>): Promise<A> =>
-      dispatch(pool, ownerOf(self), (to, asking) => {
-        asked.set(to, (asked.get(to) ?? 0) + 1)
-        return send(to, asking).finally(() => {
-          const left = (asked.get(to) ?? 1) - 1
-          if (left > 0) asked.set(to, left)
-          else {
-            asked.delete(to)
-            // after whoever waits for this reply has seen it
-            if (self.stale) setImmediate(() => tell(self))
-          }
-        })
-      })
+    const counted = <A>(send: Send<A>, where?: Where): Promise<A> =>
+      dispatch(
+        pool,
+        ownerOf(self),
+        (to, asking) => {
+          asked.set(to, (asked.get(to) ?? 0) + 1)
+          return send(to, asking).finally(() => {
+            const left = (asked.get(to) ?? 1) - 1
+            if (left > 0) asked.set(to, left)
+            else {
+              asked.delete(to)
+              // after whoever waits for this reply has seen it
+              if (self.stale) setImmediate(() => tell(self))
+            }
+          })
+        },
+        where
+      )
 
-    const submit = (command: string, args: ReadonlyArray<Arg>): Promise<Reply> =>
-      counted(({ connection }, asking) => connection.submit(command, args, asking))
-    const execute = <Input, Result>(script: Script<Input, Result>, input: Input): Promise<Result> =>
-      counted(({ connection }, asking) => connection.execute(script, input, asking))
+    const sending = (where: Where): Connection["here"] => ({
+      submit: (command, args) => counted(({ connection }, asking) => connection.submit(command, args, asking), where),
+      execute: (script, input) => counted(({ connection }, asking) => connection.execute(script, input, asking), where)
+    })
+    const { execute, submit } = sending("anywhere")
     const unavailable = (operation: string): TransportError =>
       ownerOf(self)?.connection.unavailable(operation) ?? missing(operation)
     const self: View = {
@@ -365,6 +379,7 @@ const make = (options: ClusterOptions) => {
         execute,
         replicate: (script, input, replication) =>
           counted(({ connection }, asking) => connection.replicate(script, input, replication, asking)),
+        here: sending("here"),
         ...described({ submit, execute, unavailable }),
         isReady: () => ownerOf(self)?.connection.isReady() ?? false,
         isClosed: () => closed,
@@ -401,6 +416,7 @@ const make = (options: ClusterOptions) => {
     gather: (commands) => commands(),
     execute: executeAnywhere,
     replicate: (script, input, replication) => serving(script, input).replicate(script, input, replication),
+    here: { submit: submitAnywhere, execute: executeAnywhere },
     ...described({ submit: submitAnywhere, execute: executeAnywhere, unavailable: missing }),
     isReady: () => anyReady() !== undefined,
     isClosed: () => closed,

@@ -77,6 +77,11 @@ export interface Connection {
     input: Input,
     replication: Replication
   ) => Promise<Replicated<Result>>
+  /**
+   * The same by the server whose connection this is at the moment, as `epoch` tells. Where another one serves the key by
+   * now, nothing is done, and it rejects (`isElsewhere`): for what the new server has to be asked about before.
+   */
+  readonly here: Pick<Connection, "submit" | "execute">
   /** What a rejection of `submit` or `execute` means. Throws what is a bug. */
   readonly explain: (operation: string, error: unknown) => TransportErrors.TransportError
   /** Commands written from here as promises, with their failures classified. Interruption does not take back a command. */
@@ -276,6 +281,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     gather,
     execute,
     replicate,
+    here: { submit, execute },
     ...described({ submit, execute, unavailable }),
     waiting: () => waiting,
     isReady: () => native.status === "ready" && !closing,

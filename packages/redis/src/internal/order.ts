@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Codec from "../Codec.ts"
 import * as Scripts from "../Scripts.ts"
 import type { Claim } from "./claim.ts"
+import { isElsewhere } from "./connection.ts"
 import { own } from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import { reported } from "./errors.ts"
@@ -31,6 +32,13 @@ interface Chunk {
 }
 
 const isStored = ({ outcome }: Settlement): boolean => outcome._tag !== "Ack" && outcome._tag !== "Release"
+
+/** For a server that did not deliver these: it compares each, but what it was found not to know. */
+const unproven = (claim: Claim, { acks, items }: Chunk): Chunk => ({
+  acks: [],
+  items: [...acks, ...items].filter(({ entry }) => !claim.held.isOver(entry)).toSorted((a, b) => a.index - b.index),
+  bytes: 0
+})
 
 const chunksOf = (claim: Claim, settlements: NonEmptyReadonlyArray<Settlement>): ReadonlyArray<Chunk> => {
   const chunks: Array<Chunk> = []
@@ -146,7 +154,9 @@ const run = async (claim: Claim, chunks: ReadonlyArray<Chunk>, answers: Array<Se
   let moved = false
   const forget = ({ entry }: Item) => claim.held.drop(entry)
   const chunkOf = async ({ acks, items }: Chunk, moves: ReadonlyArray<Scripts.Move>) => {
-    const { found, problem, stands } = await client.execute(Scripts.order, {
+    // what is acked without a look proves something to the server that delivered it, and to no other one
+    const to = acks.length === 0 ? client : client.here
+    const { found, problem, stands } = await to.execute(Scripts.order, {
       ...claim.proof,
       acks: acks.map(({ entry }) => entry.id),
       items: items.map((item, i) => orderedOf(item, moves[i] ?? moveOf(item)))
@@ -171,7 +181,10 @@ const run = async (claim: Claim, chunks: ReadonlyArray<Chunk>, answers: Array<Se
     }
     return trimmed
   }
-  for (const chunk of chunks) {
+  const left = [...chunks]
+  for (let next = left.shift(); next !== undefined; next = left.shift()) {
+    // it may have waited, and the server may be another one since
+    const chunk = next.acks.every(({ entry }) => claim.held.isOf(entry)) ? next : unproven(claim, next)
     const items = stopped === undefined ? chunk.items : []
     if (stopped !== undefined) for (const { index } of chunk.items) answers[index] = stopped
     if (items.length + chunk.acks.length === 0) continue
@@ -184,6 +197,10 @@ const run = async (claim: Claim, chunks: ReadonlyArray<Chunk>, answers: Array<Se
       }))
       if (trimmed.length > 0) await chunkOf({ acks: [], items: trimmed, bytes: 0 }, again)
     } catch (error) {
+      if (chunk.acks.length > 0 && isElsewhere(error)) {
+        left.unshift(unproven(claim, { ...chunk, items }))
+        continue
+      }
       const explained = client.explain("settle", error)
       if (explained.reason._tag === "Unknown") unknown = explained
       else known = true

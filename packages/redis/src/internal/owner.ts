@@ -11,6 +11,7 @@ import * as Codec from "../Codec.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import type { Claim } from "./claim.ts"
+import { isElsewhere } from "./connection.ts"
 import { forRow, own } from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import { isGone } from "./errors.ts"
@@ -94,7 +95,7 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
     const count = Math.min(limit.count, Scripts.maxIds)
     const retries = retrySizes.count(count, limit.bytes)
     const mains = limit.unread ? mainSizes.count(count, limit.bytes) : 0
-    const drawn = await client.execute(Scripts.draw, {
+    const drawn = await client.here.execute(Scripts.draw, {
       ...claim.proof,
       count,
       bytes: limit.bytes,
@@ -140,7 +141,11 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
   /** One read. Where its fiber is interrupted meanwhile, what it brings is given back. */
   const read = (limit: OwnerLimit): Effect.Effect<Batch | "lost", TransportError> =>
     Effect.suspend(() => {
-      const reading = draw(limit)
+      const reading = draw(limit).catch((error: unknown) => {
+        // the log is at another server now, which is asked for what it knows of first: nothing was read
+        if (isElsewhere(error)) return draw(limit)
+        throw error
+      })
       return Effect.onInterrupt(Effect.interruptible(client.attempt("fetch", () => reading)), () =>
         Effect.sync(() => {
           const mine = reading

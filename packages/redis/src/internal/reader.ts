@@ -138,14 +138,14 @@ export const make = (
     const group = origin === "main" ? keys.mainGroup : keys.retryGroup
     // before the read: what rings while it runs is not in it
     if (origin === "main") fresh = false
-    return client
+    return client.here
       .submit("XREADGROUP", ["GROUP", group, consumer, "COUNT", String(asked), "STREAMS", keys[origin], ">"])
       .then(collect(origin, sizes, asked, member.reading()))
   }
 
   const take = async (count: number, limit: FetchLimit): Promise<Array<RedisEntry>> => {
     const make = member.reading()
-    const taken = await client.execute(Scripts.take, {
+    const taken = await client.here.execute(Scripts.take, {
       keys,
       consumer,
       count: Math.min(count, Scripts.maxIds),
@@ -306,7 +306,8 @@ export const make = (
       })
       .catch((error: unknown) => {
         missed()
-        throw error
+        // the log is at another server now, which is asked next for what it knows of: nothing was read
+        if (!isElsewhere(error)) throw error
       })
       .finally(() => {
         reading = undefined

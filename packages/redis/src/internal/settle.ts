@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Codec from "../Codec.ts"
 import * as Scripts from "../Scripts.ts"
+import { isElsewhere } from "./connection.ts"
 import { own } from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import { renew } from "./member.ts"
@@ -82,6 +83,13 @@ const moveFor = (
   return undefined
 }
 
+/** Acks for a server that did not deliver these: without a proof, and without what it was found not to know. */
+const unproven = (member: Member, move: Move): Move | undefined => {
+  const kept = Arr.zip(move.entries, move.places).filter(([entry]) => !member.held.isOver(entry))
+  if (!Arr.isArrayNonEmpty(kept)) return undefined
+  return { ...move, nonce: "", entries: Arr.map(kept, ([entry]) => entry), places: kept.map(([, place]) => place) }
+}
+
 type Found = Scripts.Found | { readonly deadLetter: string }
 
 const answer = (found: Found | undefined, repeated: boolean): Settled => {
@@ -129,7 +137,9 @@ const fail = (
   member.client.execute(Scripts.fail, { keys: member.keys, consumer: member.consumer, origin, failures })
 
 const ack = async (member: Member, { entries, nonce, origin, repeated }: Move): Promise<ReadonlyArray<Found>> => {
-  const { fenced, settled } = await member.client.execute(Scripts.ack, {
+  // the nonce proves something to the server that delivered these, and to no other one
+  const to = nonce === "" ? member.client : member.client.here
+  const { fenced, settled } = await to.execute(Scripts.ack, {
     keys: member.keys,
     consumer: member.consumer,
     origin,
@@ -182,26 +192,31 @@ export const settle = (
     const answers = settlements.map(({ repeated }): Settled => (repeated ? "unknown" : "lost"))
     let unknown: TransportError | undefined
     let known = false
-    await Promise.all(
-      movesOf(member, settlements).map(async (move) => {
-        const { entries, places, repeated } = move
-        try {
-          const found = await apply(member, move)
-          known = true
-          let at = 0
-          for (const entry of entries) {
-            answers[places[at] ?? 0] = answer(found[at], repeated)
-            at += 1
-            member.held.drop(entry)
-          }
-        } catch (error) {
-          const explained = member.client.explain("settle", error)
-          if (explained.reason._tag === "Unknown") unknown = explained
-          else known = true
-          for (const place of places) answers[place] = explained
+    const run = async (move: Move): Promise<void> => {
+      const { entries, nonce, places, repeated } = move
+      try {
+        const found = await apply(member, move)
+        known = true
+        let at = 0
+        for (const entry of entries) {
+          answers[places[at] ?? 0] = answer(found[at], repeated)
+          at += 1
+          member.held.drop(entry)
         }
-      })
-    )
+      } catch (error) {
+        if (nonce !== "" && isElsewhere(error)) {
+          const again = unproven(member, move)
+          if (again !== undefined) return run(again)
+          known = true
+          return
+        }
+        const explained = member.client.explain("settle", error)
+        if (explained.reason._tag === "Unknown") unknown = explained
+        else known = true
+        for (const place of places) answers[place] = explained
+      }
+    }
+    await Promise.all(movesOf(member, settlements).map(run))
     if (!known && unknown !== undefined) throw unknown
     return answers
   })
