@@ -121,8 +121,12 @@ describe("redis cluster", () => {
       )
     }))
 
-  for (const by of ["a consumer", "an owner"] as const) {
-    test(`a slot moves: what its new master does not know as delivered is not settled there, by ${by}`, () =>
+  const notSettled = {
+    consumer: "a slot moves: what its new master does not know as delivered is not settled there, by a consumer",
+    owner: "a slot moves: what its new master does not know as delivered is not settled there, by an owner"
+  }
+  for (const [by, name] of Object.entries(notSettled)) {
+    test(name, () =>
       Effect.gen(function* () {
         const namespace = fresh("settled")
         const transport = Context.get(yield* worker(options(namespace)), Transport)
@@ -141,14 +145,15 @@ describe("redis cluster", () => {
               { entry: unknown, outcome: S.ack, repeated: false }
             ])
           })
-        if (by === "a consumer") {
+        if (by === "consumer") {
           const consumer = yield* S.join(transport)
           assert.deepStrictEqual(yield* settled(yield* S.fetching(consumer), consumer.settle), ["done", "lost"])
         } else {
           const { owner } = yield* Effect.flatMap(Ordered.enroll(transport), Ordered.claim)
           assert.deepStrictEqual(yield* settled(yield* Ordered.fetch(owner), owner.settle), ["done", "lost"])
         }
-      }))
+      })
+    )
   }
 
   test("a user that is refused fails the layer at once, and its password is in no error", () =>
