@@ -109,7 +109,22 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
         onSuccess: (found) => Effect.as(health(partition).worked(loop), found)
       })
 
+    const unwatched = new Set(enrolled)
+    const watch = Effect.suspend(() =>
+      Effect.forEach(
+        unwatched,
+        (at) => {
+          const watching = at.worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope))
+          const done = Effect.sync(() => unwatched.delete(at))
+          return each(at.group.partition, "watching", Effect.andThen(watching, done))
+        },
+        { discard: true }
+      )
+    )
+
     const look = Effect.gen(function* () {
+      // before it looks: what changes meanwhile is looked at next
+      yield* watch
       const rosters = yield* Effect.forEach(
         enrolled,
         (at) =>
@@ -129,7 +144,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
         concurrency: "unbounded",
         discard: true
       })
-      return seen.length < rosters.length
+      return seen.length < rosters.length || unwatched.size > 0
         ? Duration.millis(500)
         : soonest(
             me,
@@ -156,9 +171,6 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       )
     )
 
-    for (const { worker } of enrolled) {
-      yield* each(0, "watching", worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope)))
-    }
     return {
       begin: Effect.suspend(() => {
         for (const { worker } of enrolled) worker.keep()

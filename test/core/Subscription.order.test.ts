@@ -1,0 +1,36 @@
+/** A subscription to a topic with a key: whatever happens while it begins, it learns of the other workers. */
+import * as Subscription from "@clutch/core/Subscription"
+import * as Topic from "@clutch/core/Topic"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { layerWith, open, pass, probe, run, unavailable } from "./support.ts"
+
+const Keyed = Topic.make("keyed", { schema: Schema.String, key: (text) => text, partitions: 2 })
+
+describe("Subscription: order by key", () => {
+  it.effect("who could not watch for other workers at first does so later, and is healthy then", () => {
+    let asked = 0
+    let watching = 0
+    const layer = layerWith((transport) => ({
+      ...transport,
+      enroll: (options) =>
+        Effect.map(transport.enroll(options), (worker) => ({
+          ...worker,
+          watch: (changed) =>
+            Effect.suspend(() => {
+              asked += 1
+              return asked <= 3 ? Effect.fail(unavailable("watch")) : worker.watch(changed)
+            }).pipe(Effect.tap(() => Effect.sync(() => void (watching += 1))))
+        }))
+    }))
+    return run(layer, function* () {
+      const seen = yield* probe()
+      const worker = yield* open(Subscription.make("s", Keyed, seen.handler()))
+      yield* pass("1 minute")
+      assert.deepStrictEqual((yield* worker.handle.health).problem, Option.none())
+      assert.deepStrictEqual([asked, watching], [5, 2])
+    })
+  })
+})
