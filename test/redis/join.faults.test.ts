@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { collecting } from "../cases/kit.ts"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
@@ -51,6 +52,20 @@ describe("joining", () => {
       assert.deepStrictEqual(yield* keys, [])
     }).pipe(Effect.scoped)
   )
+
+  it.live("leaving a server that takes too long is given up, and said to be just that", () => {
+    const { layer, lines } = collecting()
+    return Effect.gen(function* () {
+      const { proxy, transport } = yield* setup
+      const scope = yield* Scope.make()
+      yield* Scope.provide(S.join(transport), scope)
+      proxy.delayReplies(5000)
+      yield* Scope.close(scope, Exit.void)
+      proxy.cutAll()
+      const told = lines.filter(({ text }) => text.includes("given up")).map(({ text }) => /\(.*\)/.exec(text)?.[0])
+      assert.deepStrictEqual(told, ["(not done within 2 seconds)"])
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  })
 
   it.live("in an outage it fails at once, and closing does not wait for the server", () =>
     Effect.gen(function* () {

@@ -164,7 +164,12 @@ export const insist = <A>(
   })
   return Effect.timeoutOrElse(go, {
     duration: patience,
-    orElse: () => giveUp(member.client.unavailable(operation).reason.message)
+    orElse: () =>
+      giveUp(
+        member.client.isReady()
+          ? `not done within ${patience / 1000} seconds`
+          : member.client.unavailable(operation).reason.message
+      )
   })
 }
 
