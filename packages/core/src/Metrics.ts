@@ -6,14 +6,7 @@
  * @see https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/
  * @since 0.1.0
  */
-import * as Metric from "effect/Metric"
-
-const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
-
-// seconds, as OpenTelemetry asks for durations; boundaries are those it recommends for messaging
-const boundaries = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
-const histogram = (name: string, description: string) =>
-  Metric.histogram(name, { description, boundaries, attributes: { unit: "s" } })
+import { counter, gauge, histogram } from "./internal/series.ts"
 
 /**
  * Messages confirmed as stored.
@@ -53,9 +46,7 @@ export const sojourn = /* @__PURE__ */ histogram("clutch.message.sojourn", "Time
  * @category metrics
  * @since 0.1.0
  */
-export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_flight", {
-  description: "Handlers running now"
-})
+export const inFlight = /* @__PURE__ */ gauge("clutch.deliveries.in_flight", "Handlers running now")
 
 /**
  * Keys of a partition that wait for a retry of one of their messages.
@@ -63,9 +54,10 @@ export const inFlight = /* @__PURE__ */ Metric.gauge("clutch.deliveries.in_fligh
  * @category metrics
  * @since 0.1.0
  */
-export const heldBack = /* @__PURE__ */ Metric.gauge("clutch.keys.held_back", {
-  description: "Keys that wait for a retry of one of their messages"
-})
+export const heldBack = /* @__PURE__ */ gauge(
+  "clutch.keys.held_back",
+  "Keys that wait for a retry of one of their messages"
+)
 
 /**
  * How long ago the oldest message was published that holds its key back, in seconds; 0 where there is none.
@@ -73,9 +65,10 @@ export const heldBack = /* @__PURE__ */ Metric.gauge("clutch.keys.held_back", {
  * @category metrics
  * @since 0.1.0
  */
-export const oldestHeldBack = /* @__PURE__ */ Metric.gauge("clutch.keys.oldest_held_back", {
-  description: "Seconds since the oldest message was published that holds its key back"
-})
+export const oldestHeldBack = /* @__PURE__ */ gauge(
+  "clutch.keys.oldest_held_back",
+  "Seconds since the oldest message was published that holds its key back"
+)
 
 /**
  * Failures scheduled for another attempt.
@@ -181,9 +174,10 @@ export const cleared = /* @__PURE__ */ counter(
  * @category metrics
  * @since 0.1.0
  */
-export const abandoned = /* @__PURE__ */ Metric.gauge("clutch.groups.abandoned", {
-  description: "Whether a group that holds back trimming is abandoned"
-})
+export const abandoned = /* @__PURE__ */ gauge(
+  "clutch.groups.abandoned",
+  "Whether a group that holds back trimming is abandoned"
+)
 
 /**
  * Dead letters removed for good by `DeadLetters.discard`.

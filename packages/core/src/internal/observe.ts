@@ -13,6 +13,7 @@ import * as Metrics from "../Metrics.ts"
 import * as Tracing from "../Tracing.ts"
 import type { DeadLetterReason, Group } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
+import * as series from "./series.ts"
 
 export interface Observer {
   readonly consumed: (count: number) => void
@@ -44,37 +45,41 @@ export const tagsOf = (group: Group, system: string) => ({
   "messaging.consumer.group.name": group.subscription
 })
 
-/** Little more than what metrics look up, as they do at each update. */
-const metricContext = (context: Context.Context<never>): Context.Context<never> =>
-  Context.make(Metric.MetricRegistry, Context.get(context, Metric.MetricRegistry)).pipe(
-    Context.add(Metric.CurrentMetricAttributes, Context.get(context, Metric.CurrentMetricAttributes))
-  )
-
 export const make = (group: Group, system: string, surroundings: Context.Context<never>): Observer => {
   const tags = tagsOf(group, system)
-  const context = metricContext(surroundings)
-  const tagged = <Input, State>(metric: Metric.Metric<Input, State>, more: Record<string, string> = {}) => {
-    const own = Metric.withAttributes(metric, { ...tags, ...more })
-    return (input: Input) => own.updateUnsafe(input, context)
-  }
-  const one = (metric: Metric.Counter<number>) => {
-    const add = tagged(metric)
+  const context = series.tagged(surroundings, tags)
+  const here = () => context
+  const one = (metric: Metric.Counter<number>, at = here) => {
+    const add = series.updater(series.counter, metric, at)
     return () => add(1)
   }
-  const inFlight = Metric.withAttributes(Metrics.inFlight, tags)
-  const dead: Record<DeadLetterReason, (count: number) => void> = {
-    exhausted: tagged(Metrics.deadLetters, { reason: "exhausted" }),
-    notRetryable: tagged(Metrics.deadLetters, { reason: "notRetryable" }),
-    poison: tagged(Metrics.deadLetters, { reason: "poison" }),
-    rejected: tagged(Metrics.deadLetters, { reason: "rejected" })
+  const measure = (metric: Metric.Histogram<number>) => series.updater(series.histogram, metric, here)
+  const inFlight = series.copy(series.gauge, Metrics.inFlight)
+  const dead = (reason: DeadLetterReason) =>
+    one(Metrics.deadLetters, () => series.tagged(surroundings, { ...tags, reason }))
+  const deadLetters: Record<DeadLetterReason, () => void> = {
+    exhausted: dead("exhausted"),
+    notRetryable: dead("notRetryable"),
+    poison: dead("poison"),
+    rejected: dead("rejected")
+  }
+  const partitions = new Map<number, { readonly keys: (keys: number) => void; readonly age: (age: number) => void }>()
+  const partitionOf = (partition: number) => {
+    let known = partitions.get(partition)
+    if (known === undefined) {
+      const at = series.tagged(surroundings, { ...tags, "messaging.destination.partition.id": String(partition) })
+      const set = (metric: Metric.Gauge<number>) => series.updater(series.gauge, metric, () => at)
+      partitions.set(partition, (known = { keys: set(Metrics.heldBack), age: set(Metrics.oldestHeldBack) }))
+    }
+    return known
   }
   return {
-    consumed: tagged(Metrics.consumed),
+    consumed: series.updater(series.counter, Metrics.consumed, here),
     running: (change) => inFlight.modifyUnsafe(change, context),
-    processed: tagged(Metrics.processDuration),
-    acked: tagged(Metrics.sojourn),
+    processed: measure(Metrics.processDuration),
+    acked: measure(Metrics.sojourn),
     retried: one(Metrics.retries),
-    deadLettered: (reason) => dead[reason](1),
+    deadLettered: (reason) => deadLetters[reason](),
     dropped: one(Metrics.dropped),
     leaseLost: one(Metrics.leasesLost),
     settledTwice: one(Metrics.settledTwice),
@@ -84,10 +89,9 @@ export const make = (group: Group, system: string, surroundings: Context.Context
     released: one(Metrics.released),
     blockedLoop: one(Metrics.blockedLoop),
     heldBack: (partition, { keys, since }, now) => {
-      const at = { ...tags, "messaging.destination.partition.id": String(partition) }
-      Metric.withAttributes(Metrics.heldBack, at).updateUnsafe(keys, context)
-      const age = since === undefined ? 0 : Math.max(0, now - since) / 1000
-      Metric.withAttributes(Metrics.oldestHeldBack, at).updateUnsafe(age, context)
+      const at = partitionOf(partition)
+      at.keys(keys)
+      at.age(since === undefined ? 0 : Math.max(0, now - since) / 1000)
     }
   }
 }

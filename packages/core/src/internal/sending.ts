@@ -13,6 +13,7 @@ import { within } from "./deadlines.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
 import { confirm, isConfirmed, partitionOf, turn } from "./partitions.ts"
+import * as series from "./series.ts"
 import * as stored from "./stored.ts"
 
 /** One step on the log: large enough that a round trip is shared, small enough that no other client waits for it. */
@@ -167,7 +168,8 @@ const countersOf = (transport: Transport["Service"], topic: string): Counters =>
   let found = known.get(topic)
   if (found === undefined) {
     const tags = { "messaging.destination.name": topic, "messaging.system": transport.system }
-    found = { sent: Metric.withAttributes(Metrics.sent, tags), trimmed: Metric.withAttributes(Metrics.trimmed, tags) }
+    const own = (metric: Metric.Counter<number>) => Metric.withAttributes(series.copy(series.counter, metric), tags)
+    found = { sent: own(Metrics.sent), trimmed: own(Metrics.trimmed) }
     known.set(topic, found)
   }
   return found
