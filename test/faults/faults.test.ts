@@ -4,17 +4,19 @@ import * as Effect from "effect/Effect"
 import { run } from "./scenario.ts"
 import { scenarios } from "./scenarios/index.ts"
 
-/** How often, where once is not enough to see anything. */
+/** How often, where twice is not enough to see anything. */
 const times: Readonly<Record<string, number>> = {
   kill: 15,
-  restart: 4,
-  everysec: 3,
-  flush: 3,
+  restart: 5,
+  everysec: 5,
+  flush: 4,
   "client-kill": 20,
   network: 12,
-  trim: 4,
+  memory: 5,
+  trim: 5,
   clock: 8,
-  order: 4
+  order: 4,
+  cluster: 4
 }
 
 describe("real processes on a real Redis", () => {
