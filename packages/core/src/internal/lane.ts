@@ -37,6 +37,7 @@ import type { Policy } from "./policy.ts"
 import { type Reading, reader } from "./read.ts"
 import type { Seat } from "./seat.ts"
 import * as settlements from "./settlements.ts"
+import { Turns } from "./turns.ts"
 import * as verdicts from "./verdicts.ts"
 import { Waiting } from "./waiting.ts"
 
@@ -385,6 +386,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       .make({
         consumer: seat,
         health,
+        turns: Context.get(context, Turns),
         inOrder,
         settled,
         answered,
