@@ -203,7 +203,7 @@ export const partitions: Category = (kit) => {
           assert.strictEqual(error.reason._tag, "Refused")
           assert.match(error.message, what)
         })
-      yield* refused(/"s" has 1 workers: stop them/)
+      yield* refused(/"s" has workers \(1\): stop them/)
       yield* worker.close
       yield* refused(/"s" has not settled all there is/)
       yield* gate.open

@@ -26,7 +26,7 @@ export const repartition = (self: Source<unknown>): Effect.Effect<number, Transp
         const left = Option.isSome(holds) || due + parked + pending > 0
         if (consumers === 0 && !left) continue
         const why =
-          consumers > 0 ? `has ${consumers} workers: stop them` : "has not settled all there is: let it finish"
+          consumers > 0 ? `has workers (${consumers}): stop them` : "has not settled all there is: let it finish"
         return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
       }
     }
