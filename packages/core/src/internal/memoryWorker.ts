@@ -17,54 +17,57 @@ import type { Store } from "./memoryStore.ts"
 import { parseId } from "./memoryStructures.ts"
 
 /** Enrols; the Scope's end leaves, or undoes it where nobody has kept it. */
-export const enroll = (
+export const enroll: (
   store: Store,
   bells: Bells,
   options: EnrollOptions
-): Effect.Effect<Worker, TransportError, Scope.Scope> =>
-  Effect.gen(function* () {
-    const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
-    // opened first, so closed last: whoever hears of it finds the seat empty
-    let taken: Seat | undefined
-    yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
-    const seat = yield* sit(store, bells, options)
-    taken = seat
-    yield* bells.step(() => {
-      // a worker of this name that is no more: by the newcomer's signs of life it would own the log for ever
-      const { order } = seat.group
-      if (order.owner === seat.member) order.owner = undefined
-      rings(seat)
-    })
-    return {
-      name: seat.name,
-      keep: () => seat.keep(),
-      roster: bells.step((now) => {
-        seat.sit(now)
-        seat.member.lastSeen = now
-        return rosterOf(seat, now)
-      }),
-      watch: (changed) =>
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            // a function of its own, so that one callback registered twice is two
-            const listener = () => changed()
-            seat.group.order.changes.listeners.add(listener)
-            return listener
-          }),
-          (listener) => Effect.sync(() => seat.group.order.changes.listeners.delete(listener))
-        ),
-      claim: Effect.map(
-        Effect.acquireRelease(
-          bells.step((now) => claim(bells, seat, now)),
-          (claimed) =>
-            bells.step(() => {
-              if (claimed !== undefined) cede(bells, seat, claimed)
-            })
-        ),
-        (fence) => (fence === undefined ? Option.none() : Option.some(ownerOf(bells, seat, fence)))
-      )
-    }
+) => Effect.Effect<Worker, TransportError, Scope.Scope> = Effect.fnUntraced(function* (
+  store: Store,
+  bells: Bells,
+  options: EnrollOptions
+) {
+  const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
+  // opened first, so closed last: whoever hears of it finds the seat empty
+  let taken: Seat | undefined
+  yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
+  const seat = yield* sit(store, bells, options)
+  taken = seat
+  yield* bells.step(() => {
+    // a worker of this name that is no more: by the newcomer's signs of life it would own the log for ever
+    const { order } = seat.group
+    if (order.owner === seat.member) order.owner = undefined
+    rings(seat)
   })
+  return {
+    name: seat.name,
+    keep: () => seat.keep(),
+    roster: bells.step((now) => {
+      seat.sit(now)
+      seat.member.lastSeen = now
+      return rosterOf(seat, now)
+    }),
+    watch: (changed) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          // a function of its own, so that one callback registered twice is two
+          const listener = () => changed()
+          seat.group.order.changes.listeners.add(listener)
+          return listener
+        }),
+        (listener) => Effect.sync(() => seat.group.order.changes.listeners.delete(listener))
+      ),
+    claim: Effect.map(
+      Effect.acquireRelease(
+        bells.step((now) => claim(bells, seat, now)),
+        (claimed) =>
+          bells.step(() => {
+            if (claimed !== undefined) cede(bells, seat, claimed)
+          })
+      ),
+      (fence) => (fence === undefined ? Option.none() : Option.some(ownerOf(bells, seat, fence)))
+    )
+  }
+})
 
 const isThere = (member: Member, now: number): boolean => member.lastSeen + member.visibility > now
 

@@ -48,146 +48,164 @@ interface Owned {
   closing: boolean
 }
 
-export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const { enrolled, health } = options
-    const me = enrolled[0]?.worker.name ?? ""
-    // partitions drain side by side
-    const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-    // ends before what it looks after
-    const loop = yield* FiberHandle.make()
-    const fork = Effect.runForkWith(yield* Effect.context<never>())
-    const owned = new Map<number, Owned>()
-    const changed = Latch.makeUnsafe(true)
-    const wanted = Latch.makeUnsafe(true)
-    let losses = 0
+/** A generator at the top of a module, as `lane.start` is. */
+export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.Scope> = Effect.fnUntraced(function* (
+  options: Options
+) {
+  const { enrolled, health } = options
+  const me = enrolled[0]?.worker.name ?? ""
+  // partitions drain side by side
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  // ends before what it looks after
+  const loop = yield* FiberHandle.make()
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const owned = new Map<number, Owned>()
+  const changed = Latch.makeUnsafe(true)
+  const wanted = Latch.makeUnsafe(true)
+  let losses = 0
 
-    const watched = (self: Effect.Effect<void>) =>
-      Effect.tapDefect(self, (defect) => Effect.sync(() => options.died(defect)))
+  const watched = (self: Effect.Effect<void>) =>
+    Effect.tapDefect(self, (defect) => Effect.sync(() => options.died(defect)))
 
-    /** Drains it, and then it is free. */
-    const giveUp = (partition: number, first: Effect.Effect<void> = Effect.void) =>
-      Effect.suspend(() => {
-        const one = owned.get(partition)
-        if (one === undefined || one.closing) return Effect.void
-        one.closing = true
-        const closed = Effect.andThen(
-          Scope.close(one.scope, Exit.void),
-          Effect.sync(() => {
-            owned.delete(partition)
-            changed.openUnsafe()
-          })
-        )
-        return Effect.asVoid(Effect.forkIn(watched(Effect.andThen(first, Effect.uninterruptible(closed))), scope))
-      })
-
-    const claim = (at: Enrolled) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const { partition } = at.group
-          const own = yield* Scope.fork(scope)
-          const owner = yield* restore(Scope.provide(at.worker.claim, own)).pipe(
-            Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void))
-          )
-          if (Option.isNone(owner)) return yield* Scope.close(own, Exit.void)
-          let lost = false
-          const lose = () => {
-            if (lost) return
-            lost = true
-            losses += 1
-            fork(giveUp(partition))
-          }
-          const running = yield* Scope.provide(options.start(at, owner.value, lose), own)
-          owned.set(partition, { scope: own, running, closing: false })
-          yield* running.begin
+  /** Drains it, and then it is free. */
+  const giveUp = (partition: number, first: Effect.Effect<void> = Effect.void) =>
+    Effect.suspend(() => {
+      const one = owned.get(partition)
+      if (one === undefined || one.closing) return Effect.void
+      one.closing = true
+      const closed = Effect.andThen(
+        Scope.close(one.scope, Exit.void),
+        Effect.sync(() => {
+          owned.delete(partition)
+          changed.openUnsafe()
         })
       )
+      return Effect.asVoid(Effect.forkIn(watched(Effect.andThen(first, Effect.uninterruptible(closed))), scope))
+    })
 
-    const each = <A>(partition: number, loop: string, self: Effect.Effect<A, TransportError>) =>
-      Effect.matchEffect(self, {
-        onFailure: (error) => Effect.as(health(partition).failed(loop, error), undefined),
-        onSuccess: (found) => Effect.as(health(partition).worked(loop), found)
-      })
-
-    const unwatched = new Set(enrolled)
-    const watch = Effect.suspend(() =>
-      Effect.forEach(
-        unwatched,
-        (at) => {
-          const watching = at.worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope))
-          const done = Effect.sync(() => unwatched.delete(at))
-          return each(at.group.partition, "watching", Effect.andThen(watching, done))
-        },
-        { discard: true }
+  const claim = (at: Enrolled) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Scope.fork(scope), (own) =>
+        restore(Scope.provide(at.worker.claim, own)).pipe(
+          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void)),
+          Effect.flatMap((owner) => (Option.isNone(owner) ? Scope.close(own, Exit.void) : take(at, owner.value, own)))
+        )
       )
     )
 
-    const look = Effect.gen(function* () {
-      // before it looks: what changes meanwhile is looked at next
-      yield* watch
-      const rosters = yield* Effect.forEach(
-        enrolled,
-        (at) =>
-          Effect.map(each(at.group.partition, "looking for workers", at.worker.roster), (roster) => ({ at, roster })),
-        { concurrency: "unbounded" }
-      )
-      const seen = rosters.flatMap(({ at, roster }) => (roster === undefined ? [] : [{ at, roster }]))
-      const workers = [...new Set(seen.flatMap(({ roster }) => roster.workers))]
-      const { claim: free, surplus } = plan(me, workers, seen.map(partitionOf))
-      const closing = [...owned.values()].filter(({ closing }) => closing).length
-      const excess = [...owned].filter(([, { closing }]) => !closing).map(([partition]) => partition)
-      for (const partition of excess.slice(0, Math.max(0, surplus - closing))) yield* giveUp(partition)
+  const take = (at: Enrolled, owner: Owner, own: Scope.Closeable) => {
+    const { partition } = at.group
+    let lost = false
+    const lose = () => {
+      if (lost) return
+      lost = true
+      losses += 1
+      fork(giveUp(partition))
+    }
+    return Effect.flatMap(Scope.provide(options.start(at, owner, lose), own), (running) => {
+      owned.set(partition, { scope: own, running, closing: false })
+      return running.begin
+    })
+  }
+
+  const each = <A>(partition: number, loop: string, self: Effect.Effect<A, TransportError>) =>
+    Effect.matchEffect(self, {
+      onFailure: (error) => Effect.as(health(partition).failed(loop, error), undefined),
+      onSuccess: (found) => Effect.as(health(partition).worked(loop), found)
+    })
+
+  const unwatched = new Set(enrolled)
+  const watch = Effect.suspend(() =>
+    Effect.forEach(
+      unwatched,
+      (at) => {
+        const watching = at.worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope))
+        const done = Effect.sync(() => unwatched.delete(at))
+        return each(at.group.partition, "watching", Effect.andThen(watching, done))
+      },
+      { discard: true }
+    )
+  )
+
+  const rosters = Effect.forEach(
+    enrolled,
+    (at) => Effect.map(each(at.group.partition, "looking for workers", at.worker.roster), (roster) => ({ at, roster })),
+    { concurrency: "unbounded" }
+  )
+  // watched before it looks: what changes meanwhile is looked at next
+  const look = Effect.flatMap(Effect.andThen(watch, rosters), (all) => {
+    const seen = all.flatMap(({ at, roster }) => (roster === undefined ? [] : [{ at, roster }]))
+    const workers = [...new Set(seen.flatMap(({ roster }) => roster.workers))]
+    const { claim: free, surplus } = plan(me, workers, seen.map(partitionOf))
+    const mine = [...owned].filter(([, { closing }]) => !closing).map(([partition]) => partition)
+    const excess = mine.slice(0, Math.max(0, surplus - (owned.size - mine.length)))
+    const claiming = Effect.suspend(() => {
       const missing = enrolled.filter(({ group }) => free.includes(group.partition) && !owned.has(group.partition))
       // what another worker has now is nothing to claim
       for (const { at } of seen) if (!missing.includes(at)) health(at.group.partition).over("claiming")
-      yield* Effect.forEach(missing, (at) => each(at.group.partition, "claiming", claim(at)), {
+      return Effect.forEach(missing, (at) => each(at.group.partition, "claiming", claim(at)), {
         concurrency: "unbounded",
         discard: true
       })
-      return seen.length < rosters.length || unwatched.size > 0
+    })
+    const again =
+      seen.length < all.length || unwatched.size > 0
         ? Duration.millis(500)
         : soonest(
             me,
             seen.map(({ roster }) => roster)
           )
-    })
-
-    const round = Effect.gen(function* () {
-      yield* wanted.await
-      changed.closeUnsafe()
-      const lease = yield* look
-      const atMost = Duration.divideUnsafe(options.visibilityTimeout, looks)
-      const again = Duration.min(lease, atMost)
-      yield* Effect.raceFirst(changed.await, Effect.sleep(again))
-      // a partition that is lost again and again is claimed more and more slowly
-      yield* Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
-      losses = Math.max(0, losses - 1)
-    })
-    const stopped = Effect.suspend(() =>
-      Effect.forEach(
-        [...owned],
-        ([partition, { running }]) => Effect.andThen(running.pause, giveUp(partition, running.idle)),
-        { discard: true }
-      )
+    return Effect.forEach(excess, (partition) => giveUp(partition), { discard: true }).pipe(
+      Effect.andThen(claiming),
+      Effect.as(again)
     )
-
-    return {
-      begin: Effect.suspend(() => {
-        for (const { worker } of enrolled) worker.keep()
-        return Effect.asVoid(
-          FiberHandle.run(loop, watched(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} })))
-        )
-      }),
-      pause: Effect.suspend(() => {
-        wanted.closeUnsafe()
-        return stopped
-      }),
-      resume: Effect.sync(() => {
-        wanted.openUnsafe()
-        changed.openUnsafe()
-      })
-    }
   })
+
+  const atMost = Duration.divideUnsafe(options.visibilityTimeout, looks)
+  // a partition that is lost again and again is claimed more and more slowly
+  const settled = Effect.suspend(() =>
+    Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
+  )
+  const round = wanted.await.pipe(
+    Effect.andThen(
+      Effect.suspend(() => {
+        changed.closeUnsafe()
+        return look
+      })
+    ),
+    Effect.flatMap((lease) => Effect.raceFirst(changed.await, Effect.sleep(Duration.min(lease, atMost)))),
+    Effect.andThen(settled),
+    Effect.andThen(
+      Effect.sync(() => {
+        losses = Math.max(0, losses - 1)
+      })
+    )
+  )
+  const stopped = Effect.suspend(() =>
+    Effect.forEach(
+      [...owned],
+      ([partition, { running }]) => Effect.andThen(running.pause, giveUp(partition, running.idle)),
+      { discard: true }
+    )
+  )
+
+  return {
+    begin: Effect.suspend(() => {
+      for (const { worker } of enrolled) worker.keep()
+      return Effect.asVoid(
+        FiberHandle.run(loop, watched(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} })))
+      )
+    }),
+    pause: Effect.suspend(() => {
+      wanted.closeUnsafe()
+      return stopped
+    }),
+    resume: Effect.sync(() => {
+      wanted.openUnsafe()
+      changed.openUnsafe()
+    })
+  }
+})
 
 const partitionOf = ({ at, roster }: { readonly at: Enrolled; readonly roster: Roster }): Seen => ({
   partition: at.group.partition,

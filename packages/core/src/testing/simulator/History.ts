@@ -136,7 +136,8 @@ class History {
       definitions: this.definitions,
       messages: this.scenario.messages.length,
       poison: new Set(this.scenario.messages.flatMap(({ _tag }, i) => (_tag === "Raw" ? [i + 1] : []))),
-      recording
+      recording,
+      onKept: () => this.publish()
     })
     this.chaos =
       plan.faults === undefined
@@ -336,7 +337,6 @@ class History {
   run(): Outcome {
     const { ledger, world } = this
     const begin = world.now
-    ledger.onKept = () => this.publish()
     for (let index = 1; index <= this.plan.workers; index++) this.boot(index)
     this.publish()
     const isOver = () => ledger.violation !== undefined

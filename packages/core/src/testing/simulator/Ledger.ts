@@ -51,7 +51,7 @@ export class Ledger {
   readonly storedTimes = new Map<number, number>()
   deliveries = 0
   /** Told whenever a worker has its place in a group. */
-  onKept: () => void = () => {}
+  private readonly onKept: () => void
   private readonly world: World
   private readonly byName = new Map<string, GroupModel>()
   private readonly byTopic = new Map<string, Array<GroupModel>>()
@@ -71,8 +71,10 @@ export class Ledger {
     readonly messages: number
     readonly poison: ReadonlySet<number>
     readonly recording: boolean
+    readonly onKept: () => void
   }) {
     this.world = options.world
+    this.onKept = options.onKept
     this.poison = options.poison
     this.numbers = options.messages
     this.events = options.recording ? [] : undefined
