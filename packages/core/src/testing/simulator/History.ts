@@ -342,8 +342,7 @@ class History {
     const isOver = () => ledger.violation !== undefined
     const isDone = () => isOver() || (this.published && this.publishing === 0 && ledger.open === 0)
     if (!world.run(isDone, begin + this.patience)) this.standstill()
-    // what was late may still come, and what was acked must stay so
-    if (!isOver()) world.run(isOver, world.now + 4 * this.lease)
+    if (!isOver()) this.calmDown(isOver)
     // and what did come has its retries before it
     if (!world.run(isDone, world.now + this.patience)) this.standstill()
     if (!isOver()) this.end(isOver)
@@ -356,6 +355,19 @@ class History {
       messages: ledger.stored,
       deliveries: ledger.deliveries,
       millis: world.now - begin
+    }
+  }
+
+  /**
+   * Until all that was late has come and all who died or froze are back, and from then on for two leases: what was acked
+   * must stay so, and what is not would come again when one has ended.
+   */
+  private calmDown(isOver: () => boolean): void {
+    const { ledger, world } = this
+    const begin = world.now
+    for (let until = 0, end = begin; end > until && !isOver(); end = Math.max(begin, ledger.calmSince)) {
+      until = end
+      world.run(isOver, until + 2 * this.lease)
     }
   }
 

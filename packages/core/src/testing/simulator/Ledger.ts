@@ -50,6 +50,8 @@ export class Ledger {
   /** Which messages of the history are in the log, and how often each. */
   readonly storedTimes = new Map<number, number>()
   deliveries = 0
+  /** Since when nothing has befallen anybody; later than now, where something has yet to come. */
+  calmSince = epoch
   /** Told whenever a worker has its place in a group. */
   private readonly onKept: () => void
   private readonly world: World
@@ -60,8 +62,6 @@ export class Ledger {
   private readonly poison: ReadonlySet<number>
   /** How often tending has failed. */
   private readonly failures = new Map<Worker, number>()
-  /** Since when nothing has befallen anybody. */
-  private calmSince = epoch
   /** Messages of handlers are numbered behind the history's own. */
   private numbers: number
 
