@@ -67,7 +67,14 @@ const parent = async () => {
       const worker = fork(import.meta.filename, ["child"], {
         // histories are short: what they leave is swept cheaply where the nursery is large. Each process has a core of its
         // own, and none to spare for helpers of its collector
-        execArgv: [...process.execArgv, "--min-semi-space-size=64", "--max-semi-space-size=64", "--single-threaded-gc"]
+        execArgv: [
+          ...process.execArgv,
+          "--min-semi-space-size=64",
+          "--max-semi-space-size=64",
+          "--single-threaded-gc",
+          // nobody follows what is asynchronous here: without these hooks no fiber that waits makes a resource for them
+          "--import=data:text/javascript,process.getBuiltinModule = () => undefined"
+        ]
       })
       const give = () => {
         if (broken !== undefined || next >= portions) return worker.disconnect()
