@@ -20,16 +20,19 @@ const laneOf = () => {
   return { lane, waiting, begun }
 }
 
+const dispatcherOf = () =>
+  new Dispatcher(
+    2,
+    { time: () => 0, afterThis: (run) => run() },
+    () => assert.fail("nothing takes long here"),
+    (defect) => assert.fail(String(defect))
+  )
+
 describe("dispatcher", () => {
   // a partition that is given up stops fetching first, which ended its quarantine while the suspect still ran
   it.effect("7. what runs alone runs alone to its end, also where its lane closes meanwhile", () =>
     Effect.gen(function* () {
-      const dispatcher = new Dispatcher(
-        2,
-        { time: () => 0, afterThis: (run) => run() },
-        () => assert.fail("nothing takes long here"),
-        (defect) => assert.fail(String(defect))
-      )
+      const dispatcher = dispatcherOf()
       const [one, other] = [laneOf(), laneOf()]
       dispatcher.add(one.lane)
       dispatcher.add(other.lane)
@@ -49,6 +52,38 @@ describe("dispatcher", () => {
       dispatcher.ended(suspect)
       dispatcher.soon()
       assert.lengthOf(other.begun, 1)
+    })
+  )
+
+  // one partition was given up while its suspect ran, and another one had found a suspect of its own meanwhile
+  it.effect("7. what runs alone runs alone to its end, also where another lane is next to run something alone", () =>
+    Effect.gen(function* () {
+      const dispatcher = dispatcherOf()
+      const [one, other] = [laneOf(), laneOf()]
+      dispatcher.add(one.lane)
+      dispatcher.add(other.lane)
+      const suspect = batch()
+      const taking = Effect.sync(() => {
+        one.waiting.push(suspect)
+        dispatcher.dispatch()
+      })
+      const quarantine = yield* Effect.forkChild(dispatcher.quarantine(one.lane, Effect.void, taking), {
+        startImmediately: true
+      })
+      assert.lengthOf(one.begun, 1)
+      const held = batch()
+      other.waiting.push(held)
+      const next = yield* Effect.forkChild(dispatcher.quarantine(other.lane, Effect.void, Effect.void), {
+        startImmediately: true
+      })
+      yield* Fiber.interrupt(quarantine)
+      yield* Effect.yieldNow
+      dispatcher.dispatch()
+      assert.lengthOf(other.begun, 0)
+      dispatcher.ended(suspect)
+      yield* Fiber.join(next)
+      assert.lengthOf(other.begun, 1)
+      dispatcher.ended(held)
     })
   )
 })

@@ -42,6 +42,7 @@ export class Dispatcher {
   private only: Lane | undefined
   /** Whoever asked for the quarantine is gone, and what it was for still runs. */
   private lingers = false
+  private readonly nothingLingers = Latch.makeUnsafe(true)
   private readonly nothingRuns = Latch.makeUnsafe(true)
   private readonly alone = Semaphore.makeUnsafe(1)
   private readonly concurrency: number
@@ -147,19 +148,20 @@ export class Dispatcher {
   private open(): void {
     this.lingers = false
     this.only = undefined
+    this.nothingLingers.openUnsafe()
   }
 
   /** Runs while no handler of another lane does: `until` is when this lane is ready for it. */
   quarantine<E>(lane: Lane, until: Effect.Effect<void>, self: Effect.Effect<void, E>): Effect.Effect<void, E> {
     let isAlone = false
     const closed = Effect.sync(() => {
-      this.lingers = false
       this.only = lane
     })
     const opened = Effect.sync(() => {
       // a lane that closes is interrupted here, and drains what it has begun
       if (isAlone && this.jobs > 0) {
         this.lingers = true
+        this.nothingLingers.closeUnsafe()
         return
       }
       this.open()
@@ -176,10 +178,14 @@ export class Dispatcher {
       Effect.andThen(nothingRuns)
     )
     return this.alone.withPermits(1)(
-      Effect.acquireUseRelease(
-        closed,
-        () => whole,
-        () => opened
+      // what still runs of the one before runs beside nothing, also not beside what this lane has begun to hold
+      Effect.andThen(
+        this.nothingLingers.await,
+        Effect.acquireUseRelease(
+          closed,
+          () => whole,
+          () => opened
+        )
       )
     )
   }
