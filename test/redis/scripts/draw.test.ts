@@ -65,8 +65,18 @@ describe("draw", () => {
       answer.given.main.map((row) =>
         JSON.stringify(row, (_, value) => (value?.type === "Buffer" ? String(Buffer.from(value)) : value))
       ),
-      ['["1-0",2,["data","{\\"n\\":1}"]]']
+      ['["1-0","2",["data","{\\"n\\":1}"]]']
     )
+  })
+
+  test("the count of what was given back thousands of times is exact", async () => {
+    await add(1)
+    await read("a")
+    await died("main", "1-0", 5_000_000_000)
+    const answer = await draw("a")
+    if (typeof answer === "string") return assert.fail(answer)
+    const [row] = answer.given.main
+    assert.strictEqual(String(Array.isArray(row) ? row[1] : row), "5000000001")
   })
 
   test("never more than asked for, and nothing from behind what was left", async () => {

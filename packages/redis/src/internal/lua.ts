@@ -487,9 +487,9 @@ return { 1, tonumber(fence), done and 0 or 1, taken, trimmed }
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim), 5 limit (entries), 6 bytes (roughly; a first
 --         entry is taken whatever its size), 7 alone ("1": one suspect and nothing else), 8 maxAttempts ("" without a
 --         limit), 9 retries (unread ones at most, as far as sizes are known), 10 mains (new ones at most, 0 for none)
--- RETURNS {1, suspects wait that were not taken, trimmed (settled, since nothing of them is left), given back of main
---         {{id, delivery count, fields} …}, of retry the same, unread of retry {{id, fields} …}, of main the same}, {0}
---         where the claim does not stand, {2} where a group is gone
+-- RETURNS {1, suspects wait that were not taken, trimmed (settled, since nothing of them is left), packed with cmsgpack:
+--         {given back of main {{id, delivery count, fields} …}, of retry the same, unread of retry {{id, fields} …}, of
+--         main the same}}, {0} where the claim does not stand, {2} where a group is gone
 -- CALLER  Owner.fetch
 -- ORDER   The claim is checked, and with the reads of the pending lists the type of every key, before the first write. Each
 --         read and each XCLAIM delivers for itself. A reply that is lost leaves entries pending for the owner, who gives
@@ -582,7 +582,7 @@ local taken, bytes, trimmed = 0, 0, 0
 local function take(stream, group, id, count, entries)
   local entry = redis.call("XCLAIM", stream, group, consumer, 0, id)[1]
   if entry then
-    entries[#entries + 1] = { id, count + 1, entry[2] }
+    entries[#entries + 1] = { id, digits(count + 1), entry[2] }
     taken = taken + 1
     for _, part in ipairs(entry[2]) do bytes = bytes + #part end
   else
@@ -621,7 +621,7 @@ if alone then
     clear(main, mainGroup, ofMain)
     clear(retry, retryGroup, ofRetry)
   end
-  return { 1, suspects, trimmed, givenMain, givenRetry, {}, {} }
+  return { 1, suspects, trimmed, cmsgpack.pack({ givenMain, givenRetry, {}, {} }) }
 end
 
 local function full()
@@ -654,7 +654,7 @@ if not more then
   end
   if mains ~= "0" then unreadMain = read(main, mainGroup, tonumber(mains)) end
 end
-return { 1, suspects, trimmed, givenMain, givenRetry, unreadRetry, unreadMain }
+return { 1, suspects, trimmed, cmsgpack.pack({ givenMain, givenRetry, unreadRetry, unreadMain }) }
 `,
   extend: `-- extend: shows that a consumer lives, extends the leases of what it holds, and records the group's position.
 --

@@ -6,6 +6,7 @@
 import type { Entry } from "@clutch/core/Transport"
 import type { OpenMeta } from "../Codec.ts"
 import { lua } from "../internal/lua.ts"
+import { unpack } from "../internal/packed.ts"
 import * as Script from "../Script.ts"
 import { type Held, type Member, millis } from "./shared.ts"
 
@@ -83,9 +84,10 @@ export const draw: Script.Script<Draw, Drawn | "lost" | "gone"> = Script.make({
     `${mains}`
   ],
   decode: (reply) => {
-    const [how, suspects, trimmed, givenMain, givenRetry, unreadRetry, unreadMain] = Script.list(reply)
+    const [how, suspects, trimmed, packed] = Script.list(reply)
     const answer = Script.word(["lost", "drawn", "gone"], how)
     if (answer !== "drawn") return answer
+    const [givenMain, givenRetry, unreadRetry, unreadMain] = Script.list(unpack(Script.bytes(packed)))
     return {
       suspects: Script.bool(suspects),
       trimmed: Script.number(trimmed),
