@@ -19,6 +19,13 @@ describe("Codec.native", () => {
     assert.strictEqual(String(content.data), "1")
   })
 
+  test("attributes that it does not know are left out", () => {
+    const content = Codec.native.decode(
+      fields("data", "1", "ce", '{"id":"a","headers":{"b":"c"},"__proto__":"d","e":1}')
+    )
+    assert.deepStrictEqual(Result.getOrThrow(content).attributes, { id: "a", headers: { b: "c" } })
+  })
+
   test("fields of others are passed over, in any order", () => {
     const content = Codec.native.decode(fields("clutch", "{}", "data!", "no", "data", "7"))
     assert.strictEqual(String(Result.getOrThrow(content).data), "7")
@@ -29,7 +36,12 @@ describe("Codec.native", () => {
     [["date", "1"], "data"],
     [["data", "1", "ce", "{"], "ce"],
     [["data", "1", "ce", "[]"], "ce"],
-    [["data", "1", "ce", '{"id":7}'], "ce"]
+    [["data", "1", "ce", "null"], "ce"],
+    [["data", "1", "ce", '{"id":7}'], "ce"],
+    [["data", "1", "ce", '{"id":null}'], "ce"],
+    [["data", "1", "ce", '{"headers":"a"}'], "ce"],
+    [["data", "1", "ce", '{"headers":["a"]}'], "ce"],
+    [["data", "1", "ce", '{"headers":{"a":1}}'], "ce"]
   ] as const)("what it cannot read is a sentence that names the field: %j", (parts, name) => {
     const content = Codec.native.decode(fields(...parts))
     assert.isTrue(Result.isFailure(content) && content.failure.includes(`"${name}"`))

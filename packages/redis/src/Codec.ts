@@ -137,20 +137,41 @@ export const parseNetstrings = (encoded: Buffer): Result.Result<Fields, string> 
 // the native format
 // -----------------------------------------------------------------------------
 
-/** What the bytes of JSON say, by a schema; a sentence where they are none, or do not fit. */
-const decoder = <A>(schema: Schema.Codec<A, unknown>): ((bytes: Buffer) => Result.Result<A, string>) => {
+/**
+ * What the bytes of JSON say, by a schema; a sentence where they are none, or do not fit. What is seen to fit at a glance
+ * needs no schema.
+ */
+const decoder = <A>(
+  schema: Schema.Codec<A, unknown>,
+  fits?: (json: unknown) => json is A
+): ((bytes: Buffer) => Result.Result<A, string>) => {
   // a schema of JSON text does the same, at several times the cost
   const decode = Schema.decodeUnknownResult(schema)
   return (bytes) => {
     try {
-      return Result.mapError(decode(JSON.parse(bytes.toString())), ({ message }) => message)
+      const json: unknown = JSON.parse(bytes.toString())
+      return fits !== undefined && fits(json)
+        ? Result.succeed(json)
+        : Result.mapError(decode(json), ({ message }) => message)
     } catch (thrown) {
       return Result.fail(String(thrown))
     }
   }
 }
 
-const decodeAttributes = decoder(Attributes)
+const isObject = (json: unknown): json is Readonly<Record<string, unknown>> =>
+  typeof json === "object" && json !== null && !Array.isArray(json)
+
+const texts: ReadonlySet<string> = new Set(Object.keys(Attributes.fields).filter((name) => name !== "headers"))
+
+/** By hand, since each message with a key has some: nothing but what is known, and each a text. */
+const isAttributes = (json: unknown): json is Attributes => {
+  if (!isObject(json)) return false
+  for (const name of Object.keys(json)) if (!texts.has(name) || typeof json[name] !== "string") return false
+  return true
+}
+
+const decodeAttributes = decoder(Attributes, isAttributes)
 
 /**
  * Clutch's own format: `data`, and `ce` where an attribute differs from what is derived.
