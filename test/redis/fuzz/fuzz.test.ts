@@ -192,7 +192,7 @@ const spoilKeys = Effect.fnUntraced(function* (redis: Redis, scene: Scene) {
 })
 
 /** A line of log says which key is wrong, and how; of two, the first that was met. */
-const told = (scene: Scene, log: ReadonlyArray<Kit.Line>) => {
+const told = (redis: Redis, scene: Scene, log: ReadonlyArray<Kit.Line>) => {
   const wrong = scene.wrong.map(({ key }) => scene.keys.get(key) ?? "")
   // where nothing can be published, publishers are told; and of what nobody reads or writes, nobody
   const withoutLetters = scene.of === "partitioned" && scene.partition === 1
@@ -200,12 +200,19 @@ const told = (scene: Scene, log: ReadonlyArray<Kit.Line>) => {
     key !== "bell" &&
     !unused(scene.of).includes(key) &&
     !(kind === "full" && (key === "main" || (key === "deadLetters" && withoutLetters)))
-  return !scene.wrong.some(isTold)
-    ? Effect.void
-    : Kit.until(
-        `a line tells of ${wrong.join(" or ")}`,
-        () => log.some(({ text }) => /WRONGTYPE|exhausted/.test(text) && wrong.some((key) => text.includes(key))),
-        30_000
+  if (!scene.wrong.some(isTold)) return Effect.void
+  const line = Kit.until(
+    `a line tells of ${wrong.join(" or ")}`,
+    () => log.some(({ text }) => /WRONGTYPE|exhausted/.test(text) && wrong.some((key) => text.includes(key))),
+    30_000
+  )
+  // with that bell nothing rang, and who looks only now and then may look after a minute; whoever hears it removes its key
+  const bell = scene.wrong.some(({ key }) => key === "bell") ? (scene.keys.get("bell") ?? "") : undefined
+  return bell === undefined
+    ? line
+    : Effect.andThen(
+        Effect.promise(() => redis.publish(bell, "")),
+        line
       )
 }
 
@@ -258,7 +265,7 @@ const program = Effect.fnUntraced(function* (cases: ReadonlyArray<Case>) {
     yield* calm(redis, "among garbage", cases)
     yield* all((scene) => spoilKeys(redis, scene))
     yield* calm(redis, "while keys are wrong", cases)
-    yield* all((scene) => told(scene, log.lines))
+    yield* all((scene) => told(redis, scene, log.lines))
     yield* all((scene) => repair(redis, scene))
     yield* calm(redis, "after the repair", cases)
   }).pipe(Effect.scoped, Effect.provide(worker), Effect.provide(log.layer))

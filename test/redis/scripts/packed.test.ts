@@ -1,5 +1,6 @@
 /** What scripts pack is unpacked as it was, whatever the sizes. */
 import { unpack } from "../../../packages/redis/src/internal/packed.ts"
+import * as Script from "@clutch/redis/Script"
 import { assert, describe, test } from "vitest"
 import { redis, useServer } from "./harness.ts"
 
@@ -29,6 +30,16 @@ describe("packed", () => {
       [],
       [[Buffer.from("1-0"), Buffer.from("3"), [Buffer.from("data"), Buffer.from("x")]]]
     ])
+  })
+
+  test.each([
+    [65, true],
+    [66, false]
+  ])("of %i KB, a text that is held keeps all of them in memory: %s", async (count, keeps) => {
+    const whole = await packed(`{string.rep("x", 1000)${`, string.rep("y", 1000)`.repeat(count - 1)}}`)
+    const [first] = Script.list(unpack(whole))
+    assert.strictEqual(Script.bytes(first).buffer === whole.buffer, keeps)
+    assert.strictEqual(Script.text(first), "x".repeat(1000))
   })
 
   test("what no script packs is a bug", async () => {

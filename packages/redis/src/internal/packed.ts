@@ -4,6 +4,12 @@
  */
 import type { Reply } from "../Script.ts"
 
+/**
+ * Up to so many bytes, parts are views of the whole, as clients make them of what came in one piece. Of more they are
+ * copies: one delivery that is held for long would keep all that were read with it in memory.
+ */
+const atMostHeld = 65_536
+
 /** Lists and texts, as MessagePack has them: a script packs nothing else, as numbers would come in many kinds. */
 class Unpacking {
   private at = 0
@@ -51,7 +57,8 @@ class Unpacking {
     const from = this.at
     this.at += length
     if (this.at > this.packed.length) throw endless()
-    return this.packed.subarray(from, this.at)
+    const part = this.packed.subarray(from, this.at)
+    return this.packed.length > atMostHeld ? Buffer.from(part) : part
   }
 
   private list(length: number): ReadonlyArray<Reply> {
