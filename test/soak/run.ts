@@ -3,7 +3,7 @@
  * nothing is left behind.
  */
 import { Subscription, Topic } from "@clutch/core"
-import { RedisTransport } from "@clutch/redis"
+import { RedisKeys, RedisTransport } from "@clutch/redis"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -78,6 +78,12 @@ type Worker = ReturnType<typeof start>
 
 const info = (text: string, field: string): number => Number(new RegExp(`^${field}:(\\d+)`, "m").exec(text)?.[1])
 
+/** A set of retries is there while some are due later, and a mark until somebody hears it. */
+const comesAndGoes = (() => {
+  const { bell, due } = RedisKeys.group(namespace, { topic: topicOf().topic, partition: 0, subscription: "work" })
+  return new Set([bell, due])
+})()
+
 const looking = async (all: ReadonlyArray<Worker>, redis: Redis, server: RedisServer): Promise<Look["values"]> => {
   const values: Record<string, number> = {}
   for (const [i, worker] of all.entries()) {
@@ -90,7 +96,7 @@ const looking = async (all: ReadonlyArray<Worker>, redis: Redis, server: RedisSe
   values["redis: used memory"] = info(memory, "used_memory")
   values["redis: resident memory"] = info(memory, "used_memory_rss")
   values["redis: file descriptors"] = readdirSync(`/proc/${server.pid()}/fd`).length
-  values["redis: keys"] = await redis.dbsize()
+  values["redis: keys"] = (await redis.keys("*")).filter((key) => !comesAndGoes.has(key)).length
   return values
 }
 
