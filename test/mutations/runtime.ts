@@ -280,6 +280,15 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("7. what may have killed its process waits for the handlers that run")
   },
   {
+    name: "suspect-beside-the-next-suspect",
+    edits: [edit("internal/dispatcher.ts", `this.nothingLingers.closeUnsafe()`, `this.nothingLingers.openUnsafe()`)],
+    killedBy: {
+      project: "unit",
+      file: "test/core/internal/dispatcher.test.ts",
+      test: "7. what runs alone runs alone to its end, also where another lane is next to run something alone"
+    }
+  },
+  {
     name: "next-of-a-key-before-the-settlement",
     edits: [edit("internal/keyOrder.ts", `|| !key.settled || !key.ended) return`, `|| !key.ended) return`)],
     killedBy: conformance("10. the next of a key starts after the log has the settlement of the one before it")
