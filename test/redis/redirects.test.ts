@@ -60,6 +60,17 @@ const allBut = ({ host, port }: Address) => [
   [slot + 1, 16383, [host, port]]
 ]
 
+/** Connected to the one server, while the other one serves the slot. */
+const movedOn = Effect.gen(function* () {
+  const { asked, self } = yield* cluster(
+    (asked) => all(asked === 0 ? one : two),
+    ({ host }) => (host === "one" ? moved(two) : "value")
+  )
+  const connection = self.at(key)
+  yield* until("it is connected", () => connection.isReady())
+  return { asked, connection }
+})
+
 describe("who serves a slot", () => {
   it.live("is asked again where nobody was known to serve one that is used", () =>
     Effect.gen(function* () {
@@ -79,12 +90,7 @@ describe("who serves a slot", () => {
 
   it.live("is somebody else: what is for here comes back, undone", () =>
     Effect.gen(function* () {
-      const { asked, self } = yield* cluster(
-        (asked) => all(asked === 0 ? one : two),
-        ({ host }) => (host === "one" ? moved(two) : "value")
-      )
-      const connection = self.at(key)
-      yield* until("it is connected", () => connection.isReady())
+      const { asked, connection } = yield* movedOn
       const epoch = connection.epoch()
       const refused = yield* Effect.promise(() => connection.here.submit("GET", [key]).then(() => "done", isElsewhere))
       assert.strictEqual(refused, true)
@@ -98,12 +104,7 @@ describe("who serves a slot", () => {
 
   it.live("is somebody else: what may go anywhere is done there", () =>
     Effect.gen(function* () {
-      const { asked, self } = yield* cluster(
-        (asked) => all(asked === 0 ? one : two),
-        ({ host }) => (host === "one" ? moved(two) : "value")
-      )
-      const connection = self.at(key)
-      yield* until("it is connected", () => connection.isReady())
+      const { asked, connection } = yield* movedOn
       assert.strictEqual(yield* connection.command("GET", [key]), "value")
       assert.deepStrictEqual(asked, ["one", "two"])
     }).pipe(Effect.scoped)

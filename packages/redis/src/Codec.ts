@@ -11,6 +11,7 @@
  */
 import { Attributes } from "@clutch/core/Message"
 import type { Content, DeadLetterReason, Entry, Outgoing } from "@clutch/core/Transport"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { isUtf8 } from "node:buffer"
@@ -159,14 +160,11 @@ const decoder = <A>(
   }
 }
 
-const isObject = (json: unknown): json is Readonly<Record<string, unknown>> =>
-  typeof json === "object" && json !== null && !Array.isArray(json)
-
 const texts: ReadonlySet<string> = new Set(Object.keys(Attributes.fields).filter((name) => name !== "headers"))
 
 /** By hand, since each message with a key has some: nothing but what is known, and each a text. */
 const isAttributes = (json: unknown): json is Attributes => {
-  if (!isObject(json)) return false
+  if (!Predicate.isObject(json)) return false
   for (const name of Object.keys(json)) if (!texts.has(name) || typeof json[name] !== "string") return false
   return true
 }

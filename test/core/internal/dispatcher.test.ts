@@ -20,31 +20,34 @@ const laneOf = () => {
   return { lane, waiting, begun }
 }
 
-const dispatcherOf = () =>
-  new Dispatcher(
+/** Two lanes, of which the first runs its suspect alone. */
+const quarantined = Effect.gen(function* () {
+  const dispatcher = new Dispatcher(
     2,
     { time: () => 0, afterThis: (run) => run() },
     () => assert.fail("nothing takes long here"),
     (defect) => assert.fail(String(defect))
   )
+  const [one, other] = [laneOf(), laneOf()]
+  dispatcher.add(one.lane)
+  dispatcher.add(other.lane)
+  const suspect = batch()
+  const taking = Effect.sync(() => {
+    one.waiting.push(suspect)
+    dispatcher.dispatch()
+  })
+  const quarantine = yield* Effect.forkChild(dispatcher.quarantine(one.lane, Effect.void, taking), {
+    startImmediately: true
+  })
+  assert.lengthOf(one.begun, 1)
+  return { dispatcher, other, quarantine, suspect }
+})
 
 describe("dispatcher", () => {
   // a partition that is given up stops fetching first, which ended its quarantine while the suspect still ran
   it.effect("7. what runs alone runs alone to its end, also where its lane closes meanwhile", () =>
     Effect.gen(function* () {
-      const dispatcher = dispatcherOf()
-      const [one, other] = [laneOf(), laneOf()]
-      dispatcher.add(one.lane)
-      dispatcher.add(other.lane)
-      const suspect = batch()
-      const taking = Effect.sync(() => {
-        one.waiting.push(suspect)
-        dispatcher.dispatch()
-      })
-      const quarantine = yield* Effect.forkChild(dispatcher.quarantine(one.lane, Effect.void, taking), {
-        startImmediately: true
-      })
-      assert.lengthOf(one.begun, 1)
+      const { dispatcher, other, quarantine, suspect } = yield* quarantined
       other.waiting.push(batch())
       yield* Fiber.interrupt(quarantine)
       dispatcher.dispatch()
@@ -58,19 +61,7 @@ describe("dispatcher", () => {
   // one partition was given up while its suspect ran, and another one had found a suspect of its own meanwhile
   it.effect("7. what runs alone runs alone to its end, also where another lane is next to run something alone", () =>
     Effect.gen(function* () {
-      const dispatcher = dispatcherOf()
-      const [one, other] = [laneOf(), laneOf()]
-      dispatcher.add(one.lane)
-      dispatcher.add(other.lane)
-      const suspect = batch()
-      const taking = Effect.sync(() => {
-        one.waiting.push(suspect)
-        dispatcher.dispatch()
-      })
-      const quarantine = yield* Effect.forkChild(dispatcher.quarantine(one.lane, Effect.void, taking), {
-        startImmediately: true
-      })
-      assert.lengthOf(one.begun, 1)
+      const { dispatcher, other, quarantine, suspect } = yield* quarantined
       const held = batch()
       other.waiting.push(held)
       const next = yield* Effect.forkChild(dispatcher.quarantine(other.lane, Effect.void, Effect.void), {

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
 import type { Handling } from "./handling.ts"
-import type { Turns } from "./turns.ts"
+import { once, type Turns } from "./turns.ts"
 
 /** A run of quick handlers gives the event loop back after so long: heartbeats and other subscriptions need it too. */
 const sliceMillis = 10
@@ -37,18 +37,16 @@ export class Dispatcher {
   private turn = 0
   private running = false
   private again = false
-  private woken = false
   private lanes: ReadonlyArray<Lane> = []
   private only: Lane | undefined
-  /** Whoever asked for the quarantine is gone, and what it was for still runs. */
-  private lingers = false
+  /** Closed where whoever asked for the quarantine is gone, and what it was for still runs. */
   private readonly nothingLingers = Latch.makeUnsafe(true)
   private readonly nothingRuns = Latch.makeUnsafe(true)
   private readonly alone = Semaphore.makeUnsafe(1)
   private readonly concurrency: number
   private readonly turns: Turns
   private readonly run: (effect: Effect.Effect<void>) => void
-  private readonly died: (defect: unknown) => void
+  private readonly later: () => void
 
   constructor(
     /** Handlers at once. */
@@ -60,7 +58,13 @@ export class Dispatcher {
     this.concurrency = concurrency
     this.turns = turns
     this.run = run
-    this.died = died
+    this.later = once(turns, () => {
+      try {
+        this.dispatch()
+      } catch (defect) {
+        died(defect)
+      }
+    })
   }
 
   get isFull(): boolean {
@@ -82,23 +86,14 @@ export class Dispatcher {
     this.busy -= batch.length
     if (this.jobs > 0) return
     this.nothingRuns.openUnsafe()
-    if (this.lingers) this.open()
+    if (!this.nothingLingers.isOpen()) this.open()
   }
 
   /** At the end of this turn: the next read is under way while handlers run, and what ended together is one look. */
   soon(): void {
     // a handler that ended at once was started by the loop, which looks again
     if (this.running) this.again = true
-    if (this.running || this.woken) return
-    this.woken = true
-    this.turns.afterThis(() => {
-      this.woken = false
-      try {
-        this.dispatch()
-      } catch (defect) {
-        this.died(defect)
-      }
-    })
+    else this.later()
   }
 
   dispatch(): void {
@@ -146,7 +141,6 @@ export class Dispatcher {
   }
 
   private open(): void {
-    this.lingers = false
     this.only = undefined
     this.nothingLingers.openUnsafe()
   }
@@ -160,7 +154,6 @@ export class Dispatcher {
     const opened = Effect.sync(() => {
       // a lane that closes is interrupted here, and drains what it has begun
       if (isAlone && this.jobs > 0) {
-        this.lingers = true
         this.nothingLingers.closeUnsafe()
         return
       }

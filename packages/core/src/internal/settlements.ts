@@ -11,7 +11,7 @@ import { TransportError } from "../Errors.ts"
 import type { Consumer, Outcome, Settled, Settlement } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import * as Health from "./health.ts"
-import type { Turns } from "./turns.ts"
+import { once, type Turns } from "./turns.ts"
 
 /** Enough to share a round trip, few enough that one step on the log is short. */
 const batchSize = 1000
@@ -50,7 +50,7 @@ export interface Options {
 export const make: (options: Options) => Effect.Effect<Settlements, never, Scope> = Effect.fnUntraced(function* (
   options: Options
 ) {
-  const { consumer, health, turns } = options
+  const { consumer, health } = options
   const clock = yield* Clock.Clock
   let queue: Array<Item> = []
   /** What was added, and the log has not confirmed. */
@@ -60,16 +60,8 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
   /** What the log could not store, and waits for its next try. */
   let unstored = 0
   const work = Latch.makeUnsafe(false)
-  let woken = false
   /** At the end of this turn: what ends in a run of quick handlers is one call. */
-  const wake = () => {
-    if (woken) return
-    woken = true
-    turns.afterThis(() => {
-      woken = false
-      work.openUnsafe()
-    })
-  }
+  const wake = once(options.turns, () => work.openUnsafe())
   const empty = Latch.makeUnsafe(true)
 
   const later = (items: ReadonlyArray<Item>, error: TransportError, times: number, enqueued: () => void) =>

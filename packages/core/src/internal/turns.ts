@@ -19,3 +19,16 @@ export const Turns: Context.Reference<Turns> = Context.Reference<Turns>("@clutch
 
 /** Turns end where their work does, and never by the time: the same steps on any machine. */
 export const timeless: Turns = { time: () => 0, afterThis }
+
+/** Asks for it at the end of this turn: it runs once, however often it was asked for meanwhile. */
+export const once = (turns: Turns, run: () => void): (() => void) => {
+  let asked = false
+  return () => {
+    if (asked) return
+    asked = true
+    turns.afterThis(() => {
+      asked = false
+      run()
+    })
+  }
+}
