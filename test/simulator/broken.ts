@@ -155,7 +155,7 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     )
   },
   "tells former owners that all is done": {
-    promise: /^contract (8|10)$/,
+    promise: /^contract (1|8|10)$/,
     log: withOwners(({ settle }) => ({
       settle: (settlements) =>
         Effect.map(settle(settlements), (results) => results.map((result) => (result === "lost" ? "done" : result)))

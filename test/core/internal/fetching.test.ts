@@ -8,6 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -16,6 +17,7 @@ import { TestClock } from "effect/testing"
 import {
   given,
   groupOf,
+  layerWith,
   Lines,
   open,
   pass,
@@ -25,7 +27,8 @@ import {
   run,
   settled,
   Texts,
-  unavailable
+  unavailable,
+  withConsumers
 } from "../support.ts"
 
 /** A worker of the same group that takes a delivery, is not heard of again, and loses it. */
@@ -45,6 +48,56 @@ const dying = Effect.fnUntraced(function* (name: string) {
 })
 
 describe("fetching", () => {
+  it.effect("the next read is under way while what came is read", () => {
+    const { layer, limits } = recordingFetches()
+    return run(layer, function* () {
+      const fetches: Array<number> = []
+      const seen = yield* probe()
+      const source = Topic.filter(Texts, () => fetches.push(limits.length) > 0)
+      yield* Topic.publishAll(Texts, ["a", "b", "c"])
+      yield* open(Subscription.make("s", source, seen.handler(), { prefetch: 100, from: "beginning" }))
+      yield* settled
+      assert.deepStrictEqual(seen.data(), ["a", "b", "c"])
+      assert.deepStrictEqual(fetches, [2, 2, 2])
+    })
+  })
+
+  it.effect("what came and was not read yet is given back where the subscription is paused meanwhile", () => {
+    let pause: Effect.Effect<void> = Effect.void
+    let paused: Fiber.Fiber<void> | undefined
+    const layer = layerWith(
+      withConsumers(({ fetch }) => ({
+        fetch: (limit) =>
+          Effect.tap(fetch(limit), ({ entries }) => {
+            if (entries.length === 0) return Effect.void
+            return Effect.map(Effect.forkDetach(pause, { startImmediately: true }), (fiber) => void (paused = fiber))
+          })
+      }))
+    )
+    return run(layer, function* () {
+      const seen = yield* probe()
+      const consumer = (name: string) =>
+        Subscription.make("s", Texts, seen.handler(), { prefetch: 100, from: "beginning", consumer: name })
+      const { handle } = yield* open(consumer("one"))
+      pause = handle.pause
+      yield* Topic.publishAll(Texts, ["a", "b", "c"])
+      yield* settled
+      assert.isDefined(paused?.pollUnsafe())
+      assert.deepStrictEqual(seen.data(), [])
+      pause = Effect.void
+      yield* open(consumer("two"))
+      yield* settled
+      assert.deepStrictEqual(
+        seen.calls.map(({ attempt, data }) => [data, attempt]),
+        [
+          ["a", 1],
+          ["b", 1],
+          ["c", 1]
+        ]
+      )
+    })
+  })
+
   describe("9. when the log cannot be read", () => {
     it.effect("it goes on trying with bounded backoff, says so once, and goes on by itself", () => {
       const { breakWith, layer, limits } = recordingFetches()

@@ -37,7 +37,7 @@ import type { Policy } from "./policy.ts"
 import { type Reading, reader } from "./read.ts"
 import type { Seat } from "./seat.ts"
 import * as settlements from "./settlements.ts"
-import { Turns } from "./turns.ts"
+import { once, Turns } from "./turns.ts"
 import * as verdicts from "./verdicts.ts"
 import { Waiting } from "./waiting.ts"
 
@@ -121,6 +121,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
 
   const waiting = new Waiting()
   const held = new Held()
+  /** Taken, and not read yet. */
+  let arrived: Array<Entry> = []
   let bytes = 0
   let running = 0
   let told = 0
@@ -140,6 +142,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     options.lost()
   }
 
+  const taken = () => held.size + arrived.length
   const room = () =>
     intake.room({
       slots,
@@ -148,10 +151,10 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       partitions: policy.prefetch === undefined ? Math.max(1, dispatcher.size) : options.partitions,
       seconds,
       // what waits for its key takes nobody's turn, unless the user set the bound
-      unsettled: policy.prefetch === undefined ? held.size - (order?.stuck ?? 0) : held.size,
+      unsettled: policy.prefetch === undefined ? taken() - (order?.stuck ?? 0) : taken(),
       stuck: order?.stuck ?? 0,
       bytes,
-      waiting: waiting.size,
+      waiting: waiting.size + arrived.length,
       free: slots - dispatcher.busy,
       cautious
     })
@@ -164,11 +167,14 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     lane.stale = false
     if (running !== told) observer.running(running - told)
     told = running
-    set(mayFetch, room() > 0)
-    set(nothingHeld, held.size === 0)
+    hold()
     set(nothingRuns, running === 0)
-    lease.holding(held.size > 0 || seat.order !== undefined)
     mark.waiting(counted())
+  }
+  const hold = () => {
+    set(mayFetch, room() > 0)
+    set(nothingHeld, taken() === 0)
+    lease.holding(taken() > 0 || seat.order !== undefined)
   }
   const dispatch = () => dispatcher.dispatch()
 
@@ -266,15 +272,25 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
           outOfOrder: lose
         })
 
+  /** Only counts: what comes next is on its way while these are read. */
   const accept = (entries: ReadonlyArray<Entry>) => {
-    const now = clock.currentTimeMillisUnsafe()
     observer.consumed(entries.length)
+    for (const entry of entries) {
+      arrived.push(entry)
+      bytes += entry.size
+    }
+    hold()
+    soon()
+  }
+  const admit = () => {
+    const now = clock.currentTimeMillisUnsafe()
+    const entries = arrived
+    arrived = []
     for (const entry of entries) {
       const reading = read(entry)
       const message = reading._tag === "Message" ? reading.message : unseen(entry)
       const handling = new Handling(desk, entry, message, now)
       held.add(handling)
-      bytes += entry.size
       if (reading._tag === "Poison") verdict.poison(handling, reading.problem)
       else if (reading._tag === "Filtered") {
         observer.filtered()
@@ -286,10 +302,16 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
         else order.offer(handling)
       }
     }
-    // before handlers run: one may block, and its lease begins now
     refresh()
-    dispatcher.soon()
   }
+  const soon = once(Context.get(context, Turns), () => {
+    try {
+      admit()
+      dispatcher.soon()
+    } catch (defect) {
+      options.died(defect)
+    }
+  })
 
   // --- handling ------------------------------------------------------------------------------------------------
 
@@ -480,6 +502,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     Effect.andThen(
       FiberHandle.clear(fetcher),
       Effect.sync(() => {
+        admit()
         release(waiting.remove(() => true))
         if (order !== undefined) release(order.clear())
         refresh()
