@@ -24,6 +24,7 @@ import type { ConnectionOptions as TlsOptions } from "node:tls"
 import * as ClientOptions from "./internal/clientOptions.ts"
 import * as Cluster from "./internal/cluster.ts"
 import * as Connections from "./internal/connection.ts"
+import * as Replies from "./internal/replies.ts"
 import { pause } from "./internal/time.ts"
 
 /**
@@ -293,8 +294,8 @@ const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
   const username = options.username ?? target.username
   const password = options.password ?? target.password
   const tls = typeof options.tls === "object" ? options.tls : (options.tls ?? target.tls) ? {} : undefined
-  return ({ address = target, connects = "again", role }) =>
-    new Redis({
+  return ({ address = target, connects = "again", role }) => {
+    const client = new Redis({
       host: address.host,
       port: address.port,
       db: target.db,
@@ -323,4 +324,7 @@ const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
       maxLoadingRetryTime: 500,
       retryStrategy: connects === "again" ? Connections.retryDelay : () => null
     })
+    // a bell hears messages, which answer no command
+    return role === "bell" ? client : Replies.decoding(client)
+  }
 }
