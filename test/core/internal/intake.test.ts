@@ -12,6 +12,7 @@ const idle: intake.Load = {
   bytes: 0,
   waiting: 0,
   free: 1,
+  settling: 0,
   cautious: false
 }
 const MiB = 1024 * 1024
@@ -48,6 +49,21 @@ describe("intake", () => {
       name: "no handler dry, half a hold missing: reads",
       load: { seconds: 0.01, unsettled: 50, free: 0, waiting: 49 },
       room: 50
+    },
+    {
+      name: "handlers too quick to measure, and what they did is being settled: waits",
+      load: { seconds: 0.0001, unsettled: 1900, settling: 1900 },
+      room: 0
+    },
+    {
+      name: "handlers too quick to measure, some of which go on for ever: reads",
+      load: { seconds: 0.0001, unsettled: 1900, slots: 2000, free: 100, settling: 0 },
+      room: 148
+    },
+    {
+      name: "handlers of 10 ms, and what they did is being settled: reads",
+      load: { seconds: 0.01, unsettled: 99, settling: 99 },
+      room: 1
     },
     { name: "never more than 512 a read", load: { seconds: 0 }, room: 512 },
     {

@@ -34,6 +34,8 @@ export interface Load {
   /** Taken, and not yet started. */
   readonly waiting: number
   readonly free: number
+  /** Handled, and on their way to the log. */
+  readonly settling: number
   /** Deliveries waited too long: take no more than can start. */
   readonly cautious: boolean
 }
@@ -57,8 +59,12 @@ export const room = (load: Load): number => {
   if (load.cautious) return Math.max(0, Math.min(left, startable))
   if (left <= 0) return 0
   // handlers about to run dry are fed at once; otherwise reads are worth their round trip only half a hold at a time
-  return startable > 0 || left >= Math.min(goal, mostRead) / 2 ? left : 0
+  const hungry = startable > 0 && !(load.settling > 0 && isInstant(load))
+  return hungry || left >= Math.min(goal, mostRead) / 2 ? left : 0
 }
+
+/** Such handlers are always about to run dry, and lose no time by it: there is room again when the log has answered. */
+const isInstant = ({ seconds }: Load): boolean => seconds !== undefined && seconds < 0.001
 
 /** Moves a measured average towards a new value; recent values count for more. */
 export const average = (before: number | undefined, value: number): number =>

@@ -143,6 +143,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   }
 
   const taken = () => held.size + arrived.length
+  const stuck = () => order?.stuck ?? 0
   const room = () =>
     intake.room({
       slots,
@@ -151,11 +152,12 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       partitions: policy.prefetch === undefined ? Math.max(1, dispatcher.size) : options.partitions,
       seconds,
       // what waits for its key takes nobody's turn, unless the user set the bound
-      unsettled: policy.prefetch === undefined ? taken() - (order?.stuck ?? 0) : taken(),
-      stuck: order?.stuck ?? 0,
+      unsettled: policy.prefetch === undefined ? taken() - stuck() : taken(),
+      stuck: stuck(),
       bytes,
       waiting: waiting.size + arrived.length,
       free: slots - dispatcher.busy,
+      settling: held.size - waiting.size - running - stuck(),
       cautious
     })
   const counted = () => {
