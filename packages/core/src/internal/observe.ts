@@ -138,6 +138,9 @@ const shared = (group: Group, system: string, handlings: ReadonlyArray<Handling>
   }
 }
 
+/** A trace of the stack would show this file, at the cost of an error for each message. */
+const unplaced = { captureStackTrace: false }
+
 /** `process {topic}` around a handler. */
 export const processSpan = <A, E, R>(
   handler: Effect.Effect<A, E, R>,
@@ -157,7 +160,7 @@ export const processSpan = <A, E, R>(
     ...(linked ? { root: true, links: links(handlings) } : {})
   }
   return Effect.useSpan(`process ${at.group.topic}`, options, (span) =>
-    recordingError(span, Effect.withParentSpan(handler, span))
+    recordingError(span, Effect.withParentSpan(handler, span, unplaced))
   )
 }
 
