@@ -203,7 +203,11 @@ export const publish = <A>(
   topic: Topic<A>,
   data: NoInfer<A>,
   options?: PublishOptions
-): Effect.Effect<Message<A>, PublishError, Transport> => Effect.map(publisher.publish(topic, [data], options), first)
+): Effect.Effect<Message<A>, PublishError, Transport> =>
+  Effect.map(publisher.publish(topic, listOf(data), options), first)
+
+/** By `of`: the engine allots literals among what lives long, once it has seen many wait for an answer. */
+const listOf = <A>(one: A) => Array.of(one) as unknown as NonEmptyReadonlyArray<A> // it holds one
 
 const first = <A>(all: NonEmptyReadonlyArray<A>): A => all[0]
 

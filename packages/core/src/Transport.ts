@@ -530,6 +530,8 @@ export interface Published {
   readonly replicated?: { readonly confirmed: number; readonly problem: string | undefined } | undefined
 }
 
+export { callback } from "./internal/callback.ts"
+
 /**
  * A backend.
  *

@@ -180,7 +180,8 @@ const decodeAttributes = decoder(Attributes, isAttributes)
 export const native: Codec = {
   name: "native",
   encode: ({ attributes, data }) =>
-    attributes === undefined ? ["data", data] : ["data", data, "ce", JSON.stringify(attributes)],
+    // by `of`: the engine allots literal lists among what lives long, once it has seen many wait for an answer
+    attributes === undefined ? Array.of("data", data) : Array.of("data", data, "ce", JSON.stringify(attributes)),
   decode: (fields) => {
     const data = field(fields, "data")
     if (data === undefined) return Result.fail(`the entry has no field "data"`)

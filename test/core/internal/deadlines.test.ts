@@ -2,12 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { TestClock } from "effect/testing"
+import { callback } from "../../../packages/core/src/internal/callback.ts"
 import * as Deadlines from "../../../packages/core/src/internal/deadlines.ts"
 
 const within = <A, E>(self: Effect.Effect<A, E>, milliseconds: number, late: () => E): Effect.Effect<A, E> =>
-  Effect.contextWith((context) => Deadlines.within(context, self, milliseconds, late))
+  Effect.flatten(Effect.contextWith((context) => Deadlines.within(context, self, milliseconds, late)))
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i)
 
@@ -96,6 +98,87 @@ describe("deadlines", () => {
       assert.strictEqual(yield* Effect.flip(within(Effect.fail("at once"), 1000, () => "late")), "at once")
     })
   )
+
+  describe("what calls back is waited for as anything else is, without a fiber", () => {
+    const called = () => {
+      const seen: { resume: ((effect: Effect.Effect<string, string>) => void) | undefined; ended: number } = {
+        resume: undefined,
+        ended: 0
+      }
+      const effect = callback<string, string>((resume) => {
+        seen.resume = resume
+        return Effect.sync(() => void (seen.ended += 1))
+      })
+      return { seen, effect }
+    }
+
+    it.effect("it ends as it is called back, and is not ended besides", () =>
+      Effect.gen(function* () {
+        for (const [effect, exit] of [
+          [Effect.succeed("done"), Exit.succeed("done")],
+          [Effect.fail("no"), Exit.fail("no")],
+          [Effect.suspend(() => Effect.fail("later")), Exit.fail("later")],
+          [Effect.die("bug"), Exit.die("bug")]
+        ] as const) {
+          const { effect: waiting, seen } = called()
+          const fiber = yield* Effect.forkChild(within(waiting, 1000, () => "late"))
+          yield* TestClock.adjust(999)
+          seen.resume?.(effect)
+          seen.resume?.(Effect.succeed("again"))
+          assert.deepStrictEqual(yield* Fiber.await(fiber), exit)
+          yield* TestClock.adjust(1)
+          assert.strictEqual(seen.ended, 0)
+        }
+      })
+    )
+
+    it.effect("it is ended where it takes longer, and nobody hears of it then", () =>
+      Effect.gen(function* () {
+        const { effect, seen } = called()
+        const fiber = yield* Effect.forkChild(Effect.flip(within(effect, 1000, () => "late")))
+        yield* TestClock.adjust(999)
+        assert.strictEqual(seen.ended, 0)
+        yield* TestClock.adjust(1)
+        seen.resume?.(Effect.succeed("after all"))
+        assert.strictEqual(yield* Fiber.join(fiber), "late")
+        assert.strictEqual(seen.ended, 1)
+      })
+    )
+
+    it.effect("it is ended with whoever is interrupted", () =>
+      Effect.gen(function* () {
+        const { effect, seen } = called()
+        const fiber = yield* Effect.forkChild(within(effect, 1000, () => "late"))
+        yield* TestClock.adjust(1)
+        yield* Fiber.interrupt(fiber)
+        assert.strictEqual(seen.ended, 1)
+        yield* TestClock.adjust(1000)
+        assert.strictEqual(seen.ended, 1)
+      })
+    )
+
+    it.effect("it may call back at once, and a throw is a defect", () =>
+      Effect.gen(function* () {
+        const now = callback<string, string>((resume) => resume(Effect.succeed("now")))
+        assert.strictEqual(yield* within(now, 1000, () => "late"), "now")
+        const thrown = callback<string, string>(() => {
+          throw new Error("bug")
+        })
+        const exit = yield* Effect.exit(within(thrown, 1000, () => "late"))
+        assert.isTrue(Exit.hasDies(exit))
+      })
+    )
+
+    it.effect("whoever does not know of it takes it for any effect", () =>
+      Effect.gen(function* () {
+        const { effect, seen } = called()
+        const fiber = yield* Effect.forkChild(effect)
+        yield* Effect.yieldNow
+        seen.resume?.(Effect.succeed("done"))
+        assert.strictEqual(yield* Fiber.join(fiber), "done")
+      })
+    )
+  })
 
   it.effect("one sleep watches many, round after round, and none is left behind", () =>
     Effect.gen(function* () {

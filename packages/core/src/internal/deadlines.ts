@@ -5,7 +5,9 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { type Register, registerOf } from "./callback.ts"
 
 /**
  * A place in the ring of those that wait. The ring is one of links, and whoever leaves it lets go of both neighbours: a
@@ -136,29 +138,42 @@ const watchOf = (clock: Clock.Clock): Watch => {
   return watch
 }
 
-/** Fails with what `late` gives, and interrupts the effect, where it takes longer than so many milliseconds. */
-export const within = <A, E, R>(
-  context: Context.Context<R>,
-  self: Effect.Effect<A, E, R>,
+/** How the effect ends: with what `late` gives, and interrupted, where it takes longer than so many milliseconds. */
+export const within = <A, E>(
+  context: Context.Context<never>,
+  self: Effect.Effect<A, E>,
   milliseconds: number,
   late: (milliseconds: number) => E
-): Effect.Effect<A, E> =>
-  Effect.callback<A, E>((resume) => {
-    const fiber = Effect.runForkWith(context)(self)
-    const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return resume(exit)
+): Effect.Effect<Exit.Exit<A, E>> =>
+  Effect.callback<Exit.Exit<A, E>>((resume) => {
+    let wait: Wait | undefined
+    let ended = false
     const watch = watchOf(Context.get(context, Clock.Clock))
-    const wait = watch.add(milliseconds, () => {
-      // first: an interrupted fiber ends at once, and would be told as such
-      resume(Effect.fail(late(milliseconds)))
-      fiber.interruptUnsafe()
+    const begin = registerOf(self) ?? forked(context, self)
+    const end = begin((effect) => {
+      ended = true
+      if (wait !== undefined) watch.remove(wait)
+      resume(Effect.exit(effect))
     })
-    fiber.addObserver((exit) => {
-      watch.remove(wait)
-      resume(exit)
-    })
+    if (ended) return undefined
+    const own = (wait = watch.add(milliseconds, () => {
+      // first: what is interrupted ends at once, and would be told as such
+      resume(Effect.succeed(Exit.fail(late(milliseconds))))
+      if (end !== undefined) Effect.runForkWith(context)(end)
+    }))
     return Effect.suspend(() => {
-      watch.remove(wait)
-      return Fiber.interrupt(fiber)
+      watch.remove(own)
+      return end ?? Effect.void
     })
   })
+
+/** What calls nobody back has a fiber of its own. */
+const forked =
+  <A, E>(context: Context.Context<never>, self: Effect.Effect<A, E>): Register<A, E> =>
+  (resume) => {
+    const fiber = Effect.runForkWith(context)(self)
+    const exit = fiber.pollUnsafe()
+    if (exit === undefined) fiber.addObserver(resume)
+    else resume(exit)
+    return exit === undefined ? Fiber.interrupt(fiber) : undefined
+  }

@@ -14,7 +14,7 @@ import { type Replication, type Retention, Transport } from "../Transport.ts"
 import { topicProblem } from "./address.ts"
 import * as durations from "./durations.ts"
 import * as outgoing from "./outgoing.ts"
-import { sendAll } from "./sending.ts"
+import { outletOf, Sending, sendAll } from "./sending.ts"
 import { spelling } from "./spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
 
@@ -34,15 +34,13 @@ export const publish = <A>(
   options: PublishOptions = noOptions
 ): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError, Transport> =>
   Effect.contextWith((context: Context.Context<Transport>) => {
-    const fail = (reason: Problem, stored = 0) => new PublishError({ topic: topic.topic, stored, reason })
     const retention = checkTopic(topic)
-    if (Result.isFailure(retention)) return Effect.fail(fail(retention.failure))
+    if (Result.isFailure(retention)) return fail(topic, retention.failure)
     const patience = checkOptions(options, data.length)
-    if (Result.isFailure(patience)) return Effect.fail(fail(patience.failure))
+    if (Result.isFailure(patience)) return fail(topic, patience.failure)
     const replication = replicationOf(options)
-    if (Result.isFailure(replication)) return Effect.fail(fail(replication.failure))
-    const transport = Context.get(context, Transport)
-    const { partitions } = topic[TypeId]
+    if (Result.isFailure(replication)) return fail(topic, replication.failure)
+    const outlet = outletOf(Context.get(context, Transport), topic.topic, topic[TypeId].partitions)
 
     const send = (traceparent: string | undefined, span?: Tracer.Span) => {
       const common =
@@ -57,28 +55,20 @@ export const publish = <A>(
               headers: options.headers
             })
       const messages = outgoing.encode(topic.topic, topic[WriterId], data, common)
-      if (Result.isFailure(messages)) return Effect.fail(fail(messages.failure))
+      if (Result.isFailure(messages)) return fail(topic, messages.failure)
       if (span !== undefined && data.length === 1) {
         const bytes = messages.success.reduce((sum, one) => sum + new TextEncoder().encode(one.data).length, 0)
         span.attribute("messaging.message.body.size", bytes)
       }
-      return sendAll({
-        context,
-        transport,
-        topic: topic.topic,
-        partitions,
-        retention: retention.success,
-        replication: replication.success,
-        patience: patience.success,
-        data,
-        messages: messages.success,
-        fail
-      })
+      return sendAll(
+        new Sending(context, outlet, retention.success, replication.success, patience.success, data, messages.success)
+      )
     }
     if (!Tracing.isActive(context)) {
       const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
       return send(parent === undefined ? undefined : Tracing.traceparent(parent))
     }
+    const { partitions, transport } = outlet
     return Effect.useSpan(
       `send ${topic.topic}`,
       {
@@ -103,6 +93,9 @@ export const publish = <A>(
         )
     )
   })
+
+/** Nothing was stored. */
+const fail = ({ topic }: Checked, reason: Problem) => Effect.fail(new PublishError({ topic, stored: 0, reason }))
 
 // -----------------------------------------------------------------------------
 // what is asked for

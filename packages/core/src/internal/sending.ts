@@ -1,14 +1,17 @@
 /** Sending what was encoded: in batches, in order, with the patience that an outage asks for. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Metric from "effect/Metric"
-import { type PublishError, TransportError, Unavailable, UnderReplicated, Unknown } from "../Errors.ts"
+import * as Result from "effect/Result"
+import { PublishError, TransportError, Unavailable, UnderReplicated, Unknown } from "../Errors.ts"
 import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
-import type { Published, Replication, Retention, Transport } from "../Transport.ts"
+import type { Log, Published, Replication, Retention, Transport } from "../Transport.ts"
 import { within } from "./deadlines.ts"
 import * as Health from "./health.ts"
 import type { Encoded } from "./outgoing.ts"
@@ -19,90 +22,110 @@ import * as stored from "./stored.ts"
 /** One step on the log: large enough that a round trip is shared, small enough that no other client waits for it. */
 const batchSize = 256
 
-export interface Sending<out A> {
+/**
+ * A sending under way. A class, for the reason that `Encoded` is one; and functions of it, not closures: of these, each
+ * publish would make a dozen.
+ */
+export class Sending<in out A> {
   readonly context: Context.Context<never>
-  readonly transport: Transport["Service"]
-  readonly topic: string
-  readonly partitions: number
+  readonly outlet: Outlet
   readonly retention: Retention
   readonly replication: Replication | undefined
   /** How long to wait in an outage, in milliseconds. */
   readonly patience: number
-  readonly data: ReadonlyArray<A>
+  readonly data: NonEmptyReadonlyArray<A>
   /** One for each of `data`. */
   readonly messages: ReadonlyArray<Encoded>
-  readonly fail: (reason: PublishError["reason"], stored: number) => PublishError
+  /** One for each of `data`, once its batch is confirmed. */
+  readonly sent: Array<Message<A> | undefined>
+
+  constructor(
+    context: Context.Context<never>,
+    outlet: Outlet,
+    retention: Retention,
+    replication: Replication | undefined,
+    patience: number,
+    data: NonEmptyReadonlyArray<A>,
+    messages: ReadonlyArray<Encoded>
+  ) {
+    this.context = context
+    this.outlet = outlet
+    this.retention = retention
+    this.replication = replication
+    this.patience = patience
+    this.data = data
+    this.messages = messages
+    this.sent = messages.map(() => undefined)
+  }
 }
 
 type Reason = PublishError["reason"]
 
-/** A sending under way. Functions of it, not closures: of these, each publish would make a dozen. */
-interface Run<A> {
-  readonly sending: Sending<A>
-  /** One for each of `data`, once its batch is confirmed. */
-  readonly sent: Array<Message<A> | undefined>
+export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
+  const { context, outlet, patience, sent } = sending
+  const { partitions, topic, transport } = outlet
+  const sends = isConfirmed(transport, topic, partitions)
+    ? sendRouted(sending)
+    : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, () => sendRouted(sending))
+  return Effect.mapError(sends, (reason) => {
+    const missing = sent.indexOf(undefined)
+    return new PublishError({ topic, stored: missing < 0 ? sent.length : missing, reason })
+  })
 }
 
-export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-  const { context, fail, messages, partitions, patience, topic, transport } = sending
-  const sent: Run<A>["sent"] = messages.map(() => undefined)
-  const run: Run<A> = { sending, sent }
-  return Effect.mapBoth(
-    isConfirmed(transport, topic, partitions)
-      ? sendRouted(run)
-      : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, () => sendRouted(run)),
-    {
-      onFailure: (reason) => {
-        const missing = sent.indexOf(undefined)
-        return fail(reason, missing < 0 ? sent.length : missing)
-      },
-      onSuccess: () => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`, which is not empty
-    }
+type Sent<A> = Effect.Effect<NonEmptyReadonlyArray<Message<A>>, Reason>
+
+/** Once all lanes are sent. */
+const allOf = <A>({ sent }: Sending<A>) => sent as unknown as NonEmptyReadonlyArray<Message<A>> // one for each of `data`
+
+/** Partitions are different logs: none waits for another. */
+const sendRouted = <A>(sending: Sending<A>): Sent<A> => {
+  const { messages, outlet } = sending
+  if (outlet.partitions === 1) return send(sending, whole, 0)
+  const lanes = route(outlet, messages)
+  const [only] = lanes
+  if (only !== undefined && lanes.length === 1) return send(sending, only, 0)
+  return Effect.map(
+    Effect.forEach(lanes, (lane) => send(sending, lane, 0), { concurrency: "unbounded", discard: true }),
+    () => allOf(sending)
   )
 }
 
-/** Partitions are different logs: none waits for another. */
-const sendRouted = <A>(run: Run<A>): Effect.Effect<void, Reason> => {
-  const { messages, partitions, topic, transport } = run.sending
-  if (partitions === 1) return send(run, whole, 0)
-  const lanes = route(transport, topic, partitions, messages)
-  const [only] = lanes
-  if (only !== undefined && lanes.length === 1) return send(run, only, 0)
-  return Effect.forEach(lanes, (lane) => send(run, lane, 0), { concurrency: "unbounded", discard: true })
-}
-
 /** Sends a lane from this place on, batch after batch. */
-const send = <A>(run: Run<A>, lane: Lane, from: number): Effect.Effect<void, Reason> => {
-  const { context, messages, patience, replication, retention, topic, transport } = run.sending
+const send = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> => {
+  const { context, messages, outlet, patience, replication, retention } = sending
   const batch = batchOf(messages, lane, from)
-  if (!isNonEmpty(batch)) return Effect.void
-  const storing = transport.publish({ topic, partition: lane.partition }, batch, retention, replication)
+  if (!isNonEmpty(batch)) return Effect.succeed(allOf(sending))
+  const { log } = outlet.place(lane.partition)
+  const storing = outlet.transport.publish(log, batch, retention, replication)
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
   return patiently(context, storing, patience, forReplicas, (published) => {
-    const warning = confirmed(run, lane, from, published)
-    const rest = () => underReplicated(replication, published) ?? send(run, lane, from + batchSize)
+    const warning = confirmed(sending, lane, from, published)
+    const rest = () => underReplicated(replication, published) ?? sendRest(sending, lane, from + batch.length)
     return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
   })
 }
 
+const sendRest = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> =>
+  from < (lane.indices ?? sending.messages).length ? send(sending, lane, from) : Effect.succeed(allOf(sending))
+
 /** Takes what the log says of a batch, and answers with the warning where it dropped something. */
 const confirmed = <A>(
-  { sending, sent }: Run<A>,
+  { context, data, messages, outlet, sent }: Sending<A>,
   { indices, partition }: Lane,
   from: number,
   { ids, trimmed }: Published
 ): Effect.Effect<void> | undefined => {
-  const { context, data, messages, topic, transport } = sending
-  const counted = countersOf(transport, topic)
-  counted.sent.updateUnsafe(ids.length, context)
-  const message = stored.messages({ namespace: transport.namespace, topic, partition })
+  outlet.sent.updateUnsafe(ids.length, context)
+  const { message } = outlet.place(partition)
   for (let nth = 0; nth < ids.length; nth++) {
     const at = indices === undefined ? from + nth : (indices[from + nth] as number) // one for each of the batch
     const { attributes, type } = messages[at] as Encoded // one for each of `data`
     sent[at] = message(ids[nth] as string, type, data[at] as A, attributes)
   }
   if (trimmed === 0) return undefined
-  counted.trimmed.updateUnsafe(trimmed, context)
+  outlet.trimmed.updateUnsafe(trimmed, context)
+  const { topic } = outlet
   return Effect.annotateLogs(Effect.logWarning(`retention dropped ${trimmed} messages`), { topic, trimmed })
 }
 
@@ -135,12 +158,7 @@ const batchOf = (messages: ReadonlyArray<Encoded>, { indices }: Lane, from: numb
 /** Of a topic with one partition. */
 const whole: Lane = { partition: 0, indices: undefined }
 
-const route = (
-  transport: Transport["Service"],
-  topic: string,
-  partitions: number,
-  messages: ReadonlyArray<Encoded>
-): ReadonlyArray<Lane> => {
+const route = ({ partitions, topic, transport }: Outlet, messages: ReadonlyArray<Encoded>): ReadonlyArray<Lane> => {
   const partitionFor = ({ attributes }: Encoded): number => {
     const key = attributes?.partitionkey
     return key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
@@ -154,25 +172,55 @@ const route = (
 
 const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0
 
-interface Counters {
-  readonly sent: Metric.Counter<number>
-  readonly trimmed: Metric.Counter<number>
+// -----------------------------------------------------------------------------
+// where to
+// -----------------------------------------------------------------------------
+
+/** One log of a topic, and how its entries become messages. */
+interface Place {
+  readonly log: Log
+  readonly message: ReturnType<typeof stored.messages>
 }
 
-const counters = new WeakMap<Transport["Service"], Map<string, Counters>>()
+/**
+ * A topic of a Transport, as publishing uses it. Made once: to tag a metric costs more than to publish a message, and to
+ * make and look up the rest as much as a part of it.
+ */
+export class Outlet {
+  readonly transport: Transport["Service"]
+  readonly topic: string
+  readonly partitions: number
+  readonly sent: Metric.Counter<number>
+  readonly trimmed: Metric.Counter<number>
+  private readonly places: Array<Place | undefined> = []
 
-/** Made once: to tag a metric costs more than to publish a message. */
-const countersOf = (transport: Transport["Service"], topic: string): Counters => {
-  let known = counters.get(transport)
-  if (known === undefined) counters.set(transport, (known = new Map()))
-  let found = known.get(topic)
-  if (found === undefined) {
+  constructor(transport: Transport["Service"], topic: string, partitions: number) {
+    this.transport = transport
+    this.topic = topic
+    this.partitions = partitions
     const tags = { "messaging.destination.name": topic, "messaging.system": transport.system }
     const own = (metric: Metric.Counter<number>) => Metric.withAttributes(series.copy(series.counter, metric), tags)
-    found = { sent: own(Metrics.sent), trimmed: own(Metrics.trimmed) }
-    known.set(topic, found)
+    this.sent = own(Metrics.sent)
+    this.trimmed = own(Metrics.trimmed)
   }
-  return found
+
+  place(partition: number): Place {
+    const { topic, transport } = this
+    return (this.places[partition] ??= {
+      log: { topic, partition },
+      message: stored.messages({ namespace: transport.namespace, topic, partition })
+    })
+  }
+}
+
+const outlets = new WeakMap<Transport["Service"], Map<string, Outlet>>()
+
+export const outletOf = (transport: Transport["Service"], topic: string, partitions: number): Outlet => {
+  let known = outlets.get(transport)
+  if (known === undefined) outlets.set(transport, (known = new Map()))
+  let outlet = known.get(topic)
+  if (outlet?.partitions !== partitions) known.set(topic, (outlet = new Outlet(transport, topic, partitions)))
+  return outlet
 }
 
 // -----------------------------------------------------------------------------
@@ -194,34 +242,53 @@ const patiently = <A, B>(
   besides: number,
   /** What follows. */
   next: (a: A) => Effect.Effect<B, Reason>
-): Effect.Effect<B, Reason> => {
-  const begun = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
-  return attempt({ context, self, patience, besides, next, begun }, patience, 1)
-}
+): Effect.Effect<B, Reason> => attempt(new Patience(context, self, patience, besides, next), patience, 1)
 
-interface Patience<A, B> {
+/** A class, for the reason that `Encoded` is one. */
+class Patience<A, B> {
   readonly context: Context.Context<never>
   readonly self: Effect.Effect<A, TransportError>
   readonly patience: number
   readonly besides: number
   readonly next: (a: A) => Effect.Effect<B, Reason>
   readonly begun: number
+
+  constructor(
+    context: Context.Context<never>,
+    self: Effect.Effect<A, TransportError>,
+    patience: number,
+    besides: number,
+    next: (a: A) => Effect.Effect<B, Reason>
+  ) {
+    this.context = context
+    this.self = self
+    this.patience = patience
+    this.besides = besides
+    this.next = next
+    this.begun = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+  }
 }
 
 const attempt = <A, B>(asked: Patience<A, B>, left: number, tries: number): Effect.Effect<B, Reason> =>
-  Effect.matchEffect(within(asked.context, asked.self, Math.max(left, leastForReply) + asked.besides, unanswered), {
-    onSuccess: asked.next,
-    onFailure: (error) => {
-      const { begun, context, patience } = asked
-      const rest = patience - (Context.get(context, Clock.Clock).currentTimeMillisUnsafe() - begun)
-      if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
-      const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
-      return Effect.andThen(
-        Effect.sleep(pause),
-        Effect.suspend(() => attempt(asked, rest - Duration.toMillis(pause), tries + 1))
-      )
+  Effect.flatMap(
+    within(asked.context, asked.self, Math.max(left, leastForReply) + asked.besides, unanswered),
+    (exit): Effect.Effect<B, Reason> => {
+      if (Exit.isSuccess(exit)) return asked.next(exit.value)
+      const failure = Cause.findError(exit.cause)
+      return Result.isFailure(failure) ? Effect.failCause(failure.failure) : again(asked, tries, failure.success)
     }
-  })
+  )
+
+const again = <A, B>(asked: Patience<A, B>, tries: number, error: TransportError): Effect.Effect<B, Reason> => {
+  const { begun, context, patience } = asked
+  const rest = patience - (Context.get(context, Clock.Clock).currentTimeMillisUnsafe() - begun)
+  if (error.reason._tag !== "Unavailable" || rest <= 0) return Effect.fail(reasonOf(error))
+  const pause = Duration.min(Health.backoff(tries, error), Duration.millis(rest))
+  return Effect.andThen(
+    Effect.sleep(pause),
+    Effect.suspend(() => attempt(asked, rest - Duration.toMillis(pause), tries + 1))
+  )
+}
 
 const unanswered = (milliseconds: number) =>
   new TransportError({

@@ -6,7 +6,14 @@
  * and a flood leaves in large calls, in order.
  */
 import type { TransportError } from "@clutch/core/Errors"
-import type { Log, Outgoing, Published, Replication, Retention } from "@clutch/core/Transport"
+import {
+  callback,
+  type Log,
+  type Outgoing,
+  type Published,
+  type Replication,
+  type Retention
+} from "@clutch/core/Transport"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Arr from "effect/Array"
 import * as Duration from "effect/Duration"
@@ -28,12 +35,38 @@ const limitOf = ({ replication }: Lane): number => (replication === undefined ? 
 /** How long the connection that waits for replicas may take to be made, in milliseconds. */
 const firstConnect = 1000
 
-interface Pending {
+/** A class, as the engine allots what literals make among what lives long, once it has seen many wait for an answer. */
+class Pending {
   readonly entries: NonEmptyReadonlyArray<ReadonlyArray<string>>
   readonly size: number
   readonly retention: Retention
   readonly done: (result: Effect.Effect<Published, TransportError>) => void
-  abandoned: boolean
+  abandoned = false
+
+  constructor(
+    entries: NonEmptyReadonlyArray<ReadonlyArray<string>>,
+    size: number,
+    retention: Retention,
+    done: (result: Effect.Effect<Published, TransportError>) => void
+  ) {
+    this.entries = entries
+    this.size = size
+    this.retention = retention
+    this.done = done
+  }
+}
+
+/** What one publish is told of the call that carried it; a class, as `Pending` is. */
+class Share implements Published {
+  readonly ids: ReadonlyArray<string>
+  readonly trimmed: number
+  readonly replicated: Published["replicated"]
+
+  constructor(ids: ReadonlyArray<string>, trimmed: number, replicated: Published["replicated"]) {
+    this.ids = ids
+    this.trimmed = trimmed
+    this.replicated = replicated
+  }
 }
 
 /** What is published to one log, and how many replicas are waited for with it. */
@@ -136,7 +169,7 @@ export const make = (
           let at = 0
           for (const one of chosen) {
             // what the call trimmed is told once
-            const mine = { ids: ids.slice(at, at + one.entries.length), trimmed: at === 0 ? trimmed : 0, replicated }
+            const mine = new Share(ids.slice(at, at + one.entries.length), at === 0 ? trimmed : 0, replicated)
             at += one.entries.length
             one.done(Effect.succeed(mine))
           }
@@ -166,19 +199,16 @@ export const make = (
     retention: Retention,
     replication: Replication | undefined
   ) =>
-    Effect.callback<Published, TransportError>((resume) => {
+    callback<Published, TransportError>((resume) => {
       const lane = laneOf(place, replication)
-      if (!lane.connection.isReady()) return resume(Effect.fail(lane.connection.unavailable("publish")))
+      if (!lane.connection.isReady()) {
+        resume(Effect.fail(lane.connection.unavailable("publish")))
+        return undefined
+      }
       if (lane.replication !== undefined) place.replicating.set(nameOf(lane.replication), lane)
       let size = 0
       for (const message of messages) size += message.data.length
-      const pending: Pending = {
-        entries: Arr.map(messages, codec.encode),
-        size,
-        retention,
-        done: resume,
-        abandoned: false
-      }
+      const pending = new Pending(Arr.map(messages, codec.encode), size, retention, resume)
       lane.queue.push(pending)
       if (!lane.scheduled && lane.inFlight < limitOf(lane)) {
         lane.scheduled = true
