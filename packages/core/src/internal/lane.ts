@@ -82,6 +82,9 @@ const streamPrefetch = 16
 export const concurrencyOf = (definition: Definition, policy: Policy): number =>
   definition.kind === "stream" ? (policy.prefetch ?? streamPrefetch) : policy.concurrency
 
+/** Fewer deliveries are handled before the next read is asked for: to wait for it is what their handlers would notice. */
+const worthAhead = 16
+
 const none = { keys: 0, since: undefined }
 
 /** What may fail here and go on trying, as its health knows it. */
@@ -274,7 +277,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
           outOfOrder: lose
         })
 
-  /** Only counts: what comes next is on its way while these are read. */
+  /** Of many only counts: what comes next is on its way while these are read. */
   const accept = (entries: ReadonlyArray<Entry>) => {
     observer.consumed(entries.length)
     for (const entry of entries) {
@@ -282,7 +285,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       bytes += entry.size
     }
     hold()
-    soon()
+    if (arrived.length < worthAhead) begin()
+    else soon()
   }
   const admit = () => {
     const now = clock.currentTimeMillisUnsafe()
@@ -306,14 +310,15 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     }
     refresh()
   }
-  const soon = once(Context.get(context, Turns), () => {
+  const begin = () => {
     try {
       admit()
-      dispatcher.soon()
+      dispatch()
     } catch (defect) {
       options.died(defect)
     }
-  })
+  }
+  const soon = once(Context.get(context, Turns), begin)
 
   // --- handling ------------------------------------------------------------------------------------------------
 
