@@ -206,8 +206,14 @@ export const publish = <A>(
 ): Effect.Effect<Message<A>, PublishError, Transport> =>
   Effect.map(publisher.publish(topic, listOf(data), options), first)
 
-/** By `of`: the engine allots literals among what lives long, once it has seen many wait for an answer. */
-const listOf = <A>(one: A) => Array.of(one) as unknown as NonEmptyReadonlyArray<A> // it holds one
+/** Copied and not spelt: the engine allots what literals make among what lives long, once many waited for an answer. */
+const listOf = <A>(one: A): NonEmptyReadonlyArray<A> => {
+  const list = listOfOne.slice() as [A] // where there is nothing yet
+  list[0] = one
+  return list
+}
+
+const listOfOne: ReadonlyArray<unknown> = Array.of(undefined)
 
 const first = <A>(all: NonEmptyReadonlyArray<A>): A => all[0]
 

@@ -171,6 +171,10 @@ const isAttributes = (json: unknown): json is Attributes => {
 
 const decodeAttributes = decoder(Attributes, isAttributes)
 
+/** Copied and not spelt: the engine allots what literals make among what lives long, once many waited for an answer. */
+const plain: ReadonlyArray<string> = Array.of("data", "")
+const extended: ReadonlyArray<string> = Array.of("data", "", "ce", "")
+
 /**
  * Clutch's own format: `data`, and `ce` where an attribute differs from what is derived.
  *
@@ -179,9 +183,12 @@ const decodeAttributes = decoder(Attributes, isAttributes)
  */
 export const native: Codec = {
   name: "native",
-  encode: ({ attributes, data }) =>
-    // by `of`: the engine allots literal lists among what lives long, once it has seen many wait for an answer
-    attributes === undefined ? Array.of("data", data) : Array.of("data", data, "ce", JSON.stringify(attributes)),
+  encode: ({ attributes, data }) => {
+    const fields = (attributes === undefined ? plain : extended).slice()
+    fields[1] = data
+    if (attributes !== undefined) fields[3] = JSON.stringify(attributes)
+    return fields
+  },
   decode: (fields) => {
     const data = field(fields, "data")
     if (data === undefined) return Result.fail(`the entry has no field "data"`)

@@ -44,17 +44,31 @@ const made = <A>(
   data: A,
   attributes: Attributes | undefined
 ): Message<A> => {
-  const derived = {
-    // ids are made anew by each log
-    id: partition === 0 ? originalId : `${originalId}/${partition}`,
-    source,
-    type,
-    time: timeOf(millisOf(originalId)),
-    data,
-    headers: noHeaders
-  }
+  // ids are made anew by each log
+  const id = partition === 0 ? originalId : `${originalId}/${partition}`
+  const derived = new Derived(id, source, type, timeOf(millisOf(originalId)), data)
   return attributes === undefined ? derived : overlaid(derived, attributes)
 }
+
+type Derive = new <A>(id: string, source: string, type: string, time: DateTime.Utc, data: A) => Message<A>
+
+/** Makes plain objects, but by `new`: those of literals are allotted among what lives long, once many waited for handlers. */
+const Derived = function <A>(
+  this: { -readonly [K in keyof Message<A>]: Message<A>[K] },
+  id: string,
+  source: string,
+  type: string,
+  time: DateTime.Utc,
+  data: A
+) {
+  this.id = id
+  this.source = source
+  this.type = type
+  this.time = time
+  this.data = data
+  this.headers = noHeaders
+} as unknown as Derive // no class has plain objects
+Derived.prototype = Object.prototype
 
 const overlaid = <A>(derived: Message<A>, attributes: Attributes): Message<A> => {
   const { headers, time, ...others } = attributes

@@ -4,6 +4,7 @@
  * handed a ticket in its place, which whoever sent the command turns in for the list. All else goes on as it came.
  */
 import type { Redis } from "ioredis"
+import { send } from "./commands.ts"
 import type { Native } from "./connection.ts"
 
 type Value = number | Buffer | null | Error | ReadonlyArray<Value>
@@ -185,7 +186,7 @@ export const decoding = (client: Redis): Native => {
     disconnect: (reconnect) => client.disconnect(reconnect),
     callBuffer: (command, args) => {
       const current = decoder
-      return client.callBuffer(command, args).then((reply) => (current === undefined ? reply : current.claim(reply)))
+      return send(client, command, args).then((reply) => (current === undefined ? reply : current.claim(reply)))
     },
     on: (event, listener) => client.on(event, listener)
   }
