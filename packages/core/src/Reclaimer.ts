@@ -137,7 +137,7 @@ export class Reclaimer extends Context.Service<
             changed.openUnsafe()
           })
         )
-        return Effect.map(Effect.forkChild(rings), (fiber) => {
+        return Effect.map(Effect.forkChild(rings, { startImmediately: true }), (fiber) => {
           alarm.fiber = fiber
         })
       }

@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { Scope } from "effect/Scope"
-import type { Entry } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import type { Health } from "./health.ts"
 import type { Policy } from "./policy.ts"
@@ -55,13 +54,13 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
     Effect.suspend(() => {
       const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
       if (own.length === 0 && seat.order === undefined) return Effect.void
-      const byEntry = new Map<Entry, Handling>(own.map((handling) => [handling.entry, handling]))
       return Effect.matchEffect(seat.extend(own.map(({ entry }) => entry)), {
         onFailure: (error) => health.failed("extending leases", error),
         onSuccess: (lost) => {
           if (lost === "lost") options.lost(lost)
           else {
-            options.lost(lost.flatMap((entry) => byEntry.get(entry) ?? []))
+            const gone = new Set(lost)
+            options.lost(own.filter(({ entry }) => gone.has(entry)))
             renewed = now
             options.renewed()
           }
@@ -74,19 +73,18 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
     const now = clock.currentTimeMillisUnsafe()
     // counted from when it was asked for: a handler may block before this fiber has begun to sleep
     const late = now - since - interval
-    const told = late > visibility / 2 ? options.blocked(late) : Effect.void
-    return Effect.map(Effect.andThen(told, Effect.andThen(extend(now), options.beat(now))), () => {
+    const extended = Effect.andThen(extend(now), options.beat(now))
+    return Effect.map(late > visibility / 2 ? Effect.andThen(options.blocked(late), extended) : extended, () => {
       since = clock.currentTimeMillisUnsafe()
     })
   })
 
+  const next = Effect.andThen(holding.await, beat)
   // where nothing is held, nothing has to be extended: it may be long until something is held for a beat again
-  const free = Effect.suspend(() =>
-    held.size === 0 && seat.order === undefined ? health.worked("extending leases") : Effect.void
-  )
+  const free = Effect.andThen(health.worked("extending leases"), next)
   const loop = Effect.whileLoop({
     while: () => true,
-    body: () => Effect.andThen(free, Effect.andThen(holding.await, beat)),
+    body: () => (held.size === 0 && seat.order === undefined ? free : next),
     step: () => {}
   })
   yield* Effect.forkScoped(Effect.tapDefect(loop, (defect) => Effect.sync(() => options.died(defect))))

@@ -42,6 +42,11 @@ const settle = Duration.millis(20)
 /** Looks a visibility timeout: being seen is what keeps a worker's share. */
 const looks = 3
 
+/** With what is said of its health, asked for once. */
+interface Place extends Enrolled {
+  readonly health: Health.Health
+}
+
 interface Owned {
   readonly scope: Scope.Closeable
   readonly running: Running
@@ -52,7 +57,7 @@ interface Owned {
 export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.Scope> = Effect.fnUntraced(function* (
   options: Options
 ) {
-  const { enrolled, health } = options
+  const enrolled = options.enrolled.map((at): Place => ({ ...at, health: options.health(at.group.partition) }))
   const me = enrolled[0]?.worker.name ?? ""
   // partitions drain side by side
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
@@ -108,32 +113,32 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     })
   }
 
-  const each = <A>(partition: number, loop: string, self: Effect.Effect<A, TransportError>) =>
+  const each = <A>({ health }: Place, loop: string, self: Effect.Effect<A, TransportError>) =>
     Effect.matchEffect(self, {
-      onFailure: (error) => Effect.as(health(partition).failed(loop, error), undefined),
-      onSuccess: (found) => Effect.as(health(partition).worked(loop), found)
+      onFailure: (error) => Effect.as(health.failed(loop, error), undefined),
+      onSuccess: (found) => Effect.as(health.worked(loop), found)
     })
 
   const unwatched = new Set(enrolled)
-  const watch = Effect.suspend(() =>
-    Effect.forEach(
-      unwatched,
-      (at) => {
-        const watching = at.worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope))
-        const done = Effect.sync(() => unwatched.delete(at))
-        return each(at.group.partition, "watching", Effect.andThen(watching, done))
-      },
-      { discard: true }
-    )
+  const watch = Effect.forEach(
+    unwatched,
+    (at) => {
+      const watching = at.worker.watch(() => changed.openUnsafe()).pipe(Scope.provide(scope))
+      const done = Effect.sync(() => unwatched.delete(at))
+      return each(at, "watching", Effect.andThen(watching, done))
+    },
+    { discard: true }
   )
 
   const rosters = Effect.forEach(
     enrolled,
-    (at) => Effect.map(each(at.group.partition, "looking for workers", at.worker.roster), (roster) => ({ at, roster })),
-    { concurrency: "unbounded" }
+    (at) => Effect.map(each(at, "looking for workers", at.worker.roster), (roster) => ({ at, roster })),
+    // all at once; one alone needs no fiber of its own
+    { concurrency: enrolled.length }
   )
   // watched before it looks: what changes meanwhile is looked at next
-  const look = Effect.flatMap(Effect.andThen(watch, rosters), (all) => {
+  const watchful = Effect.suspend(() => (unwatched.size === 0 ? rosters : Effect.andThen(watch, rosters)))
+  const look = Effect.flatMap(watchful, (all) => {
     const seen = all.flatMap(({ at, roster }) => (roster === undefined ? [] : [{ at, roster }]))
     const workers = [...new Set(seen.flatMap(({ roster }) => roster.workers))]
     const { claim: free, surplus } = plan(me, workers, seen.map(partitionOf))
@@ -142,8 +147,9 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     const claiming = Effect.suspend(() => {
       const missing = enrolled.filter(({ group }) => free.includes(group.partition) && !owned.has(group.partition))
       // what another worker has now is nothing to claim
-      for (const { at } of seen) if (!missing.includes(at)) health(at.group.partition).over("claiming")
-      return Effect.forEach(missing, (at) => each(at.group.partition, "claiming", claim(at)), {
+      for (const { at } of seen) if (!missing.includes(at)) at.health.over("claiming")
+      if (missing.length === 0) return Effect.void
+      return Effect.forEach(missing, (at) => each(at, "claiming", claim(at)), {
         concurrency: "unbounded",
         discard: true
       })
@@ -155,13 +161,21 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
             me,
             seen.map(({ roster }) => roster)
           )
-    return Effect.forEach(excess, (partition) => giveUp(partition), { discard: true }).pipe(
-      Effect.andThen(claiming),
-      Effect.as(again)
-    )
+    const given = Effect.forEach(excess, (partition) => giveUp(partition), { discard: true })
+    return Effect.as(excess.length === 0 ? claiming : Effect.andThen(given, claiming), again)
   })
 
   const atMost = Duration.divideUnsafe(options.visibilityTimeout, looks)
+  /** Until something changes, for so long at most. The alarm is the one fiber that this takes; it ends with its parent. */
+  const rest = (lease: Duration.Duration) => {
+    const alarm = Effect.andThen(
+      Effect.sleep(Duration.min(lease, atMost)),
+      Effect.sync(() => changed.openUnsafe())
+    )
+    return Effect.flatMap(Effect.forkChild(alarm, { startImmediately: true }), (alarm) =>
+      Effect.map(changed.await, () => alarm.interruptUnsafe())
+    )
+  }
   // a partition that is lost again and again is claimed more and more slowly
   const settled = Effect.suspend(() =>
     Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
@@ -173,14 +187,16 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
         return look
       })
     ),
-    Effect.flatMap((lease) => Effect.raceFirst(changed.await, Effect.sleep(Duration.min(lease, atMost)))),
-    Effect.andThen(settled),
-    Effect.andThen(
-      Effect.sync(() => {
-        losses = Math.max(0, losses - 1)
-      })
-    )
+    Effect.flatMap(rest),
+    Effect.andThen(settled)
   )
+  const rounds = Effect.whileLoop({
+    while: () => true,
+    body: () => round,
+    step: () => {
+      losses = Math.max(0, losses - 1)
+    }
+  })
   const stopped = Effect.suspend(() =>
     Effect.forEach(
       [...owned],
@@ -192,9 +208,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
   return {
     begin: Effect.suspend(() => {
       for (const { worker } of enrolled) worker.keep()
-      return Effect.asVoid(
-        FiberHandle.run(loop, watched(Effect.whileLoop({ while: () => true, body: () => round, step: () => {} })))
-      )
+      return Effect.asVoid(FiberHandle.run(loop, watched(rounds)))
     }),
     pause: Effect.suspend(() => {
       wanted.closeUnsafe()

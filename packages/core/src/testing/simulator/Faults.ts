@@ -123,12 +123,13 @@ const wishes: ReadonlyArray<Call | undefined> = [
 ]
 
 class Counter {
-  private readonly counts = new Map<string, number>()
+  /** By worker. */
+  private readonly counts: Array<Map<Call, number> | undefined> = []
 
   next(worker: number, call: Call): number {
-    const key = `${worker} ${call}`
-    const nth = (this.counts.get(key) ?? 0) + 1
-    this.counts.set(key, nth)
+    const calls = (this.counts[worker] ??= new Map())
+    const nth = (calls.get(call) ?? 0) + 1
+    calls.set(call, nth)
     return nth
   }
 }

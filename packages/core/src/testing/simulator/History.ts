@@ -129,7 +129,7 @@ class History {
     this.allReclaim = new Dice(`${seed}/reclaiming`).chance(0.3)
     this.chance = new Dice(`${seed}/order ${plan.order ?? 0}`)
     this.world = new World(this.chance)
-    this.server = new Process(this.world, "log", false)
+    this.server = new Process(this.world, "log")
     this.publisher = new Process(this.world, "publisher")
     this.ledger = new Ledger({
       world: this.world,
@@ -143,7 +143,8 @@ class History {
       plan.faults === undefined
         ? Faults.drawn(new Dice(`${seed}/faults`), leastFaults, this.lease)
         : Faults.noted(plan.faults)
-    this.serverContext = contextOf(this.server, this.chance)
+    // each step of a log is whole
+    this.serverContext = Context.add(contextOf(this.server, this.chance), Scheduler.PreventSchedulerYield, true)
     this.log = Effect.runSyncWith(this.serverContext)(log)
     this.network = new Network({
       world: this.world,

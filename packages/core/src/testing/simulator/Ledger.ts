@@ -55,8 +55,7 @@ export class Ledger {
   /** Told whenever a worker has its place in a group. */
   private readonly onKept: () => void
   private readonly world: World
-  private readonly byName = new Map<string, GroupModel>()
-  private readonly byTopic = new Map<string, Array<GroupModel>>()
+  private readonly byTopic = new Map<string, Map<string, GroupModel>>()
   private readonly deliveryOf = new Map<Entry, DeliveryModel>()
   private readonly seats = new Map<Worker, Map<GroupModel, Seat>>()
   private readonly poison: ReadonlySet<number>
@@ -90,10 +89,9 @@ export class Ledger {
       lines: new Map()
     }))
     for (const group of this.groups) {
-      this.byName.set(`${group.topic}/${group.subscription}`, group)
-      const others = this.byTopic.get(group.topic)
-      if (others === undefined) this.byTopic.set(group.topic, [group])
-      else others.push(group)
+      let groups = this.byTopic.get(group.topic)
+      if (groups === undefined) this.byTopic.set(group.topic, (groups = new Map()))
+      groups.set(group.subscription, group)
     }
   }
 
@@ -111,7 +109,7 @@ export class Ledger {
   }
 
   group(at: { readonly topic: string; readonly subscription: string }): GroupModel {
-    const group = this.byName.get(`${at.topic}/${at.subscription}`)
+    const group = this.byTopic.get(at.topic)?.get(at.subscription)
     if (group === undefined) throw new Error(`the history has no subscription "${at.subscription}" on "${at.topic}"`)
     return group
   }
@@ -162,7 +160,7 @@ export class Ledger {
       const times = (this.storedTimes.get(number) ?? 0) + 1
       this.storedTimes.set(number, times)
       if (times > 1) this.violate(broken(13, `message ${number} is stored twice, published once`))
-      for (const group of this.byTopic.get(log.topic) ?? []) {
+      for (const group of this.byTopic.get(log.topic)?.values() ?? []) {
         const isDue = group.since !== undefined
         const message: MessageModel = {
           number,

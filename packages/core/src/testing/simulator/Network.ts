@@ -233,16 +233,14 @@ export class Network {
       ...log,
       publish: (address, messages, retention) =>
         this.call(worker, "publish", () =>
-          Effect.tap(log.publish(address, messages, retention), ({ ids }) =>
-            Effect.sync(() => ledger.published(worker, address, messages, ids))
+          noting(log.publish(address, messages, retention), ({ ids }) =>
+            ledger.published(worker, address, messages, ids)
           )
         ),
       join: (options) => this.join(worker, options),
       enroll: (options) => this.enroll(worker, options),
       tend: (group) =>
-        this.call(worker, "tend", () =>
-          Effect.tap(log.tend(group), (tended) => Effect.sync(() => ledger.tended(worker, group, tended)))
-        ),
+        this.call(worker, "tend", () => noting(log.tend(group), (tended) => ledger.tended(worker, group, tended))),
       watch: (address, changed) =>
         Effect.asVoid(
           this.scoped(worker, "watch", (scope) =>
@@ -254,7 +252,7 @@ export class Network {
         ),
       trim: (address) =>
         this.call(worker, "trim", () =>
-          Effect.tap(log.trim(address), ({ trimmed }) => Effect.sync(() => ledger.trims(worker, address, trimmed)))
+          noting(log.trim(address), ({ trimmed }) => ledger.trims(worker, address, trimmed))
         ),
       groups: (address) => look(() => log.groups(address)),
       removeGroup: (group) => look(() => log.removeGroup(group)),
@@ -371,7 +369,7 @@ export class Network {
     let taken = 0
     const timed = {
       ...owner,
-      fetch: (limit: OwnerLimit) => Effect.tap(owner.fetch(limit), () => Effect.sync(() => (taken = this.world.now)))
+      fetch: (limit: OwnerLimit) => noting(owner.fetch(limit), () => (taken = this.world.now))
     }
     const end = Effect.sync((): "lost" => {
       lost = true
@@ -420,9 +418,7 @@ export class Network {
   ): Place<Limit, Some, Lost> {
     const { ledger } = this
     const settle = (settlements: NonEmptyReadonlyArray<Settlement>) =>
-      Effect.tap(place.settle(settlements), (results) =>
-        Effect.sync(() => ledger.settled(worker, group, settlements, results))
-      )
+      noting(place.settle(settlements), (results) => ledger.settled(worker, group, settlements, results))
     const release = (entries: ReadonlyArray<Entry>) => {
       const [first, ...rest] = entries.map((entry): Settlement => ({
         entry,
@@ -451,11 +447,9 @@ export class Network {
             "fetch",
             () => {
               const since = this.world.now
-              return Effect.tap(place.fetch(limit), (fetched) =>
-                Effect.sync(() => {
-                  if (!isLost(fetched)) ledger.taken(worker, group, fetched.entries, limit, since, fence)
-                })
-              )
+              return noting(place.fetch(limit), (fetched) => {
+                if (!isLost(fetched)) ledger.taken(worker, group, fetched.entries, limit, since, fence)
+              })
             },
             {
               waits: true,
@@ -474,11 +468,9 @@ export class Network {
           worker,
           "extend",
           () =>
-            Effect.tap(place.extend(entries), (lost) =>
-              Effect.sync(() => {
-                if (!isLost(lost)) ledger.extended(worker, group, entries, lost, fence)
-              })
-            ),
+            noting(place.extend(entries), (lost) => {
+              if (!isLost(lost)) ledger.extended(worker, group, entries, lost, fence)
+            }),
           {
             heard: (lost) => (isLost(lost) ? undefined : ledger.lost(worker, group, lost))
           }
@@ -496,6 +488,13 @@ interface Place<Limit extends FetchLimit, Some extends ReadonlyArray<Entry>, Los
   readonly fetch: (limit: Limit) => Effect.Effect<Fetched | Lost, TransportError>
   readonly extend: (entries: Some) => Effect.Effect<ReadonlyArray<Entry> | Lost, TransportError>
 }
+
+/** Takes note of what the log has done, in the same step. */
+const noting = <A, E>(done: Effect.Effect<A, E>, note: (value: A) => void): Effect.Effect<A, E> =>
+  Effect.map(done, (value) => {
+    note(value)
+    return value
+  })
 
 const isLost = (answer: object | "lost"): answer is "lost" => answer === "lost"
 

@@ -25,12 +25,27 @@ interface Timer {
   cancelled: boolean
 }
 
-/** What one fiber, timer or message has to do, in its order; between them, order is chance. */
-class Queue implements Scheduler.SchedulerDispatcher {
+/** Has something to do in a process, and a place among those that are ready for it. */
+interface Ready {
   readonly process: Process
-  /** Tasks by priority, the least first; nearly always one list. */
-  private tasks: Array<{ readonly run: () => void; readonly priority: number }> = []
-  private head = 0
+  /** It has its place already. */
+  queued: boolean
+  readonly isEmpty: boolean
+  readonly step: () => void
+}
+
+interface Task {
+  readonly run: () => void
+  readonly priority: number
+  next: Task | undefined
+}
+
+/** What one fiber has to do, in its order; between fibers, order is chance. */
+class Queue implements Scheduler.SchedulerDispatcher, Ready {
+  readonly process: Process
+  /** By priority, the least first; nearly always one. */
+  private head: Task | undefined
+  private last: Task | undefined
   queued = false
 
   constructor(process: Process) {
@@ -38,11 +53,28 @@ class Queue implements Scheduler.SchedulerDispatcher {
   }
 
   scheduleTask(run: () => void, priority: number): void {
-    let at = this.tasks.length
-    while (at > this.head && (this.tasks[at - 1]?.priority ?? 0) > priority) at--
-    if (at === this.tasks.length) this.tasks.push({ run, priority })
-    else this.tasks.splice(at, 0, { run, priority })
+    const task: Task = { run, priority, next: undefined }
+    if (this.last === undefined) {
+      this.head = task
+      this.last = task
+    } else if (this.last.priority <= priority) {
+      this.last.next = task
+      this.last = task
+    } else this.insert(task)
     this.process.wants(this)
+  }
+
+  /** Before the first that has to wait for it. */
+  private insert(task: Task): void {
+    let before: Task | undefined
+    let behind = this.head
+    while (behind !== undefined && behind.priority <= task.priority) {
+      before = behind
+      behind = behind.next
+    }
+    task.next = behind
+    if (before === undefined) this.head = task
+    else before.next = task
   }
 
   /** Asked for by runs to completion, which no simulated process makes. */
@@ -51,16 +83,28 @@ class Queue implements Scheduler.SchedulerDispatcher {
   }
 
   get isEmpty(): boolean {
-    return this.head === this.tasks.length
+    return this.head === undefined
   }
 
   step(): void {
-    const task = this.tasks[this.head++]
-    if (this.isEmpty) {
-      this.tasks = []
-      this.head = 0
-    }
-    task?.run()
+    const task = this.head
+    if (task === undefined) return
+    this.head = task.next
+    if (this.head === undefined) this.last = undefined
+    task.run()
+  }
+}
+
+/** What one timer or message has to do, once. */
+class Once implements Ready {
+  readonly process: Process
+  readonly step: () => void
+  readonly isEmpty = true
+  queued = false
+
+  constructor(process: Process, run: () => void) {
+    this.process = process
+    this.step = run
   }
 }
 
@@ -73,15 +117,12 @@ export class Process implements Scheduler.Scheduler {
   readonly clock: Clock.Clock
   readonly world: World
   state: State = "runs"
-  private readonly held: Array<Queue> = []
+  private readonly held: Array<Ready> = []
   private patience: number
-  private readonly yields: boolean
 
-  /** `yields: false`: each step of it is whole, as those of a log are. */
-  constructor(world: World, name: string, yields = true) {
+  constructor(world: World, name: string) {
     this.world = world
     this.name = name
-    this.yields = yields
     this.clock = new WorldClock(this)
     this.patience = world.patience()
   }
@@ -92,17 +133,17 @@ export class Process implements Scheduler.Scheduler {
 
   /** A fiber may be made to yield behind any operation; here chance says where. */
   shouldYield(fiber: Fiber.Fiber<unknown, unknown>): boolean {
-    if (fiber.currentOpCount < this.patience || !this.yields) return false
+    if (fiber.currentOpCount < this.patience) return false
     this.patience = this.world.patience()
     return true
   }
 
   /** Does it in this process, as soon as it is its turn. */
   post(run: () => void): void {
-    new Queue(this).scheduleTask(run, 0)
+    this.wants(new Once(this, run))
   }
 
-  wants(queue: Queue): void {
+  wants(queue: Ready): void {
     if (queue.queued || this.state === "dead") return
     queue.queued = true
     if (this.state === "frozen") this.held.push(queue)
@@ -127,7 +168,7 @@ export class Process implements Scheduler.Scheduler {
   }
 
   /** Called by the world where its turn has come while it is frozen. */
-  hold(queue: Queue): void {
+  hold(queue: Ready): void {
     this.held.push(queue)
   }
 }
@@ -171,7 +212,7 @@ const soonest = (self: Timer, that: Timer) => self.at - that.at || self.turn - t
 export class World {
   now = epoch
   /** Who has something to do now, of processes that run. */
-  readonly ready: Array<Queue> = []
+  readonly ready: Array<Ready> = []
   steps = 0
   private readonly dice: Dice
   /** How many operations a fiber may make before it yields; `undefined`: as Effect does. */
