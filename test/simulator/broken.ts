@@ -70,7 +70,7 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     log: otherwise((one) => (one.outcome._tag === "Retry" ? { ...one.outcome, delay: Duration.zero } : one.outcome))
   },
   "retries an hour late": {
-    promise: /^contract 1$/,
+    promise: /^contract [15]$/,
     log: otherwise((one) => (one.outcome._tag === "Retry" ? { ...one.outcome, delay: Duration.hours(1) } : one.outcome))
   },
   "releases what is to be retried": {
@@ -155,7 +155,7 @@ export const logs: Record<string, { readonly promise: RegExp; readonly log: Effe
     )
   },
   "tells former owners that all is done": {
-    promise: /^contract (1|8|10)$/,
+    promise: /^contract (1|4|8|10)$/,
     log: withOwners(({ settle }) => ({
       settle: (settlements) =>
         Effect.map(settle(settlements), (results) => results.map((result) => (result === "lost" ? "done" : result)))

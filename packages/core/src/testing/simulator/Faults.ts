@@ -117,7 +117,9 @@ const wishes: ReadonlyArray<Call | undefined> = [
   "settle",
   "settle",
   "extend",
+  "extend",
   "fetch",
+  "mark",
   "mark",
   "tend"
 ]

@@ -106,6 +106,7 @@ class History {
   private readonly log: Transport["Service"]
   private readonly chance: Dice
   private readonly serverContext: Context.Context<never>
+  private readonly publisherContext: Context.Context<never>
   private readonly definitions: ReadonlyArray<{ readonly definition: Definition; readonly policy: policies.Policy }>
   /** Longest visibility timeout of the subscriptions, in milliseconds. */
   private readonly lease: number
@@ -145,6 +146,7 @@ class History {
         : Faults.noted(plan.faults)
     // each step of a log is whole
     this.serverContext = Context.add(contextOf(this.server, this.chance), Scheduler.PreventSchedulerYield, true)
+    this.publisherContext = contextOf(this.publisher, this.chance)
     this.log = Effect.runSyncWith(this.serverContext)(log)
     this.network = new Network({
       world: this.world,
@@ -303,7 +305,7 @@ class History {
       calmSince: this.world.now,
       publishes: numbers.map((number) => ({ number, key: keyOf(this.scenario.messages[number - 1]) }))
     }
-    const context = contextOf(this.publisher, this.chance).pipe(Context.add(Transport, this.network.client(worker)))
+    const context = Context.add(this.publisherContext, Transport, this.network.client(worker))
     this.publishing++
     const fiber = Effect.runForkWith(context)(Effect.delay(publishing([head, ...tail]), at))
     fiber.addObserver((exit) => {
@@ -360,15 +362,15 @@ class History {
   }
 
   /**
-   * Until all that was late has come and all who died or froze are back, and from then on for two leases: what was acked
-   * must stay so, and what is not would come again when one has ended.
+   * Until all that was late has come and all who died or froze are back, and from then on for a lease and a half:
+   * what was acked must stay so, and what is not would come again when one has ended.
    */
   private calmDown(isOver: () => boolean): void {
     const { ledger, world } = this
     const begin = world.now
     for (let until = 0, end = begin; end > until && !isOver(); end = Math.max(begin, ledger.calmSince)) {
       until = end
-      world.run(isOver, until + 2 * this.lease)
+      world.run(isOver, until + 1.5 * this.lease)
     }
   }
 

@@ -37,8 +37,9 @@ interface Behaviour {
   /** How many attempts fail. */
   readonly failures: number
   readonly how: "fails" | "dies" | "interrupts itself" | "asks for later" | "gives up"
-  /** How long an attempt takes, in milliseconds. */
+  /** How long one of its attempts takes, in milliseconds; the others take none. */
   readonly millis: number
+  readonly slow: number
   /** What it does where it settles by hand. */
   readonly manual: "acks" | "retries" | "releases" | "rejects" | "forgets"
 }
@@ -47,6 +48,7 @@ const behaviourOf = (dice: Dice, lease: number): Behaviour => ({
   failures: dice.pick(0, 0, 0, 0, 1, 1, 2, 3, 5),
   how: dice.pick("fails", "fails", "fails", "dies", "interrupts itself", "asks for later", "gives up"),
   millis: dice.pick(0, 0, 0, 1, 5, 20, lease / 2, lease * 1.5),
+  slow: dice.pick(1, 1, 2, 3),
   manual: dice.pick("acks", "acks", "acks", "retries", "releases", "rejects", "forgets")
 })
 
@@ -68,7 +70,8 @@ const fail = (behaviour: Behaviour): Effect.Effect<void, string | RetryAfter | D
 const behave = (behaviour: Behaviour, attempt: number) =>
   Effect.suspend(() => {
     const end = attempt <= behaviour.failures ? fail(behaviour) : Effect.void
-    return behaviour.millis === 0 ? end : Effect.andThen(Effect.sleep(behaviour.millis), end)
+    const isSlow = attempt === behaviour.slow && behaviour.millis > 0
+    return isSlow ? Effect.andThen(Effect.sleep(behaviour.millis), end) : end
   })
 
 /** Settles by hand; whatever is left is a failure. */
@@ -98,9 +101,10 @@ const subscription = (
   name: string,
   { even, partitions, topic }: (typeof ordered)[number],
   dice: Dice,
-  seed: string
+  seed: string,
+  longest: number
 ): Subscription.Any => {
-  const lease = dice.pick(100, 200, 400)
+  const lease = dice.pick(longest, longest, longest, longest / 2)
   const behaviours = new Map<number, Behaviour>()
   const behaviour = (n: number) => {
     let known = behaviours.get(n)
@@ -170,6 +174,8 @@ export const mixed: Effect.Effect<Scenario> = Effect.map(Random.nextInt, (number
         ? { _tag: "Raw", topic: numbers.topic.topic, text: dice.pick(...poisons) }
         : { _tag: "Message", topic: numbers.topic as Topic.Topic<unknown>, data: { n } } // this is data of it
   )
-  const subscriptions = names.map((name) => subscription(name, numbers, dice, seed))
+  // alike, as who waits for another that takes many times as long has little to do but heartbeats
+  const lease = dice.pick(100, 200, 400)
+  const subscriptions = names.map((name) => subscription(name, numbers, dice, seed, lease))
   return { subscriptions, messages, services: Layer.empty, atRest: Effect.void }
 })

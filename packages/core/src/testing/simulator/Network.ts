@@ -326,7 +326,7 @@ export class Network {
         place.keep()
         ledger.kept(group)
       },
-      roster: Effect.suspend(() => this.call(worker, "roster", () => place.roster)),
+      roster: this.call(worker, "roster", () => place.roster),
       watch: (changed) =>
         Effect.asVoid(
           this.scoped(worker, "watch", (scope) =>
@@ -371,10 +371,11 @@ export class Network {
       ...owner,
       fetch: (limit: OwnerLimit) => noting(owner.fetch(limit), () => (taken = this.world.now))
     }
-    const end = Effect.sync((): "lost" => {
+    const lose = (): "lost" => {
       lost = true
       return "lost"
-    })
+    }
+    const end = Effect.sync(lose)
     const { extend, fetch, mark, settle } = this.calls<OwnerLimit, ReadonlyArray<Entry>, "lost">(
       worker,
       group,
@@ -393,7 +394,7 @@ export class Network {
           )
         ),
       settle,
-      extend: (entries) => Effect.tap(extend(entries), (answer) => (answer === "lost" ? end : Effect.void)),
+      extend: (entries) => Effect.map(extend(entries), (answer) => (answer === "lost" ? lose() : answer)),
       mark
     }
   }
