@@ -37,11 +37,11 @@ export const mayClaim = (before: OwnerModel | undefined, fence: number, now: num
 
 /** Do these start in the order of their keys, in a worker that owns their partitions? */
 export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryModel>): Violation | undefined => {
-  for (const { entry, fence, message } of deliveries) {
+  for (const delivery of deliveries) {
+    const { entry, fence, message } = delivery
     const { key, number, partition } = message
-    // under "onReceive" it began with its ack, and was perhaps frozen between that and this
     const isStale = fence !== undefined && group.owners.get(partition)?.fence !== fence
-    if (isStale && group.policy.ack !== "onReceive") {
+    if (isStale && !wasHeldUp(group, delivery)) {
       return broken(10, `the handler of message ${number} starts under fence ${fence}, and another one has claimed`)
     }
     if (key === undefined || entry.redriven !== undefined) continue
@@ -59,6 +59,10 @@ export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryMod
   }
   return undefined
 }
+
+/** Under "onReceive" it began with its ack; between that and its handler its worker may have stood still. */
+const wasHeldUp = ({ policy }: GroupModel, { settled, worker }: DeliveryModel): boolean =>
+  policy.ack === "onReceive" && settled !== undefined && worker.calmSince > settled.at
 
 const wantsAll = ({ definition }: GroupModel): boolean => {
   const { accepts, keeps } = definition.source[TypeId]
