@@ -219,7 +219,7 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "publish-rings-for-nobody",
-    edits: [edit("publish", `ring(bell, "new")\nreturn`, `return`)],
+    edits: [edit("publish", `ring(bell, "new", told)\nreturn`, `return`)],
     killedBy: guard("publish", "rings for what is new")
   },
   {

@@ -125,11 +125,16 @@ describe("publish", () => {
     assert.deepStrictEqual(await everything(), before)
   })
 
-  test.each(["main", "bell"] as const)("changes nothing where %s is of another type", async (name) => {
+  test.each(["main", "bell"] as const)("changes nothing where %s is of another type, and names it", async (name) => {
     await redis.sadd(keys[name], "x")
     const before = await everything()
-    assert.match(await refused(Scripts.publish, { keys, entries: [["data", "1"]], retention: none }), /^WRONGTYPE/)
-    assert.deepStrictEqual(await everything(), before)
+    const plain = ["data", "1"]
+    for (const entries of [[plain], [plain, plain], [["data", "1", "ce", "{}"], plain]] as const) {
+      const refusal = await refused(Scripts.publish, { keys, entries, retention: none })
+      assert.match(refusal, /^WRONGTYPE/)
+      assert.include(refusal, `${keys[name]} holds a set`)
+      assert.deepStrictEqual(await everything(), before)
+    }
   })
 
   test("1,000 entries are one call", async () => {

@@ -193,10 +193,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -398,10 +398,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -928,10 +928,10 @@ local maxFields = 7000
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -1082,10 +1082,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -1313,10 +1313,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -1598,10 +1598,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -1804,8 +1804,8 @@ return { tonumber(count), 1 }
 --         4.. name (each once), then value (one a name and entry, entry by entry; an empty one leaves the field out)
 -- RETURNS {trimmed, id of each entry, separated by spaces}
 -- CALLER  Transport.publish
--- ORDER   The first write is an XADD: where memory is full, or the server refuses writes, nothing is stored. Behind it,
---         none is refused. Both keys are checked first.
+-- ORDER   The first write is an XADD: where memory is full, the server refuses writes or the key is of another kind, nothing
+--         is stored. Behind it, none is refused. The bell is asked before it.
 
 -- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
 -- fit. Asked before the first write: an error in the middle would leave half of a move behind.
@@ -1832,10 +1832,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -1847,16 +1847,23 @@ local function ring(bell, what)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, bell = KEYS[1], KEYS[2]
-local wrong = mistyped("stream", main, bellKind, bell)
-if wrong then return wrong end
+local told = redis.pcall("GET", bell)
+if type(told) == "table" then return mistyped(bellKind, bell) or told end
 
 local call, args, names = redis.call, ARGV, tonumber(ARGV[3])
 local before = 3 + names
 local ids, trimmed = {}, 0
+-- the first is asked and not called: what a call raises has another beginning on older servers
+local function first(...)
+  ids[1] = redis.pcall("XADD", main, "*", ...)
+  if type(ids[1]) == "table" then return mistyped("stream", main) or ids[1] end
+end
 if names == 1 then
   -- the plain entry, and the hot path
   local name = args[4]
-  for i = before + 1, #args do ids[i - before] = call("XADD", main, "*", name, args[i]) end
+  local refused = first(name, args[before + 1])
+  if refused then return refused end
+  for i = before + 2, #args do ids[i - before] = call("XADD", main, "*", name, args[i]) end
 else
   local fields = {}
   for i = before + 1, #args, names do
@@ -1869,16 +1876,21 @@ else
     end
     -- an entry must have a field; without one, those before it would be stored and those behind it not
     if count == 0 then fields[1], fields[2], count = args[4], "", 2 end
-    ids[#ids + 1] = call("XADD", main, "*", unpack(fields, 1, count))
+    if i > before + 1 then
+      ids[#ids + 1] = call("XADD", main, "*", unpack(fields, 1, count))
+    else
+      local refused = first(unpack(fields, 1, count))
+      if refused then return refused end
+    end
   end
 end
 
 -- exact, since an approximate trim keeps up to a node more and counts too few
-if ARGV[1] ~= "" then trimmed = redis.call("XTRIM", main, "MAXLEN", "=", ARGV[1]) end
+if ARGV[1] ~= "" then trimmed = call("XTRIM", main, "MAXLEN", "=", ARGV[1]) end
 if ARGV[2] ~= "" then
-  trimmed = trimmed + redis.call("XTRIM", main, "MINID", "=", digits(math.max(now() - ARGV[2], 0)))
+  trimmed = trimmed + call("XTRIM", main, "MINID", "=", digits(math.max(now() - ARGV[2], 0)))
 end
-ring(bell, "new")
+ring(bell, "new", told)
 return { trimmed, table.concat(ids, " ") }
 `,
   redrive: `-- redrive: schedules dead letters as retries of the same subscription, with no attempts made, and removes them.
@@ -1935,10 +1947,10 @@ local maxFields = 7000
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -2092,10 +2104,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -2199,10 +2211,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -2302,10 +2314,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -2458,10 +2470,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
@@ -2901,10 +2913,10 @@ end
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
--- a lost one is not for ever.
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
 local bellKind = "string"
-local function ring(bell, what)
-  local told = redis.pcall("GET", bell)
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
   -- one that does not go by itself is somebody else's
   if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
     redis.pcall("SET", bell, what, "PX", 1000)
