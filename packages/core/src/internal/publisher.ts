@@ -40,7 +40,8 @@ export const publish = <A>(
     if (Result.isFailure(patience)) return fail(topic, patience.failure)
     const replication = replicationOf(options)
     if (Result.isFailure(replication)) return fail(topic, replication.failure)
-    const outlet = outletOf(Context.get(context, Transport), topic.topic, topic[TypeId].partitions)
+    const transport = Context.get(context, Transport)
+    const outlet = outletOf(transport, topic.topic, topic[TypeId].partitions)
 
     const send = (traceparent: string | undefined, span?: Tracer.Span) => {
       const common =
@@ -61,14 +62,23 @@ export const publish = <A>(
         span.attribute("messaging.message.body.size", bytes)
       }
       return sendAll(
-        new Sending(context, outlet, retention.success, replication.success, patience.success, data, messages.success)
+        new Sending(
+          context,
+          transport,
+          outlet,
+          retention.success,
+          replication.success,
+          patience.success,
+          data,
+          messages.success
+        )
       )
     }
     if (!Tracing.isActive(context)) {
       const parent = Context.getOrUndefined(context, Tracer.ParentSpan)
       return send(parent === undefined ? undefined : Tracing.traceparent(parent))
     }
-    const { partitions, transport } = outlet
+    const { partitions } = outlet
     return Effect.useSpan(
       `send ${topic.topic}`,
       {

@@ -28,6 +28,7 @@ const batchSize = 256
  */
 export class Sending<in out A> {
   readonly context: Context.Context<never>
+  readonly transport: Transport["Service"]
   readonly outlet: Outlet
   readonly retention: Retention
   readonly replication: Replication | undefined
@@ -41,6 +42,7 @@ export class Sending<in out A> {
 
   constructor(
     context: Context.Context<never>,
+    transport: Transport["Service"],
     outlet: Outlet,
     retention: Retention,
     replication: Replication | undefined,
@@ -49,6 +51,7 @@ export class Sending<in out A> {
     messages: ReadonlyArray<Encoded>
   ) {
     this.context = context
+    this.transport = transport
     this.outlet = outlet
     this.retention = retention
     this.replication = replication
@@ -62,8 +65,8 @@ export class Sending<in out A> {
 type Reason = PublishError["reason"]
 
 export const sendAll = <A>(sending: Sending<A>): Effect.Effect<NonEmptyReadonlyArray<Message<A>>, PublishError> => {
-  const { context, outlet, patience, sent } = sending
-  const { partitions, topic, transport } = outlet
+  const { context, outlet, patience, sent, transport } = sending
+  const { partitions, topic } = outlet
   const sends = isConfirmed(transport, topic, partitions)
     ? sendRouted(sending)
     : patiently(context, confirm(transport, topic, partitions, "publish"), patience, 0, () => sendRouted(sending))
@@ -80,9 +83,8 @@ const allOf = <A>({ sent }: Sending<A>) => sent as unknown as NonEmptyReadonlyAr
 
 /** Partitions are different logs: none waits for another. */
 const sendRouted = <A>(sending: Sending<A>): Sent<A> => {
-  const { messages, outlet } = sending
-  if (outlet.partitions === 1) return send(sending, whole, 0)
-  const lanes = route(outlet, messages)
+  if (sending.outlet.partitions === 1) return send(sending, whole, 0)
+  const lanes = route(sending)
   const [only] = lanes
   if (only !== undefined && lanes.length === 1) return send(sending, only, 0)
   return Effect.map(
@@ -93,11 +95,11 @@ const sendRouted = <A>(sending: Sending<A>): Sent<A> => {
 
 /** Sends a lane from this place on, batch after batch. */
 const send = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> => {
-  const { context, messages, outlet, patience, replication, retention } = sending
+  const { context, messages, outlet, patience, replication, retention, transport } = sending
   const batch = batchOf(messages, lane, from)
   if (!isNonEmpty(batch)) return Effect.succeed(allOf(sending))
   const { log } = outlet.place(lane.partition)
-  const storing = outlet.transport.publish(log, batch, retention, replication)
+  const storing = transport.publish(log, batch, retention, replication)
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
   return patiently(context, storing, patience, forReplicas, (published) => {
     const warning = confirmed(sending, lane, from, published)
@@ -158,7 +160,8 @@ const batchOf = (messages: ReadonlyArray<Encoded>, { indices }: Lane, from: numb
 /** Of a topic with one partition. */
 const whole: Lane = { partition: 0, indices: undefined }
 
-const route = ({ partitions, topic, transport }: Outlet, messages: ReadonlyArray<Encoded>): ReadonlyArray<Lane> => {
+const route = <A>({ messages, outlet, transport }: Sending<A>): ReadonlyArray<Lane> => {
+  const { partitions, topic } = outlet
   const partitionFor = ({ attributes }: Encoded): number => {
     const key = attributes?.partitionkey
     return key === undefined ? turn(transport, topic, partitions) : partitionOf(key, partitions)
@@ -184,18 +187,19 @@ interface Place {
 
 /**
  * A topic of a Transport, as publishing uses it. Made once: to tag a metric costs more than to publish a message, and to
- * make and look up the rest as much as a part of it.
+ * make and look up the rest as much as a part of it. It does not know its Transport, whose key it is kept by: what the two
+ * of them hold would be kept until a major collection.
  */
 export class Outlet {
-  readonly transport: Transport["Service"]
   readonly topic: string
   readonly partitions: number
+  private readonly namespace: string
   readonly sent: Metric.Counter<number>
   readonly trimmed: Metric.Counter<number>
   private readonly places: Array<Place | undefined> = []
 
   constructor(transport: Transport["Service"], topic: string, partitions: number) {
-    this.transport = transport
+    this.namespace = transport.namespace
     this.topic = topic
     this.partitions = partitions
     const tags = { "messaging.destination.name": topic, "messaging.system": transport.system }
@@ -205,10 +209,10 @@ export class Outlet {
   }
 
   place(partition: number): Place {
-    const { topic, transport } = this
+    const { namespace, topic } = this
     return (this.places[partition] ??= {
       log: { topic, partition },
-      message: stored.messages({ namespace: transport.namespace, topic, partition })
+      message: stored.messages({ namespace, topic, partition })
     })
   }
 }
