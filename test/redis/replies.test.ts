@@ -24,9 +24,10 @@ const encoded = (value: Value): Buffer => {
   return Buffer.concat([Buffer.from(`*${value.length}\r\n`), ...value.map(encoded)])
 }
 
-/** The same with bytes as text; half of a character is no UTF-8. */
+/** The same with bytes as text; half of a character is no UTF-8, and there is no zero below zero. */
 const readable = (value: unknown): unknown => {
   if (Array.isArray(value)) return value.map(readable)
+  if (value === 0) return 0
   return Buffer.isBuffer(value) ? value.toString() : typeof value === "string" ? value.toWellFormed() : value
 }
 
