@@ -77,8 +77,8 @@ describe("CloudEvent", () => {
 
   const unicode = Arbitrary.schema(Schema.String)
   const nonEmpty = Arbitrary.schema(Schema.NonEmptyString)
-  // without control characters: V8 (seen in 13.6) at times parses the key "\u0000" of a text beyond Latin-1 as a backslash
-  const printable = Schema.NonEmptyString.check(Schema.isPattern(/^\P{Cc}+$/u))
+  // without what JSON escapes: V8 (seen in 13.6) at times parses the key "\u0000" of a text beyond Latin-1 as a backslash
+  const printable = Schema.NonEmptyString.check(Schema.isPattern(/^[^\p{Cc}\p{Cs}"\\]+$/u))
   const names = Arbitrary.schema(
     Schema.Union([printable, Schema.Literals(["id", "data", "tenant", "x-y", "🥚", "time", "__proto__"])])
   )
