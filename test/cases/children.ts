@@ -34,6 +34,8 @@ export interface Event {
   readonly data?: string
   readonly attempt?: number
   readonly consumer?: string
+  /** When a handler began. */
+  readonly at?: number
   readonly settled?: string
   readonly level?: string
   readonly text?: string

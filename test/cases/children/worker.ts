@@ -32,7 +32,7 @@ const subscription = Subscription.make(
   Effect.fnUntraced(function* ({ data }) {
     const delivery = yield* Delivery
     const { attempt, consumer } = delivery
-    tell({ event: "start", data, attempt, consumer })
+    tell({ event: "start", data, attempt, consumer, at: Date.now() })
     if (data.startsWith("slow:")) yield* Effect.sleep(Number(data.split(":")[1]))
     if (data.startsWith("die")) process.kill(process.pid, "SIGKILL")
     if (data.startsWith("hang")) return yield* Effect.never
