@@ -39,21 +39,22 @@ const consume = (concurrency: number, handler: "noop" | "hop" = "noop"): TaskOf<
   handler
 })
 
-const clutch = (task: Task, messages = 200_000) => measurement("clutch", task, messages)
-const bullmq = (task: Task, messages = 20_000) => measurement("bullmq", task, messages)
+// about two seconds for each: in the first of them much of the code is still being compiled
+const clutch = (task: Task, messages = 500_000) => measurement("clutch", task, messages)
+const bullmq = (task: Task, messages = 40_000) => measurement("bullmq", task, messages)
 const slow = (contestant: Contestant, task: Task, messages: number) =>
   measurement(contestant, task, messages, { slow: true })
 
 const clutch32 = clutch(consume(32))
 const clutch256 = clutch(consume(256))
-const rawLoop = measurement("ioredis", consume(1), 200_000)
-const rawIovalkey = measurement("iovalkey", consume(1), 200_000)
-const floorLoop = slow("socket", consume(1), 200_000)
+const rawLoop = measurement("ioredis", consume(1), 500_000)
+const rawIovalkey = measurement("iovalkey", consume(1), 500_000)
+const floorLoop = slow("socket", consume(1), 500_000)
 
 const consuming = (concurrency: 32 | 256): Scenario => {
   const own = concurrency === 32 ? clutch32 : clutch256
   const bull = bullmq(consume(concurrency))
-  const iovalkey = measurement("clutch-iovalkey", consume(concurrency), 200_000)
+  const iovalkey = measurement("clutch-iovalkey", consume(concurrency), 500_000)
   return {
     name: `consume-${concurrency}`,
     title: `consume, no-op handler, concurrency ${concurrency}`,
@@ -77,7 +78,7 @@ const consuming = (concurrency: 32 | 256): Scenario => {
 }
 
 const consumeOne: Scenario = (() => {
-  const own = clutch(consume(1), 200_000)
+  const own = clutch(consume(1))
   const bull = bullmq(consume(1), 8000)
   return {
     name: "consume-1",
@@ -88,7 +89,7 @@ const consumeOne: Scenario = (() => {
 })()
 
 const consumeHop: Scenario = (() => {
-  const own = clutch(consume(32, "hop"), 200_000)
+  const own = clutch(consume(32, "hop"))
   const bull = bullmq(consume(32, "hop"))
   return {
     name: "consume-hop",
@@ -101,9 +102,9 @@ const consumeHop: Scenario = (() => {
 const publishBatches: Scenario = (() => {
   const task: Task = { kind: "publish-batches", batch: 256, inFlight: 4 }
   const own = clutch(task)
-  const bull = bullmq(task)
-  const pipeline = measurement("ioredis", task, 200_000)
-  const floor = measurement("socket", task, 300_000)
+  const bull = bullmq(task, 80_000)
+  const pipeline = measurement("ioredis", task, 500_000)
+  const floor = measurement("socket", task, 500_000)
   return {
     name: "publish-256",
     title: "publish in batches of 256, four under way",
@@ -113,7 +114,7 @@ const publishBatches: Scenario = (() => {
       slow("groupmq", task, 20_000),
       slow("persisted-queue", task, 20_000),
       pipeline,
-      slow("iovalkey", task, 200_000),
+      slow("iovalkey", task, 500_000),
       floor
     ],
     targets: [
@@ -126,12 +127,12 @@ const publishBatches: Scenario = (() => {
 
 const publishSingle: Scenario = (() => {
   const task: Task = { kind: "publish-single", fibers: 100 }
-  const own = clutch(task, 150_000)
-  const bull = bullmq(task, 20_000)
+  const own = clutch(task, 300_000)
+  const bull = bullmq(task, 60_000)
   return {
     name: "publish-1",
     title: "publish one at a time, from 100 fibers",
-    measurements: [own, bull, slow("persisted-queue", task, 20_000), slow("ioredis", task, 100_000)],
+    measurements: [own, bull, slow("persisted-queue", task, 20_000), slow("ioredis", task, 300_000)],
     targets: [atLeast("Clutch / BullMQ add from 100 promises", own, 3, bull)]
   }
 })()
@@ -139,7 +140,7 @@ const publishSingle: Scenario = (() => {
 const endToEnd: Scenario = (() => {
   const task: Task = { kind: "end-to-end", concurrency: 32 }
   const own = clutch(task)
-  const raw = measurement("ioredis", task, 200_000)
+  const raw = measurement("ioredis", task, 500_000)
   return {
     name: "end-to-end",
     title: "end to end, one process publishes in batches of 256, another handles",
@@ -227,7 +228,7 @@ const lateness: Scenario = (() => {
 })()
 
 const idle: Scenario = (() => {
-  const own = clutch({ kind: "idle", subscriptions: 100 }, 10_000)
+  const own = clutch({ kind: "idle", subscriptions: 100 }, 30_000)
   return {
     name: "idle",
     title: "one process, 100 idle subscriptions on 100 topics",
@@ -241,7 +242,7 @@ const idle: Scenario = (() => {
 })()
 
 const traced: Scenario = (() => {
-  const own = clutch({ ...consume(32), traced: true }, 200_000)
+  const own = clutch({ ...consume(32), traced: true })
   return {
     name: "traced",
     title: "tracer set, a span a message, concurrency 32",
