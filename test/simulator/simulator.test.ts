@@ -16,12 +16,12 @@ const errorOf = (exit: Exit.Exit<unknown, unknown>) =>
 
 describe("the simulator", () => {
   describe("finds a log that", () => {
-    for (const [name, { log, promise }] of Object.entries(logs)) {
+    for (const [name, { log, promise, seed }] of Object.entries(logs)) {
       it.effect(
         name,
         () =>
           Effect.gen(function* () {
-            const error = yield* Effect.flip(Simulator.check({ scenario, log, histories: 300 }))
+            const error = yield* Effect.flip(Simulator.check({ scenario, log, histories: 300, seed }))
             assert.match(error.history.violation?.promise ?? "", promise, error.message)
           }),
         60_000 // to make one smaller takes some hundred runs
