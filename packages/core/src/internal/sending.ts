@@ -103,13 +103,10 @@ const send = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> => {
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
   return patiently(context, storing, patience, forReplicas, (published) => {
     const warning = confirmed(sending, lane, from, published)
-    const rest = () => underReplicated(replication, published) ?? sendRest(sending, lane, from + batch.length)
+    const rest = () => underReplicated(replication, published) ?? send(sending, lane, from + batch.length)
     return warning === undefined ? rest() : Effect.andThen(warning, Effect.suspend(rest))
   })
 }
-
-const sendRest = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> =>
-  from < (lane.indices ?? sending.messages).length ? send(sending, lane, from) : Effect.succeed(allOf(sending))
 
 /** Takes what the log says of a batch, and answers with the warning where it dropped something. */
 const confirmed = <A>(

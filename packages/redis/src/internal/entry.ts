@@ -160,9 +160,9 @@ export const forRow = (row: Reply, f: (id: string, fields: Codec.Fields) => void
   if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? sharingName(fields as Array<Buffer>) : [])
 }
 
-const dataName = Buffer.from("data")
-
 /** The name that nearly all have first is one for all: else each entry holds its own, for as long as it is held itself. */
+export const dataName = Buffer.from("data")
+
 const sharingName = (fields: Array<Buffer>): Codec.Fields => {
   if (fields[0]?.equals(dataName) === true) fields[0] = dataName
   return fields

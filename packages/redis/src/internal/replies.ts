@@ -6,6 +6,7 @@
 import type { Redis } from "ioredis"
 import { send } from "./commands.ts"
 import type { Native } from "./connection.ts"
+import { dataName } from "./entry.ts"
 
 type Value = number | Buffer | null | Error | ReadonlyArray<Value>
 
@@ -16,7 +17,6 @@ interface Open {
 }
 
 const none = Buffer.alloc(0)
-const dataName = Buffer.from("data")
 
 const cr = 13
 const minus = 45
