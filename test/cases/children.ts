@@ -24,6 +24,7 @@ export interface WorkerSettings {
     readonly visibilityTimeout?: number
     readonly drainTimeout?: number
     readonly from?: "new" | "beginning"
+    readonly ownConnection?: boolean
     readonly manual?: boolean
     readonly retry?: { readonly maxRetries?: number; readonly base?: number; readonly jitter?: number }
   }
