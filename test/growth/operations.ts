@@ -126,7 +126,11 @@ const operations = {
   idleBefore: operation("awaitIdle: nothing older", nothing, async (lab) => {
     if (await run(lab.transport.outstanding(group, { through: "0-5", due: "wait" }))) throw new Error("it is not idle")
   }),
-  join: operation("join", nothing, (lab) => lab.join().then(({ leave }) => leave())),
+  join: operation(
+    `join, ${times} times`,
+    nothing,
+    often((lab) => lab.join().then(({ leave }) => leave()))
+  ),
   page: operation(`dead letters: page, ${times} times`, nothing, often(some(batch))),
   get: operation(
     `dead letters: get, ${times} times`,
