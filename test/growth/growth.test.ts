@@ -15,7 +15,7 @@ describe("what a call costs does not grow with", () => {
       async () => {
         const rows = await measure(dimension, { sizes, calls: 7, share: 1, tell: () => {} })
         const grown = rows.filter((row) => !isFlat(row, 1))
-        assert.deepStrictEqual(grown, [], "microseconds of Redis' CPU a call, and whether a command takes 5 ms")
+        assert.deepStrictEqual(grown, [], "microseconds that Redis takes a call, and whether a command takes 5 ms")
       },
       120_000
     )

@@ -1,9 +1,9 @@
 /**
  * A Redis of its own that holds so and so much, and what a call then costs it.
  *
- * What is measured is the CPU time of the server's main thread, which other programs on the machine hardly lengthen. A
- * call that needs less of it than 5 ms has no command that takes longer. The slow log, which counts all time that passes,
- * is read too; but a server that was not scheduled looks slow there.
+ * What is measured is the time that the server spends in commands. A call that needs less of it than 5 ms has no command
+ * that takes longer. The slow log, which tells each command, is read too; but a server that was not scheduled looks slow
+ * there.
  */
 import type { Consumer, Entry, FetchLimit, Group, Settlement } from "@clutch/core/Transport"
 import { Transport } from "@clutch/core/Transport"
@@ -228,41 +228,37 @@ export interface Operation<A = unknown, B = unknown> {
   readonly after?: ((lab: Lab, prepared: A, result: B) => Promise<unknown>) | undefined
 }
 
-/** Microseconds of CPU that the server's main thread has used. */
-export const cpu = async (redis: Redis): Promise<number> => {
-  const info = await redis.info("cpu")
-  const read = (field: string) => Number(new RegExp(`^${field}:([\\d.]+)`, "m").exec(info)?.[1])
-  const main = read("used_cpu_sys_main_thread") + read("used_cpu_user_main_thread")
-  return 1e6 * (Number.isNaN(main) ? read("used_cpu_sys") + read("used_cpu_user") : main)
+/**
+ * Microseconds that the server has spent in commands other than these that ask. What a script runs counts with the script,
+ * and once more. CPU time would have the server's waking for each command in it, which costs more than many a command, or
+ * less, as the machine has it.
+ */
+const spent = async (redis: Redis): Promise<number> => {
+  let sum = 0
+  for (const [, command, micros] of (await redis.info("commandstats")).matchAll(/^cmdstat_([^:|]+).*?usec=(\d+)/gm)) {
+    if (command !== "info" && command !== "slowlog") sum += Number(micros)
+  }
+  return sum
 }
 
-/** What one call cost, in microseconds of the server's CPU; and the longest single command that the slow log has. */
+/** The server counts whole microseconds a command, so that what takes less is told by chance. */
+const resolution = 20
+
+/** What one call cost, in microseconds; and the longest single command that the slow log has. */
 export interface Call {
   readonly cost: number
   readonly longest: number
 }
 
-/** What asking costs by itself; microseconds. */
-export const asking = async (redis: Redis): Promise<number> => {
-  const costs: Array<number> = []
-  let before = await cpu(redis)
-  for (let i = 0; i < 50; i++) {
-    const now = await cpu(redis)
-    costs.push(now - before)
-    before = now
-  }
-  return quantile(costs, 0.5)
-}
-
-export const once = async (lab: Lab, { after, call, prepare }: Operation, asking: number): Promise<Call> => {
+export const once = async (lab: Lab, { after, call, prepare }: Operation): Promise<Call> => {
   const prepared = await prepare(lab)
   await lab.redis.slowlog("RESET")
-  const before = await cpu(lab.redis)
+  const before = await spent(lab.redis)
   const result = await call(lab, prepared)
-  const cost = (await cpu(lab.redis)) - before - asking
+  const cost = (await spent(lab.redis)) - before
   const log = (await lab.redis.slowlog("GET", 100)) as ReadonlyArray<readonly [number, number, number, unknown]>
   await after?.(lab, prepared, result)
-  return { cost: Math.max(1, cost), longest: Math.max(0, ...log.map(([, , micros]) => micros)) }
+  return { cost: Math.max(resolution, cost), longest: Math.max(0, ...log.map(([, , micros]) => micros)) }
 }
 
 /** The value below which this share of all lies. */

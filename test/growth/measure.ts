@@ -1,5 +1,5 @@
 /** One dimension: the same calls on servers of different sizes, in turn, so that whatever the machine does meets all. */
-import { asking, type Call, type Lab, once, open, quantile } from "./lab.ts"
+import { type Call, type Lab, once, open, quantile } from "./lab.ts"
 import type { Dimension } from "./operations.ts"
 
 export interface Options {
@@ -14,11 +14,11 @@ export interface Options {
 export interface Row {
   readonly dimension: string
   readonly operation: string
-  /** Microseconds of the server's CPU a call, for each size; of a dimension that is told per thousand, for each of these. */
+  /** Microseconds of the server's time a call, for each size; of a dimension that is told per thousand, for each of these. */
   readonly costs: ReadonlyArray<number>
   /** The last of them over the first. */
   readonly ratio: number
-  /** Microseconds of the server's CPU that a dear call needs (p95), at any size; none where a call is many commands. */
+  /** Microseconds of the server's time that a dear call needs (p95), at any size; none where a call is many commands. */
   readonly dear: number | undefined
   /** Whether a single command of ours kept the server busy for more than 5 ms, and not only once in a while. */
   readonly blocks: boolean
@@ -38,11 +38,11 @@ export const measure = async (dimension: Dimension, { calls, share, sizes, tell 
     }
     const rows: Array<Row> = []
     for (const operation of dimension.operations) {
-      const all: Array<{ readonly lab: Lab; readonly asking: number; readonly calls: Array<Call> }> = []
+      const all: Array<{ readonly lab: Lab; readonly calls: Array<Call> }> = []
       for (const lab of labs) {
         // for what is compiled and cached
-        await once(lab, operation, 0)
-        all.push({ lab, asking: await asking(lab.redis), calls: [] })
+        await once(lab, operation)
+        all.push({ lab, calls: [] })
       }
       const soFar = () =>
         summary(
@@ -52,7 +52,7 @@ export const measure = async (dimension: Dimension, { calls, share, sizes, tell 
           all.map((one) => one.calls)
         )
       for (let i = 0; i < calls || (i < 10 * calls && !isFlat(soFar(), share)); i++) {
-        for (const one of all) one.calls.push(await once(one.lab, operation, one.asking))
+        for (const one of all) one.calls.push(await once(one.lab, operation))
       }
       const row = soFar()
       const told = row.costs.map(Math.round).join(" → ")
@@ -89,7 +89,7 @@ const summary = (
     costs,
     ratio: (costs.at(-1) ?? 0) / (costs[0] ?? 1),
     dear: perThousand ? undefined : dear,
-    // what needs less CPU than that in all has no such command; of the rest the slow log tells
+    // what needs less than that in all has no such command; of the rest the slow log tells
     blocks: dear > most && Math.max(...of("longest", 0.5)) > most
   }
 }

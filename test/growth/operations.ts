@@ -31,7 +31,7 @@ const operation = <A, B>(
 
 const nothing = async () => {}
 
-/** What takes microseconds is done so often, one after the other, that they can be told from asking for them. */
+/** What takes microseconds is done so often, one after the other, that they can be told apart. */
 const times = 20
 const often =
   <A>(call: (lab: Lab, prepared: A) => Promise<unknown>) =>
@@ -47,6 +47,9 @@ const some = (count: number) => async (lab: Lab) => {
   const page = await run(lab.transport.deadLetters.page(group, { after: undefined, limit: count }))
   return page.map(({ id }) => id)
 }
+
+/** Behind a call that takes dead letters away: else a small server runs out of them. */
+const refilled = (lab: Lab, { length }: ReadonlyArray<string>) => letters(lab.redis, length)
 
 const taken = async (lab: Lab) => {
   await publish(lab)
@@ -90,7 +93,15 @@ const operations = {
     },
     (lab, entries) => settle(lab, entries, ack)
   ),
-  tend: operation("tend", nothing, (lab) => run(lab.transport.tend(group))),
+  tend: operation(
+    "tend",
+    nothing,
+    (lab) => run(lab.transport.tend(group)),
+    (lab, _, { moved }) => {
+      if (moved === 0) throw new Error("nothing was due")
+      return overdue(lab.redis, moved)
+    }
+  ),
   tends: operation(
     `tend, ${times} times`,
     nothing,
@@ -146,11 +157,17 @@ const operations = {
     nothing,
     often((lab) => run(lab.transport.deadLetters.count(group)))
   ),
-  redrive: operation("dead letters: redrive", some(batch), (lab, ids) =>
-    run(lab.transport.deadLetters.redrive(group, ids, Duration.hours(1)))
+  redrive: operation(
+    "dead letters: redrive",
+    some(batch),
+    (lab, ids) => run(lab.transport.deadLetters.redrive(group, ids, Duration.hours(1))),
+    refilled
   ),
-  discard: operation("dead letters: discard", some(batch), (lab, ids) =>
-    run(lab.transport.deadLetters.discard(group, ids))
+  discard: operation(
+    "dead letters: discard",
+    some(batch),
+    (lab, ids) => run(lab.transport.deadLetters.discard(group, ids)),
+    refilled
   )
 }
 

@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { Redis } from "ioredis"
 import { startRedis } from "../support/redis.ts"
-import { cpu, quantile } from "./lab.ts"
+import { quantile } from "./lab.ts"
 
 /** Messages a round. */
 const many = 200
@@ -23,6 +23,14 @@ export interface Cost {
 }
 
 const text = "x".repeat(200)
+
+/** Microseconds of CPU that the server's main thread has used. */
+const cpu = async (redis: Redis): Promise<number> => {
+  const info = await redis.info("cpu")
+  const read = (field: string) => Number(new RegExp(`^${field}:([\\d.]+)`, "m").exec(info)?.[1])
+  const main = read("used_cpu_sys_main_thread") + read("used_cpu_user_main_thread")
+  return 1e6 * (Number.isNaN(main) ? read("used_cpu_sys") + read("used_cpu_user") : main)
+}
 
 /** Publishes to all topics in turn; so many rounds. */
 const measured = Effect.fnUntraced(function* (redis: Redis, count: number, rounds: number) {
