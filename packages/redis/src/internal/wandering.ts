@@ -27,8 +27,8 @@ export const make = (
   let timer: NodeJS.Timeout | undefined
   let over = false
 
-  const tell = (event: Event, detail?: unknown) => {
-    for (const listener of listeners[event]) listener(detail)
+  const tell = (event: Event, detail?: unknown, more?: unknown) => {
+    for (const listener of listeners[event]) listener(detail, more)
   }
   const again = () => {
     status = "reconnecting"
@@ -44,7 +44,7 @@ export const make = (
     current = mine
     status = "connecting"
     native.on("error", (error) => tell("error", error))
-    native.on("message", (channel) => tell("message", channel))
+    native.on("message", (channel, text) => tell("message", channel, text))
     native.on("ready", () => {
       status = "ready"
       tries = 0
