@@ -226,6 +226,36 @@ describe("RedisClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("what is too long to be written: Refused, at once, and nothing is waited for", () =>
+    Effect.gen(function* () {
+      const one = yield* client({ url, commandTimeout: "100 millis" })
+      const long = "x".repeat(2 ** 26)
+      const tooLong = one.command(
+        "ECHO",
+        Array.from({ length: 9 }, () => long)
+      )
+      assert.strictEqual(yield* reason(tooLong), "Refused")
+      yield* Effect.sleep(250)
+      assert.strictEqual(String(yield* one.command("PING", [])), "PONG")
+      assert.strictEqual(one.epoch(), 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a list that is published and is too long to be written fails, and the process lives", () =>
+    Effect.gen(function* () {
+      const { options } = yield* S.shared
+      const transport = yield* S.transport(options)
+      const message = { data: "x".repeat(2 ** 26), attributes: undefined }
+      const publishing = transport.publish(
+        { topic: "orders", partition: 0 },
+        [message, ...Array.from({ length: 8 }, () => message)],
+        S.noRetention
+      )
+      assert.strictEqual(yield* reason(publishing), "Refused")
+      assert.strictEqual((yield* S.publish(transport, "short")).ids.length, 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("what the server says: Unavailable where it may pass, Refused where somebody must act, else a defect", () =>
     Effect.gen(function* () {
       const redis = yield* server(["--maxmemory", "1kb", "--maxmemory-policy", "noeviction"])

@@ -8,7 +8,7 @@ import * as TransportErrors from "@clutch/core/Errors"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Arg, Reply, Script } from "../Script.ts"
-import { disconnected, failed, messageOf, replyCode } from "./errors.ts"
+import { disconnected, failed, messageOf, replyCode, unwritable } from "./errors.ts"
 
 /** What a client has to offer: ioredis, iovalkey and their likes do. Replies are Buffers, numbers, null and arrays. */
 export interface Native {
@@ -31,6 +31,11 @@ export const retryDelay = (times: number): number => Math.min(50 * 2 ** Math.min
 /** Not written, since there was no connection. */
 export class NotConnected extends Error {
   override readonly name = "NotConnected"
+}
+
+/** Not written, as the client cannot: `cause` is what it threw. */
+class NotWritten extends Error {
+  override readonly name = "NotWritten"
 }
 
 /** Written, or refused by the client: `cause` is what it said. */
@@ -134,6 +139,7 @@ export const described = (
 ): Pick<Connection, "explain" | "attempt" | "command" | "run"> => {
   const explain = (operation: string, error: unknown): TransportErrors.TransportError => {
     if (error instanceof NotConnected) return self.unavailable(operation)
+    if (error instanceof NotWritten && error.cause instanceof RangeError) return unwritable(operation, error.cause)
     if (error instanceof TransportErrors.TransportError) return error
     if (!(error instanceof CommandFailed)) throw error
     const known = failed(operation, error.cause)
@@ -234,10 +240,16 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     if (native.status !== "ready" || closing) return Promise.reject(new NotConnected())
     // it holds for the next command alone; what becomes of it shows in the reply to that
     if (asking) submit("ASKING", []).catch(() => {})
+    let reply: Promise<unknown>
+    try {
+      reply = native.callBuffer(command, args.slice())
+    } catch (cause) {
+      return Promise.reject(new NotWritten("command not written", { cause }))
+    }
     if (waiting === 0) lastProgress = performance.now()
     waiting += 1
     watch ??= setTimeout(check, options.commandTimeout)
-    return native.callBuffer(command, args.slice()).then(replied, lost)
+    return reply.then(replied, lost)
   }
 
   const execute = <Input, Result>(script: Script<Input, Result>, input: Input, asking = false): Promise<Result> => {

@@ -89,6 +89,13 @@ export const reported = (operation: string, problem: string): TransportError => 
   )
 }
 
+/** The error of an operation whose arguments are longer than what the client can write at once. */
+export const unwritable = (operation: string, error: unknown): TransportError => {
+  const cause = stripped(error)
+  const detail = `the client could not write the command: ${cause.message}`
+  return new TransportError({ operation, reason: new Refused({ detail, cause }) })
+}
+
 /** The error of an operation that was not sent, since there is no connection; `last` tells why there is none. */
 export const disconnected = (operation: string, last: unknown): TransportError => {
   const cause = last === undefined ? undefined : stripped(last)
