@@ -105,6 +105,18 @@ describe("replies", () => {
     assert.isTrue(Array.isArray(list) && list[0] instanceof Error && list[0].message === "WRONGTYPE of a key")
   })
 
+  it("what comes behind a long text does not hold on to it", () => {
+    const decoder = new Decoder(() => {})
+    const long = "a".repeat(1_000_000)
+    for (const piece of cut(Buffer.concat([[long, "b"], ["c"]].map(encoded)), [65_536]))
+      decoder.write(Buffer.from(piece))
+    const lists = [decoder.claim([1]), decoder.claim([2])]
+    assert.deepStrictEqual(readable(lists), [[long, "b"], ["c"]])
+    for (const short of [(lists[0] as Array<Buffer>)[1], (lists[1] as Array<Buffer>)[0]]) {
+      assert.isAtMost(short?.buffer.byteLength ?? Infinity, 65_536)
+    }
+  })
+
   it("a list is handed out once", () => {
     const decoder = new Decoder(() => {})
     decoder.write(Buffer.from("*1\r\n:5\r\n"))
@@ -148,6 +160,11 @@ describe("a client whose lists are decoded here", () => {
         Effect.promise(() => Promise.all(sent.map(([command, args]) => ask(command, [...args]))))
       const expected = yield* answers((command, args) => plain.callBuffer(command, args))
       assert.deepStrictEqual(yield* answers((command, args) => decoded.callBuffer(command, args)), expected)
+      // of which the client itself makes an object, as it does not of the same in capitals
+      yield* Effect.promise(() => decoded.callBuffer("HSET", [key, "field", "value"]))
+      const fields = yield* Effect.promise(() => decoded.callBuffer("hgetall", [key]))
+      assert.deepStrictEqual(readable(fields), ["field", "value"])
+      yield* Effect.promise(() => decoded.callBuffer("DEL", [key]))
       const refused = yield* Effect.promise(() => decoded.callBuffer("LRANGE", [key]).catch(String))
       assert.include(String(refused), "wrong number of arguments")
     }).pipe(Effect.scoped)

@@ -10,9 +10,16 @@ import type { Arg } from "../Script.ts"
 
 const answered: Array<Arg> = []
 
+/** Answered with what came: what the client makes of some lists, by the names of their commands, is no list. */
+class Plain extends Command {
+  override transformReply<A>(reply: A): A {
+    return reply
+  }
+}
+
 /** Sends a command, and answers with its reply in bytes. */
 export const send = (client: Pick<Redis, "sendCommand">, name: string, args: Array<Arg>): Promise<unknown> => {
-  const command = new Command(name, args, { replyEncoding: null })
+  const command = new Plain(name, args, { replyEncoding: null })
   client.sendCommand(command)
   return command.promise.then(
     (reply) => {

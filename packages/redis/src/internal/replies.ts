@@ -52,17 +52,26 @@ export class Decoder {
   }
 
   write(chunk: Buffer): void {
-    this.pieces.push(chunk)
     this.lacking -= chunk.length
-    if (this.lacking > 0) return
-    this.bytes = this.pieces.length === 1 ? chunk : Buffer.concat(this.pieces)
+    if (this.lacking > 0) {
+      this.pieces.push(chunk)
+      return
+    }
+    // several are those of a long text, which what comes behind it must not hold on to
+    const end = this.pieces.length > 1 ? chunk.length + this.lacking : chunk.length
+    this.decode(this.pieces.length === 0 ? chunk : Buffer.concat([...this.pieces, chunk.subarray(0, end)]))
+    if (end < chunk.length) this.decode(chunk.subarray(end))
+  }
+
+  private decode(bytes: Buffer): void {
+    this.bytes = bytes
     this.pieces = []
     this.at = 0
-    while (this.at < this.bytes.length) {
+    while (this.at < bytes.length) {
       const from = this.at
       this.lacking = 1
       if (this.step(from)) continue
-      this.pieces.push(this.bytes.subarray(from))
+      this.pieces.push(bytes.subarray(from))
       break
     }
     if (this.pieces.length === 0) this.lacking = 0
