@@ -260,9 +260,10 @@ export const sink = <A>(topic: Topic<A>): Sink.Sink<number, A, never, PublishErr
  * everything with the new number. It fails with reason `Refused`, and changes nothing, while a subscription has a worker, or
  * has not settled everything, retries included. Publishers cannot be seen: one that still runs goes on with the old number.
  *
- * What is stored stays where it is: a subscription that begins at the beginning reads it, partition by partition, but in
- * partitions that are no more only after they are there again; and what was published before and after the change has no
- * common order by key.
+ * A subscription that exists gets what is published from now on, on the partitions that are new too, whenever its first
+ * worker starts. What is stored stays where it is: a subscription that is created later, and begins at the beginning, reads
+ * it, partition by partition, but in partitions that are no more only after they are there again; and what was published
+ * before and after the change has no common order by key.
  *
  * @category operating
  * @since 0.1.0

@@ -16,8 +16,8 @@ const Keyed = Schema.Struct({ key: Schema.String, n: Schema.Number })
 export type Keyed = typeof Keyed.Type
 
 /** A topic with a key and a name of its own. */
-export const keyedTopic = (kit: Kit, partitions = 1): Topic.Topic<Keyed> =>
-  Topic.make(kit.fresh("keyed"), { schema: Keyed, key: ({ key }) => key, partitions })
+export const keyedTopic = (kit: Kit, partitions = 1, name = kit.fresh("keyed")): Topic.Topic<Keyed> =>
+  Topic.make(name, { schema: Keyed, key: ({ key }) => key, partitions })
 
 /** So many messages of each key, the keys in turn. */
 export const inTurn = (keys: ReadonlyArray<string>, each: number): ReadonlyArray<Keyed> =>

@@ -221,6 +221,42 @@ export const partitions: Category = (kit) => {
     })
   )
 
+  kit.test("10. after repartition, subscriptions that exist get what is published before their workers are there", () =>
+    Effect.gen(function* () {
+      const name = kit.fresh("wide")
+      const keyed = (partitions: number) => keyedTopic(kit, partitions, `${name}-keyed`)
+      const [ledger, { handler, seen }] = [new Ledger(1), spread()]
+      const plainOf = (partitions: number) => Subscription.make("s", wide(kit, partitions, name), handler)
+      const keyedOf = (partitions: number) => Subscription.make("s", keyed(partitions), ledger.handler())
+      const working = (partitions: number) =>
+        Effect.gen(function* () {
+          const workers = [yield* kit.open(plainOf(partitions)), yield* kit.open(keyedOf(partitions))]
+          yield* kit.idle(plainOf(partitions))
+          yield* kit.idle(keyedOf(partitions))
+          for (const { close } of workers) yield* close
+        })
+      yield* working(1)
+      yield* Topic.repartition(wide(kit, 4, name))
+      yield* Topic.repartition(keyed(4))
+      yield* Topic.publishAll(wide(kit, 4, name), texts(8))
+      yield* Topic.publishAll(
+        keyed(4),
+        range(32).map((n) => ({ key: `k${n}`, n }))
+      )
+      yield* working(4)
+      assertEachOnce(
+        seen.map(([data]) => data),
+        texts(8)
+      )
+      assert.strictEqual(new Set(ledger.events.map(({ key }) => key)).size, 32)
+      const standing = yield* Topic.groups(wide(kit, 4, name))
+      assert.deepStrictEqual(
+        standing.map(({ consumers, partition }) => [partition, consumers]),
+        range(4).map((partition) => [partition, 0])
+      )
+    })
+  )
+
   kit.test("10. repartition to one partition holds against who still asks for as many as there were", () =>
     Effect.gen(function* () {
       const name = kit.fresh("wide")

@@ -1,33 +1,63 @@
 /** Another number of partitions for a topic, where nobody uses it and nothing is left to do. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import { InvalidOption, Refused, TransportError } from "../Errors.ts"
+import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
-import { Transport } from "../Transport.ts"
+import { type Consumer, type EnrollOptions, type Group, Transport, type Worker } from "../Transport.ts"
 import { topicProblem } from "./address.ts"
 import { forget, logsOf } from "./partitions.ts"
 
 const operation = "repartition"
+
+/** A place that is left as soon as it is taken: any will do. */
+const visibilityTimeout = Duration.seconds(30)
+
+/** So that whoever publishes before the first worker is there does not publish before the group. */
+const createGroup = (
+  transport: Transport["Service"],
+  group: Group,
+  ordered: boolean
+): Effect.Effect<void, TransportError> => {
+  const options: EnrollOptions = { group, consumer: undefined, from: "new", visibilityTimeout }
+  const place: Effect.Effect<Pick<Consumer | Worker, "keep">, TransportError, Scope.Scope> = ordered
+    ? transport.enroll(options)
+    : transport.join({ ...options, ownConnection: false })
+  return Effect.scoped(Effect.map(place, ({ keep }) => keep()))
+}
 
 const refuse = (reason: TransportError["reason"]) => Effect.fail(new TransportError({ operation, reason }))
 
 export const repartition = (self: Source<unknown>): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
     const { topic } = self
-    const { partitions } = self[TypeId]
+    const { ordered, partitions } = self[TypeId]
     const wrong = topicProblem(self)
     if (wrong !== undefined) return yield* refuse(wrong)
     const transport = yield* Transport
     const from = yield* transport.partitions(topic, partitions)
     if (from === partitions) return from
+    const subscriptions = new Set<string>()
     for (const log of logsOf(topic, from)) {
       for (const { consumers, holds, name } of yield* transport.groups(log)) {
         const { due, parked, pending } = yield* transport.inspect({ ...log, subscription: name })
         const left = Option.isSome(holds) || due + parked + pending > 0
-        if (consumers === 0 && !left) continue
+        if (consumers === 0 && !left) {
+          // another program's group may have a name that no subscription can have
+          if (Names.invalid("subscription", name) === undefined) subscriptions.add(name)
+          continue
+        }
         const why =
           consumers > 0 ? `has workers (${consumers}): stop them` : "has not settled all there is: let it finish"
         return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
+      }
+    }
+    for (const log of logsOf(topic, partitions).slice(from)) {
+      const there = new Set(Array.from(yield* transport.groups(log), ({ name }) => name))
+      for (const subscription of subscriptions) {
+        if (!there.has(subscription)) yield* createGroup(transport, { ...log, subscription }, ordered)
       }
     }
     const recorded = yield* transport.repartition(topic, { from, to: partitions })
