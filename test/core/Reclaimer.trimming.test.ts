@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { DrainAtOnce } from "../../packages/core/src/internal/drain.ts"
@@ -125,6 +126,31 @@ describe("Reclaimer, retention acknowledged", () => {
       yield* open(done)
       yield* settled
       assert.isBelow(left, 0)
+    })
+  })
+
+  it.effect("12. however soon a group counts as abandoned, nobody is asked more than once a second", () => {
+    const { at, layer } = recording()
+    return run(layer, function* () {
+      yield* open(Subscription.make("s", topic("1 nano"), () => Effect.void))
+      yield* pass("1 minute")
+      assert.isAtMost(at.length, 61)
+    })
+  })
+
+  it.effect("12. a round that is under way when the last subscription closes ends without a word", () => {
+    const asked = Latch.makeUnsafe()
+    const layer = layerWith((self) => ({
+      ...self,
+      trim: (log) => Effect.flatMap(self.trim(log), (found) => Effect.as(asked.await, found))
+    }))
+    return run(layer, function* () {
+      const { close } = yield* open(done)
+      yield* pass("1 second")
+      yield* close
+      yield* asked.open
+      yield* settled
+      assert.deepStrictEqual(yield* linesOf("trimming"), [])
     })
   })
 

@@ -220,9 +220,11 @@ export class Reclaimer extends Context.Service<
               return known
             }
             const asked = new Set([acknowledged])
-            // the shortest: a report too many does no harm
+            // the shortest: a report too many does no harm; a round may outlive the last who asked
             const abandonedAfter = () =>
-              Array.from(asked, (one) => one.abandonedAfter).reduce((a, b) => Duration.min(a, b))
+              Array.from(asked.size === 0 ? [acknowledged] : asked, (one) => one.abandonedAfter).reduce((a, b) =>
+                Duration.min(a, b)
+              )
             const trimmer = Trimmer.make(transport, { topic, partition }, abandonedAfter)
             const work = Effect.asSome(trimmer.work)
             const ward = take("trimming", { topic }, work, Duration.toMillis(Trimmer.soon))

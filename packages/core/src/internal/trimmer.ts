@@ -67,7 +67,7 @@ export const make = (transport: Transport["Service"], log: Log, abandonedAfter: 
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const next = trimmed > 0 ? soon : gap
       gap = trimmed > 0 ? soon : Duration.min(Duration.times(gap, 2), rarely)
-      const period = Duration.min(rarely, Duration.divideUnsafe(abandonedAfter(), 4))
+      const period = Duration.clamp(Duration.divideUnsafe(abandonedAfter(), 4), { minimum: soon, maximum: rarely })
       const pause = Duration.min(next, period)
       if (now - checked < Duration.toMillis(period)) return Effect.succeed(pause)
       return Effect.map(report, () => {
