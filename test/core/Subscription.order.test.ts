@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { layerWith, open, pass, probe, run, unavailable } from "./support.ts"
+import { given, layerWith, Lines, open, pass, probe, run, unavailable } from "./support.ts"
 
 const Keyed = Topic.make("keyed", { schema: Schema.String, key: (text) => text, partitions: 2 })
 
@@ -33,4 +33,32 @@ describe("Subscription: order by key", () => {
       assert.deepStrictEqual([asked, watching], [5, 2])
     })
   })
+
+  it.effect(
+    "10. a partition that was full, and whose keys go on one by one, says so once and is well once",
+    given(function* () {
+      const gate = { open: false }
+      const handler = Effect.suspend(() => (gate.open ? Effect.void : Effect.fail("not yet")))
+      const subscription = Subscription.make("s", Keyed, () => handler, {
+        maxWaiting: 10,
+        prefetch: 4,
+        retry: { maxRetries: "unlimited", base: "1 second", factor: 1 }
+      })
+      const { handle } = yield* open(subscription)
+      yield* Topic.publishAll(
+        Keyed,
+        Array.from({ length: 200 }, () => "bad")
+      )
+      yield* pass("10 seconds")
+      assert.strictEqual((yield* handle.health).state, "unhealthy")
+      gate.open = true
+      yield* pass("1 minute")
+      yield* Subscription.awaitIdle(subscription)
+      assert.strictEqual((yield* handle.health).state, "running")
+      assert.deepStrictEqual(
+        (yield* Lines).filter(({ text }) => text.startsWith("reading")).map(({ level }) => level),
+        ["Warn", "Info"]
+      )
+    })
+  )
 })

@@ -230,9 +230,12 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     if (order !== undefined) dispatcher.soon()
   }
   let full = false
-  /** Beyond `maxWaiting` nothing new is read, which looks like an idle partition: so it is said. */
+  /**
+   * Beyond `maxWaiting` nothing new is read, which looks like an idle partition: so it is said. And it is over where half of
+   * them are gone: while they go one by one, others take their places.
+   */
   const tellFull = ({ parked }: KeyOrder) => {
-    if (full === parked >= policy.maxWaiting) return
+    if (full ? parked > policy.maxWaiting / 2 : parked < policy.maxWaiting) return
     full = !full
     const detail = `at least ${parked} messages of partition ${group.partition} are waiting behind others of their keys`
     const fix = "new ones are read when there are fewer: see to what fails, or raise maxWaiting"
