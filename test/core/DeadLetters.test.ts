@@ -280,6 +280,20 @@ describe("DeadLetters", () => {
   })
 
   describe("discard", () => {
+    it.effect(
+      "one id that is not in a list is refused, and moves nothing",
+      given(function* () {
+        yield* dead("a")
+        const [letter] = yield* Stream.runCollect(DeadLetters.list(address))
+        const ids = letter?.id ?? ""
+        for (const move of [DeadLetters.discard(address, { ids }), DeadLetters.redrive(address, { ids })]) {
+          const { reason } = yield* Effect.flip(move)
+          assert.isTrue(reason._tag === "InvalidOption" && reason.option === "ids")
+        }
+        assert.strictEqual(yield* DeadLetters.count(address), 1)
+      })
+    )
+
     it.effect.each([{}, { ids: undefined, where: undefined }, { id: ["1-0"] }, { were: () => true }])(
       "a selection that names none is refused, and removes nothing: %o",
       (selection: object) =>

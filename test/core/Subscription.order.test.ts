@@ -61,4 +61,18 @@ describe("Subscription: order by key", () => {
       )
     })
   )
+
+  it.effect(
+    "12. removing a group tells in the log what of it was parked, too",
+    given(function* () {
+      const subscription = Subscription.make("s", Keyed, () => Effect.fail("no"), { retry: { base: "1 day" } })
+      const { close } = yield* open(subscription)
+      yield* Topic.publishAll(Keyed, ["bad", "bad", "bad"])
+      yield* pass("1 second")
+      yield* close
+      yield* Topic.removeGroup(Keyed, "s")
+      const [line] = (yield* Lines).filter(({ text }) => text.startsWith("removed a group"))
+      assert.include(line?.text, "1 retries and 2 parked")
+    })
+  )
 })

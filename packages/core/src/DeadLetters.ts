@@ -176,14 +176,17 @@ const located = (self: Address): Effect.Effect<Located, TransportError, Transpor
 
 const refuse = (operation: string, reason: InvalidOption) => Effect.fail(new TransportError({ operation, reason }))
 
-/** From untyped callers: a misspelt selection must not mean all. */
+/** A misspelt selection must not mean all, nor one id its characters: a text is a list of those, for the compiler too. */
 const check = (
   operation: string,
-  selection: object,
+  selection: Selection<never>,
   known: ReadonlySet<string>
 ): Effect.Effect<void, TransportError> => {
   const problem = spelling(known, selection)
-  return problem === undefined ? Effect.void : refuse(operation, problem)
+  if (problem !== undefined) return refuse(operation, problem)
+  return typeof selection.ids === "string"
+    ? refuse(operation, new InvalidOption({ option: "ids", problem: "it is one text: give a list of ids" }))
+    : Effect.void
 }
 
 const each = <A>(

@@ -332,7 +332,8 @@ export const removeGroup = (
       onNone: () => "what it had not read",
       onSome: (count) => `${count} unread`
     })
-    yield* Effect.logInfo(`removed a group with ${unread}, ${total.pending} pending and ${total.due} retries`).pipe(
+    const retries = `${total.due} retries and ${total.parked} parked behind them`
+    yield* Effect.logInfo(`removed a group with ${unread}, ${total.pending} pending, ${retries}`).pipe(
       Effect.annotateLogs({ topic: self.topic, subscription: name })
     )
     return Option.some(total)
