@@ -1,10 +1,13 @@
 /** Order by key: one owner a log, whom nobody overtakes, and who is refused everything once another has claimed. */
+import * as Topic from "@clutch/core/Topic"
+import { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as O from "./order.support.ts"
 import * as S from "./support.ts"
@@ -477,6 +480,36 @@ describe("partitions", () => {
         keys.filter((one) => one !== `${key}.bell`),
         [key]
       )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a record that is lost is told by the logs of any further partition", () =>
+    Effect.gen(function* () {
+      const { a, admin, b } = yield* setup
+      for (const partition of [0, 2]) {
+        yield* a.publish({ topic: "orders", partition }, [{ data: "1", attributes: undefined }], S.noRetention)
+      }
+      assert.strictEqual(yield* b.partitions("orders", 2), 1)
+      assert.strictEqual(yield* b.partitions("orders", 4), 4)
+      assert.strictEqual(yield* Effect.promise(() => admin.hget(`${key}.meta`, "partitions")), "4")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("repartition that is broken off before the change has changed nothing", () =>
+    Effect.gen(function* () {
+      const { a, b } = yield* setup
+      yield* Effect.scoped(Effect.map(a.join(S.joining()), ({ keep }) => keep()))
+      const broken = Transport.of({
+        ...a,
+        repartition: (topic, change) => (change.to === 3 ? Effect.die("broken off") : a.repartition(topic, change))
+      })
+      const three = Topic.make("orders", { schema: Schema.String, partitions: 3 })
+      const change = Topic.repartition(three)
+      const exit = yield* Effect.exit(Effect.provideService(change, Transport, broken))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(yield* b.partitions("orders", 3), 1)
+      assert.strictEqual(yield* Effect.provideService(change, Transport, b), 1)
+      assert.strictEqual(yield* b.partitions("orders", 3), 3)
     }).pipe(Effect.scoped)
   )
 })

@@ -30,6 +30,37 @@ const createGroup = (
 
 const refuse = (reason: TransportError["reason"]) => Effect.fail(new TransportError({ operation, reason }))
 
+/** The subscriptions of a topic, where none has a worker and all have settled all there is. */
+const finished = Effect.fnUntraced(function* (transport: Transport["Service"], topic: string, partitions: number) {
+  const subscriptions = new Set<string>()
+  for (const log of logsOf(topic, partitions)) {
+    for (const { consumers, holds, name } of yield* transport.groups(log)) {
+      const { due, parked, pending } = yield* transport.inspect({ ...log, subscription: name })
+      const left = Option.isSome(holds) || due + parked + pending > 0
+      if (consumers > 0 || left) {
+        const why =
+          consumers > 0 ? `has workers (${consumers}): stop them` : "has not settled all there is: let it finish"
+        return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
+      }
+      // another program's group may have a name that no subscription can have
+      if (Names.invalid("subscription", name) === undefined) subscriptions.add(name)
+    }
+  }
+  return subscriptions
+})
+
+const change = (
+  transport: Transport["Service"],
+  topic: string,
+  { from, to }: { readonly from: number; readonly to: number }
+): Effect.Effect<void, TransportError> =>
+  Effect.flatMap(transport.repartition(topic, { from, to }), (recorded) => {
+    forget(transport, topic)
+    if (recorded === to) return Effect.void
+    const told = `somebody else has just changed the topic from ${from} to ${recorded}`
+    return refuse(new InvalidOption({ option: "partitions", problem: `${told}: give ${recorded}, or try again` }))
+  })
+
 export const repartition = (self: Source<unknown>): Effect.Effect<number, TransportError, Transport> =>
   Effect.gen(function* () {
     const { topic } = self
@@ -39,32 +70,15 @@ export const repartition = (self: Source<unknown>): Effect.Effect<number, Transp
     const transport = yield* Transport
     const from = yield* transport.partitions(topic, partitions)
     if (from === partitions) return from
-    const subscriptions = new Set<string>()
-    for (const log of logsOf(topic, from)) {
-      for (const { consumers, holds, name } of yield* transport.groups(log)) {
-        const { due, parked, pending } = yield* transport.inspect({ ...log, subscription: name })
-        const left = Option.isSome(holds) || due + parked + pending > 0
-        if (consumers === 0 && !left) {
-          // another program's group may have a name that no subscription can have
-          if (Names.invalid("subscription", name) === undefined) subscriptions.add(name)
-          continue
-        }
-        const why =
-          consumers > 0 ? `has workers (${consumers}): stop them` : "has not settled all there is: let it finish"
-        return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
-      }
-    }
+    const subscriptions = yield* finished(transport, topic, from)
+    // written down as it is, so that logs of further partitions are not taken for what is left of a larger number
+    yield* change(transport, topic, { from, to: from })
     for (const log of logsOf(topic, partitions).slice(from)) {
       const there = new Set(Array.from(yield* transport.groups(log), ({ name }) => name))
       for (const subscription of subscriptions) {
         if (!there.has(subscription)) yield* createGroup(transport, { ...log, subscription }, ordered)
       }
     }
-    const recorded = yield* transport.repartition(topic, { from, to: partitions })
-    forget(transport, topic)
-    if (recorded === partitions) return from
-    const told = `somebody else has just changed the topic from ${from} to ${recorded}`
-    return yield* refuse(
-      new InvalidOption({ option: "partitions", problem: `${told}: give ${recorded}, or try again` })
-    )
+    yield* change(transport, topic, { from, to: partitions })
+    return from
   })

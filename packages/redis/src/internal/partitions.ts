@@ -13,11 +13,13 @@ export const make = ({ client, namespace }: Shared) => {
   const change = (topic: string, from: number, to: number): Effect.Effect<number, TransportError> =>
     Effect.map(ask(topic, to, from), ({ count }) => count)
 
-  /** The record may be gone, with a key or a server, while the others go on: their logs tell that there were so many. */
-  const areThere = (topic: string, count: number): Effect.Effect<boolean, TransportError> => {
-    const { main } = Keys.log(namespace, { topic, partition: count - 1 })
-    return client.attempt("partitions", async () => (await client.at(main).submit("EXISTS", [main])) === 1)
-  }
+  /** The record may be gone, with a key or a server, while the others go on: logs of further partitions tell of them. */
+  const areThere = (topic: string, count: number): Effect.Effect<boolean, TransportError> =>
+    client.attempt("partitions", async () => {
+      const further = Array.from({ length: count - 1 }, (_, i) => Keys.log(namespace, { topic, partition: i + 1 }).main)
+      const found = await Promise.all(further.map((main) => client.at(main).submit("EXISTS", [main])))
+      return found.includes(1)
+    })
 
   return {
     partitions: (topic: string, count: number) =>
