@@ -1,7 +1,9 @@
 /** A subscription to a topic with a key: whatever happens while it begins, it learns of the other workers. */
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
+import { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -73,6 +75,22 @@ describe("Subscription: order by key", () => {
       yield* Topic.removeGroup(Keyed, "s")
       const [line] = (yield* Lines).filter(({ text }) => text.startsWith("removed a group"))
       assert.include(line?.text, "1 retries and 2 parked")
+    })
+  )
+
+  it.effect(
+    "10. repartition refuses while a worker may live, and not for ever where it died and nobody reclaims",
+    given(function* () {
+      const group = { topic: "keyed", partition: 0, subscription: "s" }
+      const options = { group, consumer: "dead", from: "new", visibilityTimeout: Duration.seconds(30) } as const
+      const worker = yield* (yield* Transport).enroll(options)
+      worker.keep()
+      const more = Topic.make("keyed", { schema: Schema.String, key: (text) => text, partitions: 2 })
+      yield* pass("4 minutes")
+      const { reason } = yield* Effect.flip(Topic.repartition(more))
+      assert.strictEqual(reason._tag, "Refused")
+      yield* pass("2 minutes")
+      assert.strictEqual(yield* Topic.repartition(more), 1)
     })
   )
 })

@@ -6,7 +6,7 @@ import type * as Scope from "effect/Scope"
 import { InvalidOption, Refused, TransportError } from "../Errors.ts"
 import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
-import { type Consumer, type EnrollOptions, type Group, Transport, type Worker } from "../Transport.ts"
+import { type Consumer, type EnrollOptions, type Group, type Log, Transport, type Worker } from "../Transport.ts"
 import { topicProblem } from "./address.ts"
 import { forget, logsOf } from "./partitions.ts"
 
@@ -30,21 +30,33 @@ const createGroup = (
 
 const refuse = (reason: TransportError["reason"]) => Effect.fail(new TransportError({ operation, reason }))
 
+/**
+ * The groups of a log as they stand without the workers that died long ago: where nobody is left to reclaim, nobody else has
+ * cleared them away. Another program's group may have a name that no subscription can have: it is left alone.
+ */
+const groupsOf = Effect.fnUntraced(function* (transport: Transport["Service"], log: Log) {
+  const found = yield* transport.groups(log)
+  const ours = found.filter(({ name }) => Names.invalid("subscription", name) === undefined)
+  const manned = ours.filter(({ consumers }) => consumers > 0)
+  for (const { name } of manned) yield* transport.tend({ ...log, subscription: name })
+  const standing = manned.length === 0 ? found : yield* transport.groups(log)
+  return { standing, ours: ours.map(({ name }) => name) }
+})
+
 /** The subscriptions of a topic, where none has a worker and all have settled all there is. */
 const finished = Effect.fnUntraced(function* (transport: Transport["Service"], topic: string, partitions: number) {
   const subscriptions = new Set<string>()
   for (const log of logsOf(topic, partitions)) {
-    for (const { consumers, holds, name } of yield* transport.groups(log)) {
+    const { ours, standing } = yield* groupsOf(transport, log)
+    for (const { consumers, holds, name } of standing) {
       const { due, parked, pending } = yield* transport.inspect({ ...log, subscription: name })
       const left = Option.isSome(holds) || due + parked + pending > 0
-      if (consumers > 0 || left) {
-        const why =
-          consumers > 0 ? `has workers (${consumers}): stop them` : "has not settled all there is: let it finish"
-        return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
-      }
-      // another program's group may have a name that no subscription can have
-      if (Names.invalid("subscription", name) === undefined) subscriptions.add(name)
+      if (consumers === 0 && !left) continue
+      const workers = `has workers (${consumers}): stop them (one that died counts for five minutes at least)`
+      const why = consumers > 0 ? workers : "has not settled all there is: let it finish"
+      return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
     }
+    for (const name of ours) subscriptions.add(name)
   }
   return subscriptions
 })

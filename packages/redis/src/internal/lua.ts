@@ -1760,7 +1760,7 @@ return { 1, problem, unpack(found) }
 -- ORDER   One write. A repeated call finds the number that the first one wrote.
 --
 -- A topic that is used without a record has one partition, and that one is never recorded without need: only where there
--- were more, so that it is not taken for a record that was lost.
+-- were more, or are to be, so that it is not taken for a record that was lost.
 
 -- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
 -- fit. Asked before the first write: an error in the middle would leave half of a move behind.

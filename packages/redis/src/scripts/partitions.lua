@@ -7,7 +7,7 @@
 -- ORDER   One write. A repeated call finds the number that the first one wrote.
 --
 -- A topic that is used without a record has one partition, and that one is never recorded without need: only where there
--- were more, so that it is not taken for a record that was lost.
+-- were more, or are to be, so that it is not taken for a record that was lost.
 
 --@include mistyped
 local main, meta = KEYS[1], KEYS[2]
