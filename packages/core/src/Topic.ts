@@ -258,8 +258,9 @@ export const sink = <A>(topic: Topic<A>): Sink.Sink<number, A, never, PublishErr
  *
  * Stop all publishers and workers of the topic, or let the workers finish and then stop them; call this once; then start
  * everything with the new number. It fails with reason `Refused`, and changes nothing, while a subscription has a worker
- * (one that was killed counts for ten visibility timeouts, and five minutes at least), or has not settled everything, retries
- * included. Publishers cannot be seen: one that still runs goes on with the old number.
+ * (one that was killed counts for ten visibility timeouts, and five minutes at least), has not settled everything, retries
+ * included, or has dead letters in a partition that would be no more. Publishers cannot be seen: one that still runs goes on
+ * with the old number.
  *
  * A subscription that exists gets what is published from now on, on the partitions that are new too, whenever its first
  * worker starts. What is stored stays where it is: a subscription that is created later, and begins at the beginning, reads

@@ -257,6 +257,27 @@ export const partitions: Category = (kit) => {
     })
   )
 
+  kit.test("10. repartition leaves no dead letters in partitions that are no more", () =>
+    Effect.gen(function* () {
+      const name = kit.fresh("wide")
+      const [one, two] = [wide(kit, 1, name), wide(kit, 2, name)]
+      const subscription = Subscription.make("s", two, () => Effect.fail("no"), { retry: { maxRetries: 0 } })
+      const { close } = yield* kit.open(subscription)
+      yield* Topic.publishAll(two, texts(4))
+      yield* kit.idle(subscription)
+      yield* close
+      const refused = yield* Effect.flip(Topic.repartition(one))
+      assert.strictEqual(refused.reason._tag, "Refused")
+      assert.match(refused.message, /"s" has dead letters \(2\) in partition 1/)
+      // nothing of more partitions is out of reach
+      assert.strictEqual(yield* Topic.repartition(wide(kit, 3, name)), 2)
+      assert.strictEqual(yield* Topic.repartition(two), 3)
+      yield* DeadLetters.discard(subscription, { where: ({ id }) => id.endsWith("/1") })
+      assert.strictEqual(yield* Topic.repartition(one), 2)
+      assert.strictEqual(yield* DeadLetters.count(Subscription.address("s", one)), 2)
+    })
+  )
+
   kit.test("10. repartition to one partition holds against who still asks for as many as there were", () =>
     Effect.gen(function* () {
       const name = kit.fresh("wide")

@@ -6,7 +6,16 @@ import type * as Scope from "effect/Scope"
 import { InvalidOption, Refused, TransportError } from "../Errors.ts"
 import * as Names from "../Names.ts"
 import { type Source, TypeId } from "../Source.ts"
-import { type Consumer, type EnrollOptions, type Group, type Log, Transport, type Worker } from "../Transport.ts"
+import {
+  type Consumer,
+  type EnrollOptions,
+  type Group,
+  type GroupStanding,
+  type Inspection,
+  type Log,
+  Transport,
+  type Worker
+} from "../Transport.ts"
 import { topicProblem } from "./address.ts"
 import { forget, logsOf } from "./partitions.ts"
 
@@ -43,18 +52,38 @@ const groupsOf = Effect.fnUntraced(function* (transport: Transport["Service"], l
   return { standing, ours: ours.map(({ name }) => name) }
 })
 
-/** The subscriptions of a topic, where none has a worker and all have settled all there is. */
-const finished = Effect.fnUntraced(function* (transport: Transport["Service"], topic: string, partitions: number) {
+/** What a group has that stands in the way, and the way out. */
+const obstacle = (
+  { partition }: Log,
+  { consumers, holds }: GroupStanding,
+  { deadLetters, due, parked, pending }: Inspection,
+  to: number
+): string | undefined => {
+  if (consumers > 0) {
+    return `has workers (${consumers}): stop them (one that died counts for five minutes at least), or remove it`
+  }
+  if (Option.isSome(holds) || due + parked + pending > 0) {
+    return "has not settled all there is: let it finish, or remove it"
+  }
+  return deadLetters > 0 && partition >= to
+    ? `has dead letters (${deadLetters}) in partition ${partition}, where nothing finds them then: redrive or discard them`
+    : undefined
+}
+
+/** The subscriptions of a topic, where nothing stands in the way. */
+const finished = Effect.fnUntraced(function* (
+  transport: Transport["Service"],
+  topic: string,
+  { from, to }: { readonly from: number; readonly to: number }
+) {
   const subscriptions = new Set<string>()
-  for (const log of logsOf(topic, partitions)) {
+  for (const log of logsOf(topic, from)) {
     const { ours, standing } = yield* groupsOf(transport, log)
-    for (const { consumers, holds, name } of standing) {
-      const { due, parked, pending } = yield* transport.inspect({ ...log, subscription: name })
-      const left = Option.isSome(holds) || due + parked + pending > 0
-      if (consumers === 0 && !left) continue
-      const workers = `has workers (${consumers}): stop them (one that died counts for five minutes at least)`
-      const why = consumers > 0 ? workers : "has not settled all there is: let it finish"
-      return yield* refuse(new Refused({ detail: `subscription "${name}" ${why}, or remove it, then try again` }))
+    for (const group of standing) {
+      const inspection = yield* transport.inspect({ ...log, subscription: group.name })
+      const why = obstacle(log, group, inspection, to)
+      if (why === undefined) continue
+      return yield* refuse(new Refused({ detail: `subscription "${group.name}" ${why}, then try again` }))
     }
     for (const name of ours) subscriptions.add(name)
   }
@@ -82,7 +111,7 @@ export const repartition = (self: Source<unknown>): Effect.Effect<number, Transp
     const transport = yield* Transport
     const from = yield* transport.partitions(topic, partitions)
     if (from === partitions) return from
-    const subscriptions = yield* finished(transport, topic, from)
+    const subscriptions = yield* finished(transport, topic, { from, to: partitions })
     // written down as it is, so that logs of further partitions are not taken for what is left of a larger number
     yield* change(transport, topic, { from, to: from })
     for (const log of logsOf(topic, partitions).slice(from)) {
