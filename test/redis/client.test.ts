@@ -226,6 +226,18 @@ describe("RedisClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("a reply that came while the event loop was blocked is one, however long that took", () =>
+    Effect.gen(function* () {
+      const one = yield* client({ url, commandTimeout: "200 millis" })
+      const reply = one.submit("PING", [])
+      const until = performance.now() + 400
+      while (performance.now() < until);
+      assert.strictEqual(String(yield* Effect.promise(() => reply)), "PONG")
+      assert.strictEqual(String(yield* one.command("PING", [])), "PONG")
+      assert.strictEqual(one.epoch(), 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("what is too long to be written: Refused, at once, and nothing is waited for", () =>
     Effect.gen(function* () {
       const one = yield* client({ url, commandTimeout: "100 millis" })

@@ -185,7 +185,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     lastRestart = performance.now()
     native.disconnect(true)
   }
-  const check = () => {
+  const judge = () => {
     watch = undefined
     if (waiting === 0 || closing) return
     const left = options.commandTimeout + allowance - (performance.now() - lastProgress)
@@ -194,6 +194,8 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
       restart()
     } else watch = setTimeout(check, left)
   }
+  // what came while the event loop was blocked is read first
+  const check = () => void setImmediate(judge)
   const settled = () => {
     waiting -= 1
     lastProgress = performance.now()
