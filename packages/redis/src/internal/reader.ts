@@ -105,6 +105,9 @@ export const make = (
   let unsure = false
   /** What is to be logged, and happened where that could not be done. */
   let untold: Recovered = { released: 0, trimmed: 0 }
+  const tellLater = ({ released, trimmed }: Recovered) => {
+    untold = { released: untold.released + released, trimmed: untold.trimmed + trimmed }
+  }
   const unblock = Unblock.make(client, () => (ownBlocked && (rung || expected || unsure) ? ownId : undefined))
 
   // ---------------------------------------------------------------------------
@@ -155,7 +158,7 @@ export const make = (
     })
     suspects = taken.suspects
     if (taken.more) expected = true
-    untold = { ...untold, trimmed: untold.trimmed + taken.trimmed }
+    tellLater({ released: 0, trimmed: taken.trimmed })
     return taken.entries.map((one) => make(one.origin, one.id, one.count, one.fields))
   }
 
@@ -168,7 +171,7 @@ export const make = (
       unsure = true
     }
     if (unsure) {
-      untold = await recoverFrom(member, "main", connection)
+      tellLater(await recoverFrom(member, "main", connection))
       unsure = false
     }
     // the handlers of a few are not worth reading meanwhile, and would wait for this write
