@@ -368,7 +368,9 @@ export const make = (
                 ? Effect.andThen(heal(member), prepare(limit, woken, healed + 1))
                 : Effect.fail(error),
             onSuccess: () => {
-              const next = ready === undefined ? Effect.flatMap(wait, () => prepare(limit, rung, 0)) : Effect.void
+              // also what is ready is looked at: it may have been read for another
+              const again = () => prepare(limit, rung, 0)
+              const next = ready === undefined ? Effect.flatMap(wait, again) : again()
               return untold.released + untold.trimmed === 0 ? next : Effect.andThen(speak, next)
             }
           })
