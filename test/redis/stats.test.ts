@@ -2,6 +2,8 @@
  * What waits undelivered is counted, or none: the server's `lag` counts what was trimmed or deleted unread, and is no
  * number to hand on.
  */
+import type { TransportError } from "@clutch/core/Errors"
+import * as Keys from "@clutch/redis/RedisKeys"
 import { assert, describe, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -132,6 +134,33 @@ describe("waiting is what is there, or none", () => {
         )
         yield* destroy
         yield* Effect.promise(() => redis.del(`${main}.billing.state`))
+      }
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("looking at a key of another type", () => {
+  it.live("is refused with an error that names the key", () =>
+    Effect.gen(function* () {
+      const { redis, namespace, options } = yield* S.shared
+      const transport = yield* S.transport(options)
+      yield* S.join(transport)
+      const keys = Keys.group(namespace, S.group())
+      const looks: ReadonlyArray<readonly [string, Effect.Effect<unknown, TransportError>]> = [
+        [keys.due, transport.inspect(S.group())],
+        [keys.parked, transport.inspect(S.group())],
+        [keys.blocked, transport.outstanding(S.group(), { through: "9-9", due: "wait" })],
+        [keys.deadLetters, transport.deadLetters.count(S.group())],
+        [keys.groups, transport.groups(S.group())],
+        [keys.main, transport.lastId(S.group())],
+        [keys.main, transport.groups(S.group())]
+      ]
+      for (const [key, look] of looks) {
+        yield* Effect.promise(() => redis.set(key, "somebody else's"))
+        const { message, reason } = yield* Effect.flip(look)
+        assert.strictEqual(reason._tag, "Refused")
+        assert.include(message, key)
+        yield* Effect.promise(() => redis.del(key))
       }
     }).pipe(Effect.scoped)
   )

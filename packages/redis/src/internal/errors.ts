@@ -5,6 +5,7 @@
  * command had left this process.
  */
 import { Refused, TransportError, Unavailable, Unknown } from "@clutch/core/Errors"
+import * as Predicate from "effect/Predicate"
 
 /** The server, or its role, cannot do it now; nothing was stored. */
 const passing = new Set([
@@ -57,11 +58,26 @@ const stripped = (error: unknown): Error => {
   return clean
 }
 
+/** Where a command has its key, if not in front; -1 where it has several, or the error comes from within a script. */
+const keyAt: Readonly<Record<string, number>> = { xinfo: 1, xgroup: 1, xreadgroup: -1, evalsha: -1 }
+
+/** The key of the command that failed, as the client's error has it: the server names none. */
+const keyOf = (error: unknown): string | undefined => {
+  if (!Predicate.hasProperty(error, "command")) return undefined
+  const { command } = error
+  if (!Predicate.hasProperty(command, "name") || !Predicate.hasProperty(command, "args")) return undefined
+  const key: unknown = Array.isArray(command.args)
+    ? command.args[keyAt[String(command.name).toLowerCase()] ?? 0]
+    : undefined
+  return typeof key === "string" ? key : undefined
+}
+
 /** The error of an operation whose command failed; none where that is neither the server's state nor its refusal. */
 export const failed = (operation: string, error: unknown): TransportError | undefined => {
   const cause = stripped(error)
-  const detail = cause.message
   const code = replyCode(error)
+  const key = code === "WRONGTYPE" ? keyOf(error) : undefined
+  const detail = key === undefined ? cause.message : `${cause.message} (${key})`
   if (code === undefined) {
     // refused by the client before it was written
     if (detail.startsWith("Stream isn't writeable")) {
