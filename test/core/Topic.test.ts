@@ -138,6 +138,19 @@ describe("Topic", () => {
         })()
     )
 
+    it.effect.each([
+      [{ partitions: "3" }, 'option "partitions": "3" is no count'],
+      [{ maxLength: "5" }, 'option "maxLength": "5" is no length'],
+      [{ key: "orderId" }, 'option "key": "orderId" is refused: give a function'],
+      [{ key: null }, 'option "key": null is refused']
+    ] as const)("what only an untyped caller can give is shown as what it is: %o", ([options, told]) =>
+      given(function* () {
+        const untyped: object = options
+        const error = yield* Effect.flip(Topic.publish(Topic.make("t", { schema: Schema.String, ...untyped }), "x"))
+        assert.include(error.message, told)
+      })()
+    )
+
     it.effect(
       "a key that holds half of a character is refused: it would be stored as another",
       given(function* () {

@@ -13,11 +13,12 @@ import * as Option from "effect/Option"
 import { identity } from "effect/Function"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
-import type { PublishError, TransportError } from "./Errors.ts"
+import { InvalidOption, type PublishError, type TransportError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import * as address from "./internal/address.ts"
 import * as retention from "./internal/retention.ts"
 import { repartition as change } from "./internal/repartition.ts"
+import { shown } from "./internal/shown.ts"
 import { spelling } from "./internal/spelling.ts"
 import { sumOf } from "./internal/stats.ts"
 import { isAbandoned } from "./internal/trimmer.ts"
@@ -96,7 +97,7 @@ export const make = <S extends DataCodec>(
     _in: () => {},
     [TypeId]: {
       partitions: options.partitions ?? 1,
-      problem: spelling(topicOptions, options) ?? retention.problem(options),
+      problem: spelling(topicOptions, options) ?? keyProblem(options.key) ?? retention.problem(options),
       acknowledged: retention.acknowledged(options),
       ordered: options.key !== undefined,
       accepts: [],
@@ -121,6 +122,12 @@ const topicOptions: ReadonlySet<string> = new Set([
   "retention",
   "abandonedAfter"
 ])
+
+/** From untyped callers. */
+const keyProblem = (key: unknown): InvalidOption | undefined =>
+  key === undefined || typeof key === "function"
+    ? undefined
+    : new InvalidOption({ option: "key", problem: `${shown(key)} is refused: give a function, or leave it out` })
 
 const lazily = <A>(make: () => A): (() => A) => {
   let made: { readonly value: A } | undefined

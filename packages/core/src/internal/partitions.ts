@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { InvalidOption, TransportError } from "../Errors.ts"
 import type { Log, Transport } from "../Transport.ts"
+import { shown } from "./shown.ts"
 
 /** More than this many logs cost every worker more than they can spread. */
 const most = 1024
@@ -11,7 +12,7 @@ export const partitionsProblem = (partitions: number): InvalidOption | undefined
     ? undefined
     : new InvalidOption({
         option: "partitions",
-        problem: `${partitions} is no count of partitions: give a whole number from 1 to ${most}, or leave it out for 1`
+        problem: `${shown(partitions)} is no count of partitions: give a whole number from 1 to ${most}, or leave it out for 1`
       })
 
 export const logsOf = (topic: string, partitions: number): ReadonlyArray<Log> =>

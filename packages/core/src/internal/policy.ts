@@ -2,7 +2,6 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
@@ -12,6 +11,7 @@ import * as RetryPolicy from "../RetryPolicy.ts"
 import type { StartPosition } from "../Transport.ts"
 import * as durations from "./durations.ts"
 import { isEntryId } from "./ids.ts"
+import { shown } from "./shown.ts"
 import { spelling } from "./spelling.ts"
 
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
@@ -84,9 +84,6 @@ const acks: ReadonlySet<string> = new Set<Ack>(["onSuccess", "manual", "onExit",
 type Problem = InvalidOption | InvalidName
 
 const refuse = (option: string, problem: string) => Result.fail(new InvalidOption({ option, problem }))
-
-const shown = (value: unknown) =>
-  typeof value === "string" ? JSON.stringify(value) : Inspectable.toStringUnknown(value)
 
 const count = (option: string, value: number): Result.Result<number, Problem> =>
   Number.isSafeInteger(value) && value >= 1

@@ -15,6 +15,7 @@ import { topicProblem } from "./address.ts"
 import * as durations from "./durations.ts"
 import * as outgoing from "./outgoing.ts"
 import { outletOf, Sending, sendAll } from "./sending.ts"
+import { shown } from "./shown.ts"
 import { spelling } from "./spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
 
@@ -127,7 +128,10 @@ const checkTopicAnew = (topic: Checked): Result.Result<Retention, Problem> => {
   if (problem !== undefined) return Result.fail(problem)
   const { maxAge, maxLength } = topic[WriterId]
   if (maxLength !== undefined && !(Number.isSafeInteger(maxLength) && maxLength >= 1)) {
-    return refuse("maxLength", `${maxLength} is no length: give a whole number from 1, or leave it out to keep all`)
+    return refuse(
+      "maxLength",
+      `${shown(maxLength)} is no length: give a whole number from 1, or leave it out to keep all`
+    )
   }
   const age = maxAge === undefined ? Option.some(undefined) : positive(maxAge)
   return Option.isNone(age)
@@ -168,7 +172,10 @@ const replicationOf = ({ replicas, within }: PublishOptions): Result.Result<Repl
       : refuse("within", "it says how long to wait for replicas: give `replicas` too, or leave it out")
   }
   if (!Number.isSafeInteger(replicas) || replicas < 1) {
-    return refuse("replicas", `${replicas} is no number of replicas: give a whole number from 1, or leave it out`)
+    return refuse(
+      "replicas",
+      `${shown(replicas)} is no number of replicas: give a whole number from 1, or leave it out`
+    )
   }
   const wait = positive(within ?? "1 second")
   return Option.isNone(wait)
