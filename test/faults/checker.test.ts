@@ -94,7 +94,18 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
       [...published(1, 0), fault(50, 60, "crash", { loses: 20 })]
     ],
     "more than were counted as trimmed": [published(1), {}, { trims: true }],
-    "one that had begun, of a trimmed topic": [[...published(1), started(2, "w1", 1)], {}, { trims: true }]
+    "one that had begun, of a trimmed topic": [[...published(1), started(2, "w1", 1)], {}, { trims: true }],
+    "one that had begun again, of a trimmed topic": [
+      [
+        ...published(1),
+        started(2, "w1", 1),
+        settled(4, "w1", 1, "Retry", "lost"),
+        started(6, "w2", 1, 2),
+        [7, "rig", { is: "fault", what: "XTRIM", from: 1, trimmed: 1 }]
+      ],
+      {},
+      { trims: true }
+    ]
   },
   phantom: { "a message that nobody published": [handled(1, "w1", 1)] },
   ackedUnhandled: {
@@ -337,6 +348,17 @@ const good: Readonly<Record<string, Made>> = {
   ],
   "as many are gone as were trimmed": [
     [...published(1), [2, "rig", { is: "fault", what: "XTRIM", from: 1, trimmed: 1 }]],
+    {},
+    { trims: true }
+  ],
+  "one was trimmed while it was handled, by a worker that lost its lease meanwhile": [
+    [
+      ...published(1),
+      started(2, "w1", 1),
+      [3, "rig", { is: "fault", what: "XTRIM", from: 1, trimmed: 1 }],
+      ended(4, "w1", 1, "failed"),
+      settled(6, "w1", 1, "Retry", "lost")
+    ],
     {},
     { trims: true }
   ],

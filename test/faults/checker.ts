@@ -29,6 +29,12 @@ const rememberedFor = 330_000_000
 // invariants
 // -----------------------------------------------------------------------------
 
+/** Of each attempt that began, if any, the lease was lost: of an entry that was trimmed, nobody else has anything then. */
+const isTaken = ({ settlements, starts }: Life): boolean =>
+  starts.every(({ attempt, by }) =>
+    settlements.some((one) => one.how === "lost" && one.attempt === attempt && one.by === by)
+  )
+
 /** Messages that were confirmed, and neither handled nor dead-lettered, by what explains it; none where nothing does. */
 export const losses = (
   history: History,
@@ -42,7 +48,7 @@ export const losses = (
       const excuse =
         taken(history, published) !== undefined
           ? ("fault" as const)
-          : rules.trims === true && (life === undefined || life.starts.length === 0)
+          : rules.trims === true && (life === undefined || isTaken(life))
             ? ("trimmed" as const)
             : undefined
       return [{ sub, n, excuse }]
