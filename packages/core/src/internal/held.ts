@@ -5,7 +5,7 @@ import type { Handling } from "./handling.ts"
 
 export class Held implements Iterable<Handling> {
   size = 0
-  private items: Array<Handling | undefined> = []
+  private readonly items: Array<Handling | undefined> = []
 
   add(handling: Handling): void {
     handling.place = this.items.length
@@ -24,13 +24,13 @@ export class Held implements Iterable<Handling> {
   }
 
   private close(): void {
-    const kept: Array<Handling> = []
+    let place = 0
     for (const handling of this.items) {
       if (handling === undefined) continue
-      handling.place = kept.length
-      kept.push(handling)
+      handling.place = place
+      this.items[place++] = handling
     }
-    this.items = kept
+    this.items.length = place
   }
 
   *[Symbol.iterator](): Iterator<Handling> {

@@ -10,19 +10,24 @@ import type { Settled } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import { compareIds } from "./ids.ts"
 
-interface Key {
+/** A class, as the engine allots what literals make among what lives long, once it has seen many wait. */
+class Key {
   head: Handling | undefined
   /** The log has the head's outcome. */
-  settled: boolean
+  settled = false
   /** The head's handler has ended. */
-  ended: boolean
-  readonly behind: Array<Handling>
+  ended = false
+  readonly behind: Array<Handling> = []
   /** The log holds the key back since then; `undefined` where it does not. */
   since: number | undefined
   /** Messages that the log was asked to park, and has not answered. */
-  parking: number
+  parking = 0
   /** Messages that it has parked since this worker owns the partition. */
-  parked: number
+  parked = 0
+
+  constructor(since: number | undefined) {
+    this.since = since
+  }
 }
 
 export interface Options {
@@ -53,7 +58,7 @@ export class KeyOrder {
   constructor(options: Options) {
     this.options = options
     this.parkedBefore = options.parked
-    for (const { key, since } of options.heldBack) this.keys.set(key, made(since))
+    for (const { key, since } of options.heldBack) this.keys.set(key, new Key(since))
   }
 
   get parked(): number {
@@ -81,7 +86,7 @@ export class KeyOrder {
       if (compareIds(entry.id, this.last) <= 0) return this.options.outOfOrder()
       this.last = entry.id
     }
-    const key = this.keys.get(name) ?? made(undefined)
+    const key = this.keys.get(name) ?? new Key(undefined)
     this.keys.set(name, key)
     if (entry.origin === "retry") key.since ??= millisOf(entry.originalId)
     else if (key.since !== undefined) return this.park(key, handling)
@@ -173,15 +178,5 @@ export class KeyOrder {
     if (key.since === undefined && key.parking === 0 && name !== undefined) this.keys.delete(name)
   }
 }
-
-const made = (since: number | undefined): Key => ({
-  head: undefined,
-  settled: false,
-  ended: false,
-  behind: [],
-  since,
-  parking: 0,
-  parked: 0
-})
 
 const isOver = ({ outcome }: Handling) => outcome?._tag === "Ack" || outcome?._tag === "DeadLetter"

@@ -125,7 +125,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const waiting = new Waiting()
   const held = new Held()
   /** Taken, and not read yet. */
-  let arrived: Array<Entry> = []
+  const arrived: Array<Entry> = []
   let bytes = 0
   let running = 0
   let told = 0
@@ -188,16 +188,18 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const settle = (handling: Handling, outcome: Outcome) => {
     handling.outcome = outcome
     handling.onOutcome?.()
-    if (order === undefined) return book.add(handling as Handling & { readonly outcome: Outcome }) // by the line above
+    const asItIs = handling as Handling & { readonly outcome: Outcome } // by the line above
+    if (order === undefined) return book.add(asItIs)
     const key = keyOf(handling)
     const isRetry = handling.entry.origin === "retry"
     // given back here, it could be overtaken on its way: its key is held back instead
     const given: Outcome =
       outcome._tag === "Release" && key !== undefined && !isRetry && state === "running" ? parked : outcome
     const moves = given._tag === "Retry" || given._tag === "Park" || (isRetry && given._tag !== "Release")
-    const item = { handling, entry: handling.entry, outcome: given, repeated: false }
-    if (key !== undefined && moves) keyBook.add({ ...item, key })
-    else book.add(item)
+    if (key !== undefined && moves) {
+      keyBook.add({ handling, entry: handling.entry, outcome: given, repeated: false, key })
+    } else if (given === outcome) book.add(asItIs)
+    else book.add({ handling, entry: handling.entry, outcome: given, repeated: false })
     // behind what holds the key back, also in the book
     if (outcome._tag === "Retry" || given !== outcome) order.hold(handling)
   }
@@ -293,9 +295,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   }
   const admit = () => {
     const now = clock.currentTimeMillisUnsafe()
-    const entries = arrived
-    arrived = []
-    for (const entry of entries) {
+    for (const entry of arrived.splice(0)) {
       const reading = read(entry)
       const message = reading._tag === "Message" ? reading.message : unseen(entry)
       const handling = new Handling(desk, entry, message, now)

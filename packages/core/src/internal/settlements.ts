@@ -52,7 +52,7 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
 ) {
   const { consumer, health } = options
   const clock = yield* Clock.Clock
-  let queue: Array<Item> = []
+  const queue: Array<Item> = []
   /** What was added, and the log has not confirmed. */
   let unconfirmed = 0
   let failures = 0
@@ -94,7 +94,7 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
   /** Goes on with these and nothing else. */
   const hold = (items: ReadonlyArray<Item>, error: TransportError) => {
     failures += 1
-    queue = [...items, ...queue]
+    queue.unshift(...items)
     return Effect.andThen(health.failed("settling", error), Effect.sleep(Health.backoff(failures, error)))
   }
 
@@ -125,8 +125,7 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
   }
 
   const round = Effect.suspend(() => {
-    const items = queue.length > batchSize ? queue.slice(0, batchSize) : queue
-    queue = queue.length > batchSize ? queue.slice(batchSize) : []
+    const items = queue.splice(0, batchSize)
     if (!isNonEmpty(items)) return Effect.void
     return Effect.matchEffect(options.around(items, consumer.settle(items)), {
       onSuccess: (results) => finish(items, results),

@@ -3,7 +3,7 @@ import type { Handling } from "./handling.ts"
 import type { Origin } from "./marks.ts"
 
 export class Waiting implements Iterable<Handling> {
-  private items: Array<Handling> = []
+  private items: Array<Handling | undefined> = []
   private head = 0
   readonly counts: Record<Origin, number> = { main: 0, retry: 0 }
 
@@ -20,9 +20,11 @@ export class Waiting implements Iterable<Handling> {
   shift(): Handling | undefined {
     const handling = this.first
     if (handling === undefined) return undefined
+    // what was shifted is let go of: until the next slice it would live on, of many partitions tens of thousands
+    this.items[this.head] = undefined
     this.head += 1
     this.count(handling, -1)
-    // what was shifted is dropped now and then, so that neither memory nor a shift grows with what has passed
+    // gaps are dropped now and then, so that neither memory nor a shift grows with what has passed
     if (this.head > 1024 && this.head * 2 > this.items.length) {
       this.items = this.items.slice(this.head)
       this.head = 0

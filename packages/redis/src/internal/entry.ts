@@ -1,7 +1,7 @@
 /**
  * Deliveries as this backend holds them: what the runtime sees, and what settling needs.
  */
-import type { Content, Entry } from "@clutch/core/Transport"
+import type { Entry } from "@clutch/core/Transport"
 import * as Result from "effect/Result"
 import * as Codec from "../Codec.ts"
 import type { GroupKeys } from "../RedisKeys.ts"
@@ -105,30 +105,60 @@ class MainEntry implements RedisEntry {
   }
 }
 
-const fromRetry = (read: Read, id: string, count: number, fields: Codec.Fields): RedisEntry => {
-  const parsed = Codec.retryMeta(fields)
-  const meta = Result.isSuccess(parsed) ? parsed.success : undefined
-  const content: Result.Result<Content, string> = Result.isSuccess(parsed)
-    ? read.codec.decode(fields)
-    : Result.fail(parsed.failure)
-  return {
-    place: -1,
-    origin: "retry",
-    stream: read.keys.retry,
-    id,
-    originalId: meta?.original ?? id,
-    attempt: (meta?.attempt ?? 0) + delivered(count),
-    reclaims: delivered(count) - 1,
-    firstDelivered: meta?.first ?? read.now,
-    redriven: meta?.redriven,
-    key: meta?.key,
-    size: sizeOf(fields),
-    content,
-    count,
-    nonce: read.nonce,
-    epoch: read.epoch,
-    fields,
-    meta
+/** A class as well: what a literal makes the engine allots among what lives long, once it has seen many wait. */
+class RetryEntry implements RedisEntry {
+  place = -1
+  readonly id: string
+  readonly count: number
+  readonly fields: Codec.Fields
+  readonly size: number
+  readonly meta: Codec.RetryMeta | undefined
+  private readonly problem: string | undefined
+  private readonly read: Read
+
+  constructor(read: Read, id: string, count: number, fields: Codec.Fields) {
+    const meta = Codec.retryMeta(fields)
+    this.read = read
+    this.id = id
+    this.count = count
+    this.fields = fields
+    this.size = sizeOf(fields)
+    this.meta = Result.isSuccess(meta) ? meta.success : undefined
+    this.problem = Result.isSuccess(meta) ? undefined : meta.failure
+  }
+
+  get origin() {
+    return "retry" as const
+  }
+  get stream() {
+    return this.read.keys.retry
+  }
+  get originalId() {
+    return this.meta?.original ?? this.id
+  }
+  get attempt() {
+    return (this.meta?.attempt ?? 0) + delivered(this.count)
+  }
+  get reclaims() {
+    return delivered(this.count) - 1
+  }
+  get firstDelivered() {
+    return this.meta?.first ?? this.read.now
+  }
+  get redriven() {
+    return this.meta?.redriven
+  }
+  get key() {
+    return this.meta?.key
+  }
+  get content() {
+    return this.problem === undefined ? this.read.codec.decode(this.fields) : Result.fail(this.problem)
+  }
+  get nonce() {
+    return this.read.nonce
+  }
+  get epoch() {
+    return this.read.epoch
   }
 }
 
@@ -138,7 +168,7 @@ export const make = (
   id: string,
   count: number,
   fields: Codec.Fields
-): RedisEntry => (origin === "main" ? new MainEntry(read, id, count, fields) : fromRetry(read, id, count, fields))
+): RedisEntry => (origin === "main" ? new MainEntry(read, id, count, fields) : new RetryEntry(read, id, count, fields))
 
 /** The entries that XREADGROUP of one stream answered with, one after the other. */
 export const forEachRead = (reply: Reply, f: (id: string, fields: Codec.Fields) => void): void => {

@@ -7,7 +7,7 @@
 import type { RedisEntry } from "./entry.ts"
 
 export class Held {
-  private items: Array<RedisEntry | undefined> = []
+  private readonly items: Array<RedisEntry | undefined> = []
   private count = 0
   /** The greatest id, whole and without its sequence: whatever is behind it was never held. */
   private last = ""
@@ -66,9 +66,12 @@ export class Held {
   }
 
   private close(): void {
-    const kept = this.values()
     let place = 0
-    for (const entry of kept) entry.place = place++
-    this.items = kept
+    for (const entry of this.items) {
+      if (entry === undefined) continue
+      entry.place = place
+      this.items[place++] = entry
+    }
+    this.items.length = place
   }
 }

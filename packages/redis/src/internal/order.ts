@@ -18,10 +18,16 @@ import { reported } from "./errors.ts"
 const maxBytes = 4 * 1024 * 1024
 
 /** One settlement, and its place in the list that was asked for. */
-interface Item {
+class Item {
   readonly index: number
   readonly entry: RedisEntry
   readonly settlement: Settlement
+
+  constructor(index: number, entry: RedisEntry, settlement: Settlement) {
+    this.index = index
+    this.entry = entry
+    this.settlement = settlement
+  }
 }
 
 /** What one script settles. */
@@ -51,7 +57,7 @@ const chunksOf = (claim: Claim, settlements: NonEmptyReadonlyArray<Settlement>):
   for (const [index, settlement] of settlements.entries()) {
     const entry = own(settlement.entry)
     if (claim.held.isOver(entry)) continue
-    const item = { index, entry, settlement }
+    const item = new Item(index, entry, settlement)
     // without a look at what is pending, which only tells more where it was asked for before, or of another server
     if (
       settlement.outcome._tag === "Ack" &&
