@@ -1,4 +1,6 @@
 /** A subscription to a topic with a key: whatever happens while it begins, it learns of the other workers. */
+import { Delivery } from "@clutch/core"
+import type { Message } from "@clutch/core/Message"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import { Transport } from "@clutch/core/Transport"
@@ -92,5 +94,74 @@ describe("Subscription: order by key", () => {
       yield* pass("2 minutes")
       assert.strictEqual(yield* Topic.repartition(more), 1)
     })
+  )
+
+  /** Settlements are stored at once, and heard of a second later. */
+  const slowToAnswer = (claimed: (fence: number) => void) =>
+    layerWith((transport) => ({
+      ...transport,
+      enroll: (options) =>
+        Effect.map(transport.enroll(options), (worker) => ({
+          ...worker,
+          claim: Effect.map(
+            worker.claim,
+            Option.map((owner) => {
+              claimed(owner.fence)
+              return {
+                ...owner,
+                settle: (settlements) => Effect.tap(owner.settle(settlements), () => Effect.sleep("1 second"))
+              }
+            })
+          )
+        }))
+    }))
+
+  it.effect("what is being settled when a lease is extended is no lost lease: the partition is kept", () => {
+    const fences: Array<number> = []
+    return run(
+      slowToAnswer((fence) => fences.push(fence)),
+      function* () {
+        const One = Topic.make("one", { schema: Schema.String, key: (text) => text })
+        const seen = yield* probe()
+        yield* open(Subscription.make("s", One, seen.handler(), { visibilityTimeout: "2 seconds" }))
+        for (let i = 0; i < 100; i++) {
+          yield* Topic.publish(One, `${i}`)
+          yield* pass("100 millis")
+        }
+        yield* pass("1 second")
+        assert.deepStrictEqual([fences, seen.calls.length], [[1], 100])
+      }
+    )
+  })
+
+  it.effect(
+    "a full partition reads on when it has heard that nothing waits any more, though no retry comes then",
+    () => {
+      // the message behind the failed one comes before this worker hears that the failed one is settled
+      const layer = slowToAnswer(() => {})
+      return run(layer, function* () {
+        const handled: Array<string> = []
+        const One = Topic.make("one", { schema: Schema.Tuple([Schema.String, Schema.Int]), key: ([key]) => key })
+        const handler = Effect.fnUntraced(function* ({ data: [key, n] }: Message<readonly [string, number]>) {
+          const { attempt } = yield* Delivery
+          if (key === "a" && n === 0 && attempt === 1) return yield* Effect.fail("no")
+          handled.push(`${key}${n}`)
+        })
+        const retry = { base: "1 minute", jitter: 0 } as const
+        yield* open(Subscription.make("s", One, handler, { maxWaiting: 1, concurrency: 4, retry }))
+        yield* Topic.publish(One, ["a", 0])
+        yield* pass("10 seconds")
+        yield* Topic.publish(One, ["a", 1])
+        yield* pass("10 seconds")
+        // what was asked for before the partition was full
+        yield* Topic.publish(One, ["b", 0])
+        yield* pass("1 second")
+        yield* Topic.publish(One, ["b", 1])
+        yield* pass("1 second")
+        assert.deepStrictEqual(handled, ["b0"])
+        for (let seconds = 0; seconds < 60; seconds++) yield* pass("1 second")
+        assert.deepStrictEqual(handled, ["b0", "a0", "a1", "b1"])
+      })
+    }
   )
 })

@@ -159,7 +159,7 @@ export const logs: Record<
   },
   "tells former owners that all is done": {
     // by most others, the first lie that is found is told of a delivery that had ended
-    seed: "d",
+    seed: "e",
     promise: /^contract (8|10)$/,
     log: withOwners(({ settle }) => ({
       settle: (settlements) =>

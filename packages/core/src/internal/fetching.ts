@@ -18,6 +18,8 @@ export interface Options {
   readonly accept: (entries: ReadonlyArray<Entry>) => void
   /** Waits until there is room. */
   readonly room: Effect.Effect<void>
+  /** Waits until new messages may be taken. */
+  readonly unread: Effect.Effect<void>
   /** Waits until nothing of the partition is held here. */
   readonly nothingHeld: Effect.Effect<void>
   /** Runs while nothing else of the subscription is handled in this process. */
@@ -26,7 +28,17 @@ export interface Options {
   readonly lost: () => void
 }
 
-export const loop = ({ accept, alone, health, limit, lost, nothingHeld, room, seat }: Options): Effect.Effect<void> => {
+export const loop = ({
+  accept,
+  alone,
+  health,
+  limit,
+  lost,
+  nothingHeld,
+  room,
+  seat,
+  unread
+}: Options): Effect.Effect<void> => {
   const take = (single: boolean) =>
     Effect.uninterruptible(
       Effect.suspend(() =>
@@ -43,9 +55,13 @@ export const loop = ({ accept, alone, health, limit, lost, nothingHeld, room, se
     )
   // what a process may have died of runs while nothing else of this subscription does
   const quarantine = alone(Effect.andThen(take(true), nothingHeld))
+  // asked for before new messages might be taken, a read would wait on for what alone might be then
+  const some = Effect.suspend(() =>
+    limit().unread ? take(false) : Effect.raceFirst(take(false), Effect.as(unread, false))
+  )
   const once = Effect.andThen(
     room,
-    Effect.flatMap(take(false), (suspects) => (suspects ? quarantine : Effect.void))
+    Effect.flatMap(some, (suspects) => (suspects ? quarantine : Effect.void))
   )
   let failures = 0
   const works = Effect.suspend(() => {

@@ -232,11 +232,13 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     if (order !== undefined) dispatcher.soon()
   }
   let full = false
+  const mayRead = Latch.makeUnsafe(true)
   /**
    * Beyond `maxWaiting` nothing new is read, which looks like an idle partition: so it is said. And it is over where half of
    * them are gone: while they go one by one, others take their places.
    */
   const tellFull = ({ parked }: KeyOrder) => {
+    set(mayRead, parked < policy.maxWaiting)
     if (full ? parked > policy.maxWaiting / 2 : parked < policy.maxWaiting) return
     full = !full
     const detail = `at least ${parked} messages of partition ${group.partition} are waiting behind others of their keys`
@@ -501,6 +503,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       unread: order === undefined || order.parked < policy.maxWaiting
     }),
     room: mayFetch.await,
+    unread: mayRead.await,
     nothingHeld: nothingHeld.await,
     alone: (self) => dispatcher.quarantine(lane, nothingHeld.await, self)
   }).pipe(

@@ -60,7 +60,8 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
           if (lost === "lost") options.lost(lost)
           else {
             const gone = new Set(lost)
-            options.lost(own.filter(({ entry }) => gone.has(entry)))
+            // what was settled meanwhile is held no more: of what is being settled, the answer to that tells
+            options.lost(own.filter(({ entry, outcome }) => gone.has(entry) && outcome === undefined))
             renewed = now
             options.renewed()
           }

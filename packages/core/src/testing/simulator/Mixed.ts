@@ -9,6 +9,7 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import { type Delivered, Delivery } from "../../Delivery.ts"
 import { DoNotRetry, RetryAfter } from "../../Errors.ts"
+import { TypeId } from "../../Source.ts"
 import * as Subscription from "../../Subscription.ts"
 import * as Topic from "../../Topic.ts"
 import { Dice } from "./Dice.ts"
@@ -118,7 +119,9 @@ const subscription = (
     visibilityTimeout: lease,
     drainTimeout: dice.pick(0, 20, 500),
     timeout: dice.pick(undefined, undefined, undefined, 60),
-    from: dice.pick("beginning", "new")
+    from: dice.pick("beginning", "new"),
+    // without a key nothing waits for its turn
+    maxWaiting: topic[TypeId].ordered ? new Dice(`${seed}/${name}`).pick(undefined, undefined, 1, 3) : undefined
   } as const
   const retry = {
     maxRetries: dice.pick(0, 1, 2, 3),
