@@ -8,6 +8,8 @@ const unit = (file: string, test: string): Guard => ({
   test
 })
 
+const order = (test: string): Guard => ({ project: "unit", file: "test/core/Subscription.order.test.ts", test })
+
 const edit = (file: string, find: string, replace: string) => ({ file: `packages/core/src/${file}`, find, replace })
 
 export const runtime: ReadonlyArray<Mutation> = [
@@ -262,6 +264,24 @@ export const runtime: ReadonlyArray<Mutation> = [
       edit("internal/lane.ts", `unread: order === undefined || order.parked < policy.maxWaiting`, `unread: true`)
     ],
     killedBy: conformance("10. beyond maxWaiting the partition reads nothing new")
+  },
+  {
+    name: "settled-told-as-lost-lease",
+    edits: [
+      edit("internal/leases.ts", `gone.has(entry) && outcome === undefined`, `gone.has(entry) && outcome !== null`)
+    ],
+    killedBy: order("what is being settled when a lease is extended is no lost lease")
+  },
+  {
+    name: "full-until-the-next-retry",
+    edits: [
+      edit(
+        "internal/fetching.ts",
+        `limit().unread ? take(false) : Effect.raceFirst(take(false), Effect.as(unread, false))`,
+        `take(false)`
+      )
+    ],
+    killedBy: order("a full partition reads on when it has heard that nothing waits any more")
   },
   {
     name: "pausing-keeps-prefetched",
