@@ -56,7 +56,7 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
   befalls(ledger, first)
   ledger.ceded(first, at, 1)
   ledger.claimed(second, at, 2)
-  ledger.started(first, ledger.group(at), [entry])
+  ledger.started(first, ledger.group(at), [{ entry, isByHand: false }])
   return ledger.violation
 }
 

@@ -1,5 +1,5 @@
 /** The simulator itself: that it can fail, that it repeats itself, and what it prints. */
-import { Subscription, Topic } from "@clutch/core"
+import { Delivery, Subscription, Topic } from "@clutch/core"
 import { Simulator } from "@clutch/core/testing"
 import { globSync, readFileSync } from "node:fs"
 import { assert, describe, expect, it } from "@effect/vitest"
@@ -130,6 +130,152 @@ describe("the simulator", () => {
       )
       assert.strictEqual((yield* Simulator.check({ scenario: thrown, histories: 50 })).histories, 50)
     })
+  )
+
+  describe("a scenario of one's own", () => {
+    const Orders = Topic.make("orders", { schema: Schema.String })
+    const messages = ["a", "b", "c", "d"].map((order) => Simulator.message(Orders, order))
+    const idle = Subscription.make("idle", Orders, () => Effect.void)
+    const brokenBy = (
+      options: Partial<Simulator.ScenarioOptions<ReadonlyArray<Subscription.Subscription<string, unknown, never>>>>,
+      histories = 50
+    ) =>
+      Effect.map(
+        Effect.flip(
+          Simulator.check({
+            scenario: Effect.sync(() => Simulator.scenario({ subscriptions: [idle], messages, ...options })),
+            histories
+          })
+        ),
+        ({ history }) => history
+      )
+
+    it.effect("may settle by hand, whatever the policy", () =>
+      Effect.gen(function* () {
+        const one = Subscription.make("one", Orders, () => Effect.flatMap(Delivery, (delivery) => delivery.ack))
+        const batch = Subscription.batch(
+          "batch",
+          Orders,
+          ([first]) => Effect.andThen(first.ack, Effect.fail("the rest is to be retried")),
+          { size: 3, within: "1 second", concurrency: 2, retry: { maxRetries: 1 } }
+        )
+        const late = Subscription.make(
+          "late",
+          Orders,
+          () =>
+            Effect.flatMap(Delivery, ({ attempt, deadLetter, retry }) => (attempt > 1 ? deadLetter("no") : retry())),
+          { concurrency: 2 }
+        )
+        const scenario = Effect.sync(() => Simulator.scenario({ subscriptions: [one, batch, late], messages }))
+        assert.strictEqual((yield* Simulator.check({ scenario, histories: 50 })).histories, 50)
+      })
+    )
+
+    it.effect("is told which messages were stored, so that what is lost is shown alone", () =>
+      Effect.gen(function* () {
+        const { plan, violation } = yield* Effect.flip(
+          Simulator.check({
+            histories: 300,
+            scenario: Effect.sync(() => {
+              const done = new Set<string>()
+              // acks before it works
+              const hasty = Subscription.make(
+                "hasty",
+                Orders,
+                ({ data }) => Simulator.remote(Effect.sync(() => done.add(data))),
+                { ack: "onReceive" }
+              )
+              return Simulator.scenario({
+                subscriptions: [hasty, idle],
+                messages,
+                atRest: Effect.flatMap(Simulator.stored(Orders), (orders) => {
+                  const lost = orders.filter((order) => !done.has(order))
+                  return lost.length === 0 ? Effect.void : Effect.fail(`lost: ${lost.join()}`)
+                })
+              })
+            })
+          })
+        ).pipe(Effect.map(({ history }) => history))
+        assert.match(violation?.problem ?? "", /^lost: [a-d]$/)
+        assert.deepStrictEqual([plan.messages?.length, plan.subscriptions, plan.faults.length], [1, [1], 1])
+      })
+    )
+
+    it.effect("is told what a handler that does not end may wait for", () =>
+      Effect.gen(function* () {
+        const never = Subscription.make("never", Orders, () => Effect.never)
+        const { violation } = yield* brokenBy({ subscriptions: [never] })
+        assert.match(
+          violation?.problem ?? "",
+          /^message \d of "never", whose handler runs since \d+ ms .* never settled$/
+        )
+      })
+    )
+
+    it.effect("that goes round and round is told so, and printed with an end", () =>
+      Effect.gen(function* () {
+        const busy = Subscription.make("busy", Orders, () => Effect.flatMap(Delivery, ({ release }) => release), {
+          ack: "manual"
+        })
+        const history = yield* brokenBy({ subscriptions: [busy] })
+        assert.strictEqual(history.violation?.promise, "contract 1")
+        assert.match(history.violation?.problem ?? "", /round and round/)
+        const lines = Simulator.print(history).split("\n")
+        assert.isBelow(lines.length, 600)
+        assert.match(lines.find((line) => line.includes("…")) ?? "", /\d+ more lines/)
+      })
+    )
+
+    it.effect("that is another one each time is said to be so", () =>
+      Effect.gen(function* () {
+        let histories = 0
+        const atRest = Effect.suspend(() => (++histories === 5 ? Effect.fail({ _tag: "Fifth" }) : Effect.void))
+        const { violation } = yield* brokenBy({ atRest })
+        assert.match(violation?.problem ?? "", /^\{"_tag":"Fifth"\}\. The same plan has made another history since/)
+      })
+    )
+
+    it.effect("whose subscriptions can never start fails at once", () =>
+      Effect.gen(function* () {
+        const { plan, violation } = yield* brokenBy({
+          subscriptions: [Subscription.make("a {b}", Orders, () => Effect.void)]
+        })
+        assert.match(violation?.problem ?? "", /worker 1 ended: SubscribeError: .* is refused/)
+        assert.isEmpty(plan.faults)
+      })
+    )
+
+    it.effect("whose messages cannot be encoded fails", () =>
+      Effect.gen(function* () {
+        const number: unknown = 5
+        const { violation } = yield* brokenBy({ messages: [Simulator.message(Orders, number as string)] }) // a wrong one
+        assert.match(violation?.problem ?? "", /^messages 1 cannot be published: .*cannot be encoded/)
+      })
+    )
+
+    it("is refused, where it would prove nothing", () => {
+      const Lonely = Topic.make("lonely", { schema: Schema.String })
+      const scenario = (messages: ReadonlyArray<Simulator.Publication>) => () =>
+        Simulator.scenario({ subscriptions: [idle], messages })
+      assert.throws(scenario([]), /needs a message/)
+      assert.throws(scenario([Simulator.message(Lonely, "a")]), /no subscription of the scenario reads topic "lonely"/)
+      assert.throws(() => Simulator.poison(Orders, `"a"`), /is no poison: topic "orders" decodes it/)
+    })
+
+    it.effect("cannot ask for what was stored before everything is at rest", () =>
+      Effect.gen(function* () {
+        assert.match(errorOf(yield* Effect.exit(Simulator.stored(Orders))), /for a scenario's atRest/)
+      })
+    )
+  })
+
+  it.effect.each([{ plan: { seed: "x", workers: 0 } }, { plan: { seed: "x", workers: Number.NaN } }, { faults: -1 }])(
+    "runs no history of %o",
+    (options) =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(Simulator.run({ scenario, plan: { seed: "x", workers: 1 }, ...options }))
+        assert.match(errorOf(exit), /Simulator.run: .* is refused: give a whole number from/)
+      })
   )
 
   it.effect.each([{ histories: 0 }, { histories: Number.NaN }, { workers: 0 }, { workers: 1.5 }, { faults: -1 }])(

@@ -59,6 +59,10 @@ export class Handling implements Delivered<unknown> {
   get handling() {
     return this
   }
+  /** The outcome is the handler's own choice. */
+  get isByHand(): boolean {
+    return this.told !== undefined
+  }
   /** As a settlement, it is sent for the first time. */
   get repeated() {
     return false

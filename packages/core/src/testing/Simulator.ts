@@ -141,13 +141,10 @@ export const message = <A>(topic: Topic<A>, data: NoInfer<A>): scenarios.Publica
  * @category constructors
  * @since 0.1.0
  */
-export const poison = <A>(topic: Topic<A>, text: string): scenarios.Publication => ({
-  _tag: "Raw",
-  topic: topic.topic,
-  text
-})
+export const poison: <A>(topic: Topic<A>, text: string) => scenarios.Publication = scenarios.poison
 
 export { remote } from "./simulator/Remote.ts"
+export { stored } from "./simulator/Scenario.ts"
 
 /**
  * The scenario that proves the runtime itself: two or three subscriptions with policies of any kind, and handlers that
@@ -184,7 +181,24 @@ export interface Options {
  * @since 0.1.0
  */
 export const run = (options: Options & { readonly plan: one.Plan }): Effect.Effect<History> =>
-  Effect.sync(() => one.run({ ...setup(options), plan: options.plan, recording: true }))
+  Effect.sync(() => {
+    const { faults = 3, plan } = options
+    refuse("run", { workers: [plan.workers, 1], faults: [faults, 0] })
+    return recorded(setup(options), plan)
+  })
+
+const recorded = (base: ReturnType<typeof setup>, plan: one.Plan): History => {
+  const { steps: _, ...history } = one.run({ ...base, plan, recording: true })
+  return history
+}
+
+/** Whole numbers, from the least that proves something: a check of nothing would find nothing wrong. */
+const refuse = (what: string, numbers: Readonly<Record<string, readonly [value: number, least: number]>>) => {
+  for (const [name, [value, least]] of Object.entries(numbers)) {
+    if (Number.isSafeInteger(value) && value >= least) continue
+    throw new TypeError(`Simulator.${what}: ${name}: ${value} is refused: give a whole number from ${least}`)
+  }
+}
 
 const setup = ({ faults = 3, log = MemoryTransport.make, scenario }: Options) => ({
   scenario,
@@ -213,17 +227,7 @@ export const check = (
 ): Effect.Effect<Report, PromiseBroken> =>
   Effect.gen(function* () {
     const { faults = 3, histories = 1000, seed = "clutch", workers = 3 } = options
-    // a check of nothing would find nothing wrong
-    for (const [name, value, least] of [
-      ["histories", histories, 1],
-      ["workers", workers, 1],
-      ["faults", faults, 0]
-    ] as const) {
-      if (Number.isSafeInteger(value) && value >= least) continue
-      return yield* Effect.die(
-        new TypeError(`Simulator.check: ${name}: ${value} is refused: give a whole number from ${least}`)
-      )
-    }
+    refuse("check", { histories: [histories, 1], workers: [workers, 1], faults: [faults, 0] })
     const base = setup(options)
     const outcomes: Array<one.Outcome> = []
     for (let i = 0; i < histories; i++) {
@@ -243,8 +247,16 @@ const broken = (base: ReturnType<typeof setup>, first: one.Outcome, histories: n
     base.scenario
   )
   const smallest = shrink(first, messages.length, again)
-  const history = one.run({ ...base, plan: smallest.plan, recording: true })
-  return Effect.fail(new PromiseBroken({ history, seed: first.plan.seed, histories }))
+  const history = recorded(base, smallest.plan)
+  return Effect.fail(new PromiseBroken({ history: repeated(smallest, history), seed: first.plan.seed, histories }))
+}
+
+/** The history again; where it is another one by now, what it was made of is to be told, and what it broke. */
+const repeated = ({ violation }: one.Outcome, history: History): History => {
+  if (violation === undefined || history.violation?.promise === violation.promise) return history
+  const why = "a variable that outlives a history, or time or chance that are not Effect's, decide about it"
+  const problem = `${violation.problem}. The same plan has made another history since, the one below: ${why}`
+  return { ...history, violation: { ...violation, problem } }
 }
 
 const reportOf = (outcomes: ReadonlyArray<one.Outcome>): Report => {

@@ -12,7 +12,8 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
-import type { PublishError, TransportError } from "../../Errors.ts"
+import * as Formatter from "effect/Formatter"
+import { type PublishError, SubscribeError, type TransportError } from "../../Errors.ts"
 import type { Definition } from "../../internal/definition.ts"
 import { logsOf } from "../../internal/partitions.ts"
 import * as policies from "../../internal/policy.ts"
@@ -29,11 +30,11 @@ import { type Log, Transport } from "../../Transport.ts"
 import { Dice } from "./Dice.ts"
 import * as Faults from "./Faults.ts"
 import { type Event, Ledger } from "./Ledger.ts"
-import { broken, type GroupModel, type Violation } from "./Model.ts"
+import { broken, type GroupModel, type MessageModel, type Violation } from "./Model.ts"
 import { Network, type Worker } from "./Network.ts"
 import { here } from "./Remote.ts"
-import type { Publication, Scenario } from "./Scenario.ts"
-import { Process, World } from "./World.ts"
+import { type Publication, type Scenario, storedHere } from "./Scenario.ts"
+import { epoch, mostSteps, Process, World } from "./World.ts"
 
 /**
  * Which history to run. A seed is enough; the rest narrows it down, and is what a failing history is printed with.
@@ -68,6 +69,8 @@ export interface Outcome {
   readonly deliveries: number
   /** Virtual time, in milliseconds. */
   readonly millis: number
+  /** What it took to run it. */
+  readonly steps: number
 }
 
 export interface Setup {
@@ -93,6 +96,9 @@ const turnsOf = (process: Process, dice: Dice): Turns => {
   let spent = 0
   return { time: () => process.world.now + (spent += dice.below(3)), afterThis: (run) => process.post(run) }
 }
+
+/** Why a subscription may not start now, and start later. */
+const passing: ReadonlySet<string> = new Set(["Unavailable", "Unknown"])
 
 class History {
   private readonly plan: Plan
@@ -210,11 +216,7 @@ class History {
       ...definition,
       handler: (handlings) =>
         Effect.suspend(() => {
-          const deliveries = ledger.started(
-            worker,
-            group,
-            handlings.map(({ entry }) => entry)
-          )
+          const deliveries = ledger.started(worker, group, handlings)
           // one that throws before it gives an Effect has failed like any other
           const handled = Effect.scoped(Effect.suspend(() => definition.handler(handlings)))
           return Effect.onExit(handled, (exit) => Effect.sync(() => ledger.ended(worker, group, deliveries, exit)))
@@ -230,9 +232,9 @@ class History {
     if (worker.isClosing) return this.ledger.note(worker.process.name, () => "is closed")
     const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
     const error = Cause.squash(cause)
-    const cannotStart =
-      typeof error === "object" && error !== null && "_tag" in error && error._tag === "SubscribeError"
-    if (!cannotStart) {
+    // what the log could not answer then it can answer later; what is wrong with a subscription stays so
+    const mayStartLater = error instanceof SubscribeError && passing.has(error.reason._tag)
+    if (!mayStartLater) {
       this.ledger.violate({ promise: "runtime", problem: `${worker.process.name} ended: ${Cause.pretty(cause)}` })
     }
     this.ledger.note(worker.process.name, () => `cannot start: ${Cause.pretty(cause)}`)
@@ -323,6 +325,9 @@ class History {
       return times.includes(0) ? broken(13, `messages ${numbers.join()} are confirmed, and not stored`) : undefined
     }
     const error = Cause.squash(exit.cause) as { readonly reason?: { readonly _tag: string } }
+    if (error.reason?._tag === "Encode") {
+      return { promise: "scenario", problem: `messages ${numbers.join()} cannot be published: ${messageOf(error)}` }
+    }
     const [first] = numbers
     const topic = this.scenario.messages[(first ?? 0) - 1]
     // a batch that is spread over partitions may be stored in some of them
@@ -357,7 +362,8 @@ class History {
       subscriptions: this.definitions.length,
       messages: ledger.stored,
       deliveries: ledger.deliveries,
-      millis: world.now - begin
+      millis: world.now - begin,
+      steps: world.steps
     }
   }
 
@@ -387,10 +393,14 @@ class History {
     const open = this.ledger.groups.flatMap(({ messages, subscription }) =>
       [...messages.values()]
         .filter(({ final, isDue }) => final === undefined && isDue)
-        .map(({ number }) => `message ${number} of "${subscription}"`)
+        .map((message) => `message ${message.number} of "${subscription}"${stateOf(message)}`)
     )
-    const problem = open.length === 0 ? "publishing does not end" : `${open.join(", ")} never settled`
-    this.ledger.violate(broken(1, problem))
+    const problem = !this.published
+      ? "no worker begins: services that a worker builds for itself do not end"
+      : open.length === 0
+        ? "publishing does not end"
+        : `${open.join(", ")} never settled`
+    this.ledger.violate(broken(1, this.world.isWorn ? `${problem}; ${worn}` : problem))
   }
 
   private end(isOver: () => boolean): void {
@@ -440,7 +450,13 @@ class History {
   }
 
   private atRest(isOver: () => boolean): void {
-    const context = Context.add(this.serverContext, Transport, this.log)
+    const context = this.serverContext.pipe(
+      Context.add(Transport, this.log),
+      Context.add(
+        storedHere,
+        this.scenario.messages.filter((_, i) => this.ledger.storedTimes.has(i + 1))
+      )
+    )
     const fiber = Effect.runForkWith(context)(this.scenario.atRest)
     const isDone = () => fiber.pollUnsafe() !== undefined
     if (!this.world.run(() => isOver() || isDone(), this.world.now + this.patience)) {
@@ -456,7 +472,18 @@ class History {
 const keyOf = (publication: Publication | undefined): string | undefined =>
   publication?._tag === "Message" ? publication.topic[WriterId].key?.(publication.data) : undefined
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+const messageOf = (error: unknown): string => {
+  if (error instanceof Error) return error.message
+  return typeof error === "string" ? error : Formatter.format(error)
+}
+
+/** Whose handler does not end is told: it may wait for what no history wakes. */
+const stateOf = ({ last }: MessageModel): string =>
+  last?.handler === "runs" && last.worker.process.state !== "dead" && last.started !== undefined
+    ? `, whose handler runs since ${last.started - epoch} ms (it may wait by Effect's clock only),`
+    : ""
+
+const worn = `the history was ended after ${mostSteps} steps: it is waited for in vain, or something goes round and round, or leases differ so much that most steps are heartbeats`
 
 const publishing = ([first, ...rest]: NonEmptyReadonlyArray<Publication>): Effect.Effect<
   unknown,

@@ -6,11 +6,20 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import type { Definition } from "../../internal/definition.ts"
+import { describe } from "../../internal/failure.ts"
 import type { Policy } from "../../internal/policy.ts"
 import { TypeId } from "../../Source.ts"
 import type { Entry, FetchLimit, Group, Log, Outcome, Outgoing, Settled, Settlement, Tended } from "../../Transport.ts"
 import type { Fault } from "./Faults.ts"
-import { broken, type DeliveryModel, type GroupModel, type MessageModel, type Seat, type Violation } from "./Model.ts"
+import {
+  broken,
+  type DeliveryModel,
+  type GroupModel,
+  type Handled,
+  type MessageModel,
+  type Seat,
+  type Violation
+} from "./Model.ts"
 import type { Worker } from "./Network.ts"
 import * as rules from "./Rules.ts"
 import { epoch, type World } from "./World.ts"
@@ -284,6 +293,7 @@ export class Ledger {
         started: undefined,
         handler: "none",
         exit: undefined,
+        handling: undefined,
         settled: undefined,
         left: undefined
       }
@@ -410,9 +420,14 @@ export class Ledger {
     }
   }
 
-  started(worker: Worker, group: GroupModel, entries: ReadonlyArray<Entry>): ReadonlyArray<DeliveryModel> {
+  started(worker: Worker, group: GroupModel, handlings: ReadonlyArray<Handled>): ReadonlyArray<DeliveryModel> {
     const seat = this.seat(worker, group)
-    const deliveries = entries.flatMap((entry) => this.deliveryOf.get(entry) ?? [])
+    const deliveries = handlings.flatMap((handling) => {
+      const delivery = this.deliveryOf.get(handling.entry)
+      if (delivery === undefined) return []
+      delivery.handling = handling
+      return [delivery]
+    })
     // what a dead process did between its last call and its end is nobody's business
     if (worker.process.state === "dead") return deliveries
     this.note(worker.process.name, () => {
@@ -442,10 +457,15 @@ export class Ledger {
     }
     this.note(worker.process.name, () => {
       const which = deliveries.map(({ message }) => message.number).join(" and ")
-      return `"${group.subscription}" ${how === "succeeded" ? "is done with" : how === "failed" ? "failed on" : "is interrupted on"} message ${which}`
+      if (how === "failed") return `"${group.subscription}" failed on message ${which}: ${reasonOf(exit)}`
+      return `"${group.subscription}" ${how === "succeeded" ? "is done with" : "is interrupted on"} message ${which}`
     })
   }
 }
+
+/** What a handler failed of, in one line: without the stack. */
+const reasonOf = (exit: Exit.Exit<void, unknown>): string =>
+  Exit.isFailure(exit) ? (describe(exit.cause).split("\n")[0] ?? "") : ""
 
 const describeOutcome = (outcome: Outcome): string => {
   switch (outcome._tag) {

@@ -1,6 +1,7 @@
 /** What the simulator knows of a history: groups, their messages, each delivery, and what became of it. */
 import type * as Exit from "effect/Exit"
 import type { Definition } from "../../internal/definition.ts"
+import type { Handling } from "../../internal/handling.ts"
 import type { Policy } from "../../internal/policy.ts"
 import type { Entry, Outcome } from "../../Transport.ts"
 import type { Worker } from "./Network.ts"
@@ -63,6 +64,9 @@ export interface MessageModel {
   last: DeliveryModel | undefined
 }
 
+/** A delivery, as its handler has it. */
+export type Handled = Pick<Handling, "entry" | "isByHand">
+
 export type HandlerState = "none" | "runs" | "succeeded" | "failed" | "interrupted"
 
 /** One delivery of a message to a worker. */
@@ -79,6 +83,8 @@ export interface DeliveryModel {
   started: number | undefined
   handler: HandlerState
   exit: Exit.Exit<void, unknown> | undefined
+  /** What its handler was given: it may settle by hand, whatever the policy. */
+  handling: Handled | undefined
   /** What the log has stored of it. */
   settled: { readonly outcome: Outcome; readonly at: number } | undefined
   /** When its worker left the group, or ceded the partition, which gives back what it still holds. */

@@ -202,15 +202,16 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   const most = policy.retry.maxRetries + 1
   const what = `message ${message.number}, attempt ${entry.attempt} of ${most}`
   const unseen = delivery.started === undefined
+  const isByHand = policy.ack === "manual" || delivery.handling?.isByHand === true
   if (outcome._tag === "Release") {
-    // manual settlements are the handler's own choice; only who closes, or gives a partition up, interrupts and releases
+    // by hand it is the handler's own choice; only who closes, or gives a partition up, interrupts and releases
     const closes = delivery.worker.isClosing || delivery.fence !== undefined
-    return policy.ack === "manual" || unseen || (handler === "interrupted" && closes)
+    return isByHand || unseen || (handler === "interrupted" && closes)
       ? undefined
       : broken(1, `${what} is released, though its handler ${handler}`)
   }
   if (outcome._tag === "Park") {
-    return message.key !== undefined && (unseen || policy.ack === "manual")
+    return message.key !== undefined && (unseen || isByHand)
       ? undefined
       : broken(10, `${what} is parked, and has a handler or no key`)
   }
@@ -223,7 +224,7 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
     if (outcome._tag === "Ack" && policy.ack === "onReceive") return undefined
     return broken(1, `${what}: ${outcome._tag}, and no handler saw it`)
   }
-  if (policy.ack === "manual") return isChosen(group, delivery, outcome, what)
+  if (isByHand) return isChosen(group, delivery, outcome, what)
   if (handler === "succeeded" || policy.ack === "onExit") {
     return outcome._tag === "Ack" && handler !== "runs"
       ? undefined
@@ -235,7 +236,7 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   return isFollowed(group, delivery, outcome, what)
 }
 
-/** Under `manual` the handler settles at any time; what it does not settle, or fails of, is a failure. */
+/** By hand the handler settles at any time; what it does not settle, or fails of, is a failure. */
 const isChosen = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome, what: string) => {
   if (outcome._tag !== "Retry") return undefined
   return delivery.entry.attempt > group.policy.retry.maxRetries

@@ -1,8 +1,11 @@
 /** What a history is about: subscriptions, what is published to them, and what must hold in the end. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type { Reclaimer } from "../../Reclaimer.ts"
-import type * as Subscription from "../../Subscription.ts"
+import { TypeId } from "../../Source.ts"
+import * as Subscription from "../../Subscription.ts"
 import type { Topic } from "../../Topic.ts"
 import type { Transport } from "../../Transport.ts"
 
@@ -50,8 +53,8 @@ export type Options<S extends ReadonlyArray<Subscription.Any>> = {
   /**
    * Run when every message is settled and all workers have closed, over the same log: what must hold now. A failure or a
    * defect is a violation. A history that fails is cut down by leaving out messages and subscriptions, as far as it holds for
-   * what is left where nothing goes wrong: so say it of each message, rather than of their number. Default: nothing of your
-   * own.
+   * what is left where nothing goes wrong: so say it of each message that `Simulator.stored` tells, rather than of their
+   * number. Default: nothing of your own.
    */
   readonly atRest?: Effect.Effect<void, unknown, Transport> | undefined
 } & ([Exclude<Subscription.Services<S[number]>, Given>] extends [never]
@@ -66,6 +69,12 @@ export type Options<S extends ReadonlyArray<Subscription.Any>> = {
 
 export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: Options<S>): Scenario => {
   if (options.subscriptions.length === 0) throw new TypeError("a scenario needs a subscription: give one at least")
+  if (options.messages.length === 0) throw new TypeError("a scenario needs a message: give one at least")
+  const read = new Set(
+    options.subscriptions.map((subscription) => Subscription.definitionOf(subscription).source.topic)
+  )
+  const unread = options.messages.map(topicOf).find((topic) => !read.has(topic))
+  if (unread !== undefined) throw new TypeError(`no subscription of the scenario reads topic "${unread}"`)
   return {
     subscriptions: options.subscriptions,
     // what handlers require is checked above; from here on nobody asks for it by type
@@ -74,3 +83,44 @@ export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: O
     atRest: options.atRest ?? Effect.void
   }
 }
+
+const topicOf = (publication: Publication): string =>
+  publication._tag === "Message" ? publication.topic.topic : publication.topic
+
+/** Made by `Simulator.poison`. */
+export const poison = <A>({ topic, [TypeId]: { decode } }: Topic<A>, text: string): Publication => {
+  if (isJson(text) && Exit.isSuccess(decode(JSON.parse(text)))) {
+    throw new TypeError(`${text} is no poison: topic "${topic}" decodes it`)
+  }
+  return { _tag: "Raw", topic, text }
+}
+
+const isJson = (text: string): boolean => {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What the log has stored of the scenario's messages: known when everything is at rest. */
+export const storedHere: Context.Reference<ReadonlyArray<Publication> | undefined> = Context.Reference<
+  ReadonlyArray<Publication> | undefined
+>("@clutch/core/testing/Stored", { defaultValue: () => undefined })
+
+/**
+ * The data of the scenario's messages that the log has stored of a topic, in the scenario's order, for `atRest`. The others
+ * are not to be asked for: publishing fails in some histories, and a smaller one leaves messages out.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const stored = <A>(topic: Topic<A>): Effect.Effect<ReadonlyArray<A>> =>
+  Effect.map(storedHere, (publications) => {
+    if (publications === undefined)
+      throw new TypeError("Simulator.stored is for a scenario's atRest: nothing is at rest")
+    return publications.flatMap((one) =>
+      one._tag === "Message" && one.topic.topic === topic.topic ? [one.data as A] : []
+    ) // its own
+  })

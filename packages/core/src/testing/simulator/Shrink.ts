@@ -2,14 +2,18 @@
 import type { Fault } from "./Faults.ts"
 import type { Outcome, Plan } from "./History.ts"
 
-/** Runs of histories, at most: some seconds' work, where they are as short as most. */
+/** Runs of histories, at most, and steps of all of them: some seconds' work. */
 const mostRuns = 1500
+const mostSteps = 6_000_000
 
 /** The promise that the scenario's author makes, as `Violation` calls it. */
 const atRest = "scenario"
 
-/** Leaving something out also moves what is left; another order may bring the failure back. */
-const orders = 4
+/**
+ * Leaving something out also moves what is left; another order may bring the failure back. Few are tried at first, and more
+ * where nothing that is left out leaves a failure.
+ */
+const orders = [4, 16, 64]
 
 type Complete = Plan & {
   readonly subscriptions: ReadonlyArray<number>
@@ -55,6 +59,14 @@ function* smaller(plan: Complete): Generator<Complete> {
 export const shrink = (failed: Outcome, messages: number, run: (plan: Plan) => Outcome): Outcome => {
   let smallest = failed
   let runs = 0
+  let steps = 0
+  const hasTime = () => runs < mostRuns && steps < mostSteps
+  const again = (plan: Plan): Outcome => {
+    const outcome = run(plan)
+    runs++
+    steps += outcome.steps
+    return outcome
+  }
   const breaks = (outcome: Outcome) => outcome.violation?.promise === failed.violation?.promise
   /** What must hold at rest may be told of the whole: where it takes faults to break it, a part that needs none is beside it. */
   const isBeside = (plan: Complete): boolean => {
@@ -62,26 +74,25 @@ export const shrink = (failed: Outcome, messages: number, run: (plan: Plan) => O
     const isPart =
       plan.messages.length < whole.messages.length || plan.subscriptions.length < whole.subscriptions.length
     if (failed.violation?.promise !== atRest || whole.faults.length === 0 || !isPart) return false
-    runs++
-    return breaks(run({ ...plan, faults: [] }))
+    return breaks(again({ ...plan, faults: [] }))
   }
-  const fails = (plan: Complete): Outcome | undefined => {
-    for (let i = 0; i < orders && runs < mostRuns; i++) {
-      runs++
-      const outcome = run({ ...plan, order: (plan.order ?? 0) + i })
+  const fails = (plan: Complete, most: number): Outcome | undefined => {
+    for (let i = 0; i < most && hasTime(); i++) {
+      const outcome = again({ ...plan, order: (plan.order ?? 0) + i })
       if (breaks(outcome)) return isBeside(complete(outcome, messages)) ? undefined : outcome
     }
     return undefined
   }
-  const step = (): boolean => {
+  const step = (most: number): boolean => {
     for (const plan of smaller(complete(smallest, messages))) {
-      const outcome = fails(plan)
+      const outcome = fails(plan, most)
       if (outcome === undefined) continue
       smallest = outcome
       return true
     }
     return false
   }
-  while (step());
+  // what its plan does not make again cannot be made smaller
+  if (breaks(again(complete(failed, messages)))) while (orders.some(step));
   return smallest
 }

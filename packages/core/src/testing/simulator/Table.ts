@@ -23,9 +23,22 @@ const repeated = (events: ReadonlyArray<Event>, from: number) => {
   return [first, events[from + count - 1], count] as const
 }
 
+/** Lines of a table at first, and at last: nobody reads the thousands between, of what goes round in circles. */
+const most = { first: 400, last: 100 }
+
+const bounded = (events: ReadonlyArray<Event>): ReadonlyArray<Event> => {
+  const [next, left] = [events[most.first], events.length - most.first - most.last]
+  if (next === undefined || left <= 1) return events
+  return [
+    ...events.slice(0, most.first),
+    { at: next.at, who: "…", what: `${left} more lines, which the history's events have` },
+    ...events.slice(-most.last)
+  ]
+}
+
 /** What happened, a line each. */
 export const table = (all: ReadonlyArray<Event>): string => {
-  const events = shortened(all)
+  const events = bounded(shortened(all))
   const at = (event: Event) => `${event.at} ms`
   const [wide, wider] = [
     Math.max(4, ...events.map((event) => at(event).length)),
@@ -51,7 +64,7 @@ export const planAsCode = (plan: Plan): string => {
 }
 
 /** All that somebody needs who has to find out why. */
-export const account = ({ events, plan, violation }: Outcome): string =>
+export const account = ({ events, plan, violation }: Pick<Outcome, "events" | "plan" | "violation">): string =>
   violation === undefined
     ? table(events)
     : [

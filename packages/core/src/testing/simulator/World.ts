@@ -15,7 +15,7 @@ import type { Dice } from "./Dice.ts"
 export const epoch = Date.UTC(2026, 0, 1)
 
 /** A history has some thousands; one that goes round in circles, or waits for ever beside heartbeats, is ended here. */
-const mostSteps = 40_000
+export const mostSteps = 40_000
 
 interface Timer {
   readonly at: number
@@ -253,6 +253,11 @@ export class World {
       this.now = Math.max(this.now, next.at)
       this.due()
     }
+  }
+
+  /** It was ended, though there was something left to do. */
+  get isWorn(): boolean {
+    return this.steps > mostSteps
   }
 
   /** Lets go of all that has not run: a clock may be known for longer than its world lasts. */
