@@ -12,7 +12,7 @@ const desk: Desk = {
   retry: () => ({ _tag: "Ack" })
 }
 
-export const handling = (n: number, origin: "main" | "retry" = "main") =>
+export const handling = (n: number, origin: "main" | "retry" = "main", partitionkey?: string) =>
   new Handling(
     desk,
     {
@@ -26,6 +26,6 @@ export const handling = (n: number, origin: "main" | "retry" = "main") =>
       size: 1,
       content: Result.fail("unread")
     },
-    { id: "", source: "", type: "", time: DateTime.makeUnsafe(0), data: n, headers: {} },
+    { id: "", source: "", type: "", time: DateTime.makeUnsafe(0), data: n, headers: {}, partitionkey },
     0
   )
