@@ -6,6 +6,7 @@ import * as Result from "effect/Result"
 import * as Codec from "../Codec.ts"
 import type { GroupKeys } from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
+import { nameAt } from "./fieldNames.ts"
 
 export interface RedisEntry extends Entry {
   /** Where `Held` has it. */
@@ -187,14 +188,16 @@ export const forRow = (row: Reply, f: (id: string, fields: Codec.Fields) => void
   const id = row[0]
   const fields = row[1]
   // asked for bytes, a client gives nothing else
-  if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? sharingName(fields as Array<Buffer>) : [])
+  if (Buffer.isBuffer(id)) f(id.toString("latin1"), Array.isArray(fields) ? sharingNames(fields as Array<Buffer>) : [])
 }
 
-/** The name that nearly all have first is one for all: else each entry holds its own, for as long as it is held itself. */
-export const dataName = Buffer.from("data")
-
-const sharingName = (fields: Array<Buffer>): Codec.Fields => {
-  if (fields[0]?.equals(dataName) === true) fields[0] = dataName
+/** Of a client that made each of them, the names are let go of. */
+const sharingNames = (fields: Array<Buffer>): Codec.Fields => {
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i]
+    const shared = name === undefined ? undefined : nameAt(name, 0, name.length)
+    if (shared !== undefined) fields[i] = shared
+  }
   return fields
 }
 

@@ -3,6 +3,7 @@
  * bytes of their own of each part of a reply, at several times the cost.
  */
 import type { Reply } from "../Script.ts"
+import { nameAt } from "./fieldNames.ts"
 
 /**
  * Up to so many bytes, parts are views of the whole, as clients make them of what came in one piece. Of more they are
@@ -57,6 +58,8 @@ class Unpacking {
     const from = this.at
     this.at += length
     if (this.at > this.packed.length) throw endless()
+    const name = nameAt(this.packed, from, length)
+    if (name !== undefined) return name
     const part = this.packed.subarray(from, this.at)
     return this.packed.length > atMostHeld ? Buffer.from(part) : part
   }

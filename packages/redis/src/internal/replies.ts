@@ -6,7 +6,7 @@
 import type { Redis } from "ioredis"
 import { send } from "./commands.ts"
 import type { Native } from "./connection.ts"
-import { dataName } from "./entry.ts"
+import { nameAt } from "./fieldNames.ts"
 
 type Value = number | Buffer | null | Error | ReadonlyArray<Value>
 
@@ -109,16 +109,8 @@ export class Decoder {
     this.lacking = end + 2 - this.bytes.length
     if (this.lacking > 0) return false
     this.at = end + 2
-    this.place(this.isData(begin, length) ? dataName : this.bytes.subarray(begin, end), from)
+    this.place(nameAt(this.bytes, begin, length) ?? this.bytes.subarray(begin, end), from)
     return true
-  }
-
-  /** The name that nearly all entries have is one for all, as to make one more takes longer than to compare. */
-  private isData(at: number, length: number): boolean {
-    const { bytes } = this
-    return (
-      length === 4 && bytes[at] === 0x64 && bytes[at + 1] === 0x61 && bytes[at + 2] === 0x74 && bytes[at + 3] === 0x61
-    )
   }
 
   /** What is no RESP2 is for the client to complain of. */
