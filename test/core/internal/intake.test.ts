@@ -55,6 +55,8 @@ describe("intake", () => {
       load: { seconds: 0.0001, unsettled: 1900, settling: 1900 },
       room: 0
     },
+    { name: "as much waits for its key as may: waits", load: { seconds: 0, stuck: 4096 }, room: 0 },
+    { name: "almost as much waits for its key: reads", load: { seconds: 0, stuck: 4095 }, room: 512 },
     {
       name: "handlers too quick to measure, some of which go on for ever: reads",
       load: { seconds: 0.0001, unsettled: 1900, slots: 2000, free: 100, settling: 0 },
