@@ -72,7 +72,9 @@ describe("joining", () => {
       const { proxy, transport } = yield* setup
       proxy.refuse(true)
       proxy.cutAll()
-      yield* Effect.sleep(30)
+      yield* S.until("the client knows", () =>
+        Effect.runPromise(Effect.map(Effect.exit(transport.lastId(S.group())), Exit.isFailure))
+      )
       const begun = performance.now()
       const error = yield* Effect.flip(Effect.scoped(transport.join(S.joining())))
       assert.strictEqual(error.reason._tag, "Unavailable")

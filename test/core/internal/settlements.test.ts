@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as DeadLetters from "@clutch/core/DeadLetters"
+import { timeless, Turns } from "../../../packages/core/src/internal/turns.ts"
 import {
   layerWith,
   Lines,
@@ -93,7 +94,9 @@ describe("settlements", () => {
     const { calls, layer } = settling((_, settle) => settle)
     return run(layer, function* () {
       yield* Topic.publishAll(Texts, ["a", "b", "c", "d"])
-      yield* open(Subscription.make("s", Texts, () => Effect.void, { concurrency: 4, from: "beginning" }))
+      const quick = Subscription.make("s", Texts, () => Effect.void, { concurrency: 4, from: "beginning" })
+      // whatever else the machine does
+      yield* Effect.provideService(open(quick), Turns, timeless)
       yield* settled
       assert.deepStrictEqual(calls.map(outcomes), [["Ack", "Ack", "Ack", "Ack"]])
     })
