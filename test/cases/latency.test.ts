@@ -105,8 +105,8 @@ describe("latency", () => {
       const { namespace, options: local, place, redis } = yield* shared
       const topic = texts()
       const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
-      const publish = (data: string) => as(publisher)(Topic.publish(topic, data))
-      const publisher = yield* worker(local)
+      const publisher = as(yield* worker(local))
+      const publish = (data: string) => publisher(Topic.publish(topic, data))
       const child = { place, namespace, topic: topic.topic, subscription: "billing" }
       const options = { from: "beginning", retry: { base: 8000, jitter: 0 } } as const
       const failing = yield* start("worker", {

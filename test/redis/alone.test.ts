@@ -29,7 +29,6 @@ describe("a read whose fiber was interrupted", () => {
       const { consumer, proxy } = yield* setup
       proxy.delayReplies(200)
       const first = yield* Effect.forkChild(consumer.fetch(S.limit({ alone: true })), { startImmediately: true })
-      yield* Effect.sleep(50)
       yield* Fiber.interrupt(first)
       const fetched = yield* S.joined(yield* Effect.forkChild(consumer.fetch(S.limit()), { startImmediately: true }))
       assert.deepStrictEqual([fetched.entries.map(S.text), fetched.suspects], [[], true])

@@ -116,9 +116,9 @@ export const fetching = (consumer: Consumer, options?: Partial<FetchLimit>): Eff
   )
 
 /** How many connections transports have. */
-export const connections = async (redis: Admin): Promise<number> => {
+export const connections = async (redis: Admin, name = "clutch-"): Promise<number> => {
   const lists = await Promise.all(servers(redis).map((server) => server.client("LIST")))
-  return lists.flatMap((list) => String(list).split("\n")).filter((line) => line.includes(" name=clutch-")).length
+  return lists.flatMap((list) => String(list).split("\n")).filter((line) => line.includes(` name=${name}`)).length
 }
 
 /** Ids and texts of a stream, but for the first entry. */

@@ -9,7 +9,8 @@ describe("what was given back and then trimmed", () => {
     it.live(`is counted in a line of the log${ownConnection ? ", own connection" : ""}`, () =>
       Effect.gen(function* () {
         const { namespace, options, redis } = yield* S.shared
-        const transport = yield* S.transport(options)
+        const connectionName = `trimmed-${ownConnection}`
+        const transport = yield* S.transport({ ...options, connectionName })
         const other = yield* S.join(transport)
         yield* S.publish(transport, "x", "y")
         const entries = yield* S.fetching(other)
@@ -18,9 +19,10 @@ describe("what was given back and then trimmed", () => {
         const lines: Array<string> = []
         const logger = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
         const consumer = yield* S.join(transport, { ownConnection })
-        yield* Effect.sleep(200)
+        yield* S.until("its own connection is there", async () => {
+          return !ownConnection || (await S.connections(redis, `${connectionName}-consumer`)) === 1
+        })
         const fetching = yield* Effect.forkChild(Effect.provide(S.fetching(consumer), logger))
-        yield* Effect.sleep(100)
         yield* S.publish(transport, "z")
         assert.deepStrictEqual((yield* S.joined(fetching)).map(S.text), ["z"])
         assert.strictEqual(lines.length, 1)

@@ -198,8 +198,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     const moves = given._tag === "Retry" || given._tag === "Park" || (isRetry && given._tag !== "Release")
     if (key !== undefined && moves) {
       keyBook.add({ handling, entry: handling.entry, outcome: given, repeated: false, key })
-    } else if (given === outcome) book.add(asItIs)
-    else book.add({ handling, entry: handling.entry, outcome: given, repeated: false })
+    } else book.add(asItIs)
     // behind what holds the key back, also in the book
     if (outcome._tag === "Retry" || given !== outcome) order.hold(handling)
   }
@@ -500,7 +499,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       count: Math.max(1, room()),
       bytes: Math.max(1, intake.maxBytes - bytes),
       maxAttempts: maxAttempts(policy),
-      unread: order === undefined || order.parked < policy.maxWaiting
+      unread: mayRead.isOpen()
     }),
     room: mayFetch.await,
     unread: mayRead.await,

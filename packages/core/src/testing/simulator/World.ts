@@ -244,7 +244,7 @@ export class World {
     for (;;) {
       while (this.ready.length > 0) {
         if (done()) return true
-        if (this.steps > mostSteps) return false
+        if (this.isWorn) return false
         this.step()
       }
       if (done()) return true
