@@ -260,9 +260,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "reading-beyond-max-waiting",
-    edits: [
-      edit("internal/lane.ts", `unread: mayRead.isOpen()`, `unread: true`)
-    ],
+    edits: [edit("internal/lane.ts", `unread: mayRead.isOpen()`, `unread: true`)],
     killedBy: conformance("10. beyond maxWaiting the partition reads nothing new")
   },
   {
