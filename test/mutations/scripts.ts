@@ -347,9 +347,7 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "advance-parked-lost-on-unpark",
-    edits: [
-      edit("lib/advance", `local added = redis.pcall("XADD", retry, "*", unpack(fields))`, `local added = "0-0"`)
-    ],
+    edits: [edit("lib/advance", `local added = append(retry, unpack(fields))`, `local added = "0-0"`)],
     killedBy: guard("order", "comes when the one before it is acked, in the same step, one after the other")
   },
   {

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { as, fresh, range, recorder, shared, test, texts, until, worker } from "../../cases/kit.ts"
+import { as, collecting, fresh, range, recorder, shared, test, texts, until, worker } from "../../cases/kit.ts"
 
 const last = "18446744073709551615"
 
@@ -100,4 +100,44 @@ describe("random bytes have found", () => {
       }
       assert.strictEqual((yield* run(letters(subscription))).length, 100)
     }))
+
+  for (const ordered of [false, true]) {
+    test(`12. of a stream that takes no more ids nobody was told which it is: ${ordered ? "with" : "without"} a key`, () =>
+      Effect.gen(function* () {
+        const { namespace, options, redis } = yield* shared
+        const topic = Topic.make(fresh("orders"), {
+          schema: Schema.String,
+          ...(ordered ? { key: (text: string) => text } : {})
+        })
+        const seen = recorder()
+        const log = collecting()
+        const run = as(yield* Effect.provide(worker(options), log.layer))
+        const keys = RedisKeys.group(namespace, { topic: topic.topic, partition: 0, subscription: "billing" })
+        const subscription = Subscription.make(
+          "billing",
+          topic,
+          seen.handler(() => Effect.fail("as told")),
+          { from: "beginning", retry: { maxRetries: 0 } }
+        )
+        const fill = (key: string) => Effect.promise(() => redis.xadd(key, `${last}-${last}`, "data", "1"))
+        yield* run(Effect.provide(Subscription.subscribe(subscription), log.layer))
+
+        yield* run(Topic.publish(topic, "before"))
+        yield* until("there is a dead letter", async () => (await redis.xlen(keys.deadLetters)) === 1)
+        yield* fill(keys.retry)
+        const redriven = yield* Effect.flip(run(DeadLetters.redrive(subscription, {})))
+        assert.include(redriven.message, keys.retry)
+
+        yield* fill(keys.deadLetters)
+        yield* run(Topic.publish(topic, "behind"))
+        yield* until(
+          () => `a line tells of ${keys.deadLetters}`,
+          () => log.lines.some(({ text }) => text.includes("settling") && text.includes(keys.deadLetters))
+        )
+
+        yield* fill(keys.main)
+        const published = yield* Effect.flip(run(Topic.publish(topic, "lost")))
+        assert.include(published.message, keys.main)
+      }))
+  }
 })

@@ -942,6 +942,13 @@ local function ring(bell, what, told)
   end
   redis.pcall("PUBLISH", bell, what)
 end
+-- XADD: the id of the new entry, or the error, with the stream's name: the server's own words for a stream that takes no
+-- more ids have none.
+local function append(stream, ...)
+  local added = redis.pcall("XADD", stream, "*", ...)
+  if type(added) == "table" then added.err = string.gsub(added.err, "^-", "") .. " (" .. stream .. ")" end
+  return added
+end
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
 local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, bellKind, bell)
@@ -985,11 +992,8 @@ end
 if #mine > 0 then
   -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
-    local added = redis.pcall("XADD", deadLetters, "*", unpack(letter[2]))
-    -- the server's own words name no key
-    if type(added) == "table" then
-      return redis.error_reply(string.gsub(added.err, "^-", "") .. " (" .. deadLetters .. ")")
-    end
+    local added = append(deadLetters, unpack(letter[2]))
+    if type(added) == "table" then return added end
     found[letter[1]] = added
   end
   if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end
@@ -1535,11 +1539,18 @@ local function alive(state, consumer)
   redis.call("HSET", state, "h:" .. consumer, digits(now()))
 end
 
+-- XADD: the id of the new entry, or the error, with the stream's name: the server's own words for a stream that takes no
+-- more ids have none.
+local function append(stream, ...)
+  local added = redis.pcall("XADD", stream, "*", ...)
+  if type(added) == "table" then added.err = string.gsub(added.err, "^-", "") .. " (" .. stream .. ")" end
+  return added
+end
 -- Keeps a member of a set that nothing can be made of, as it is and out of the way of those behind it.
 local function deadLetter(member, set, deadLetters)
   local told = '{"original":"0-0","reason":"poison","cause":"a member of the ' .. set
     .. ' set cannot be read","attempts":0,"failed":' .. digits(now()) .. "}"
-  return redis.pcall("XADD", deadLetters, "*", "data", member, "clutch", told)
+  return append(deadLetters, "data", member, "clutch", told)
 end
 
 -- The prefix of a key's members in the set of parked messages, without its colon. In hexadecimal, so that no key holds
@@ -1579,7 +1590,7 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
     local encoded = string.sub(member, at + 34)
     local fields = ms and parse(encoded)
     if fields and #fields <= maxFields then
-      local added = redis.pcall("XADD", retry, "*", unpack(fields))
+      local added = append(retry, unpack(fields))
       -- a stream that takes no more ids: due, it is not lost, and whoever moves it says what is wrong
       if type(added) == "table" then redis.call("ZADD", due, digits(now()), encoded) end
       redis.call("ZREM", parked, member)
@@ -1685,7 +1696,7 @@ function moves.dead(origin, _, _, key, _, _, first, clutch, fields)
   local parts = parse(entry)
   -- somebody's entry of thousands of fields becomes one that can be written
   if not parts or #parts > maxFields then parts = { "fields", fields, "clutch", told } end
-  local id = redis.pcall("XADD", deadLetters, "*", unpack(parts))
+  local id = append(deadLetters, unpack(parts))
   if failed(id) then return id.err end
   local freed = 0
   if origin == "retry" and key then
@@ -1704,7 +1715,7 @@ function moves.park(origin, _, _, key, original, _, first, clutch, fields)
   else
     local parts = parse(entry)
     if parts and #parts <= maxFields then
-      err = failed(redis.pcall("XADD", retry, "*", unpack(parts)))
+      err = failed(append(retry, unpack(parts)))
     else
       err = failed(redis.pcall("ZADD", due, digits(time), entry))
     end
@@ -1846,6 +1857,13 @@ local function ring(bell, what, told)
   end
   redis.pcall("PUBLISH", bell, what)
 end
+-- XADD: the id of the new entry, or the error, with the stream's name: the server's own words for a stream that takes no
+-- more ids have none.
+local function append(stream, ...)
+  local added = redis.pcall("XADD", stream, "*", ...)
+  if type(added) == "table" then added.err = string.gsub(added.err, "^-", "") .. " (" .. stream .. ")" end
+  return added
+end
 local main, bell = KEYS[1], KEYS[2]
 local told = redis.pcall("GET", bell)
 if type(told) == "table" then return mistyped(bellKind, bell) or told end
@@ -1855,7 +1873,7 @@ local before = 3 + names
 local ids, trimmed = {}, 0
 -- the first is asked and not called: what a call raises has another beginning on older servers
 local function first(...)
-  ids[1] = redis.pcall("XADD", main, "*", ...)
+  ids[1] = append(main, ...)
   if type(ids[1]) == "table" then return mistyped("stream", main) or ids[1] end
 end
 if names == 1 then
@@ -1961,6 +1979,13 @@ local function ring(bell, what, told)
   end
   redis.pcall("PUBLISH", bell, what)
 end
+-- XADD: the id of the new entry, or the error, with the stream's name: the server's own words for a stream that takes no
+-- more ids have none.
+local function append(stream, ...)
+  local added = redis.pcall("XADD", stream, "*", ...)
+  if type(added) == "table" then added.err = string.gsub(added.err, "^-", "") .. " (" .. stream .. ")" end
+  return added
+end
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
 if wrong then return wrong end
@@ -1994,7 +2019,8 @@ for i = 2, #ARGV do
     for _, part in ipairs(kept) do bytes = bytes + #part end
 
     if delay == 0 and #kept <= maxFields then
-      redis.call("XADD", retry, "*", unpack(kept))
+      local added = append(retry, unpack(kept))
+      if type(added) == "table" then return added end
     else
       for k, part in ipairs(kept) do kept[k] = netstring(part) end
       redis.call("ZADD", due, digits(time + delay), table.concat(kept))
@@ -2803,11 +2829,18 @@ end
 -- More than this many names and values cannot be handed to one command: \`unpack\` ends at 7,990.
 local maxFields = 7000
 
+-- XADD: the id of the new entry, or the error, with the stream's name: the server's own words for a stream that takes no
+-- more ids have none.
+local function append(stream, ...)
+  local added = redis.pcall("XADD", stream, "*", ...)
+  if type(added) == "table" then added.err = string.gsub(added.err, "^-", "") .. " (" .. stream .. ")" end
+  return added
+end
 -- Keeps a member of a set that nothing can be made of, as it is and out of the way of those behind it.
 local function deadLetter(member, set, deadLetters)
   local told = '{"original":"0-0","reason":"poison","cause":"a member of the ' .. set
     .. ' set cannot be read","attempts":0,"failed":' .. digits(now()) .. "}"
-  return redis.pcall("XADD", deadLetters, "*", "data", member, "clutch", told)
+  return append(deadLetters, "data", member, "clutch", told)
 end
 
 -- The prefix of a key's members in the set of parked messages, without its colon. In hexadecimal, so that no key holds
@@ -2847,7 +2880,7 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
     local encoded = string.sub(member, at + 34)
     local fields = ms and parse(encoded)
     if fields and #fields <= maxFields then
-      local added = redis.pcall("XADD", retry, "*", unpack(fields))
+      local added = append(retry, unpack(fields))
       -- a stream that takes no more ids: due, it is not lost, and whoever moves it says what is wrong
       if type(added) == "table" then redis.call("ZADD", due, digits(now()), encoded) end
       redis.call("ZREM", parked, member)
@@ -2946,13 +2979,13 @@ local wait = math.huge
 local function move(member)
   local fields = parse(member)
   if fields and #fields <= maxFields then
-    local added = redis.pcall("XADD", retry, "*", unpack(fields))
-    if added.err then return added.err .. " (" .. retry .. ")" end
+    local added = append(retry, unpack(fields))
+    if added.err then return added.err end
     moved = moved + 1
   else
     -- nothing that a handler could be given
     local added = deadLetter(member, "due", deadLetters)
-    if added.err then return added.err .. " (" .. deadLetters .. ")" end
+    if added.err then return added.err end
     poison = poison + 1
   end
   redis.call("ZREM", due, member)

@@ -19,6 +19,7 @@
 --@include standing
 --@include netstrings
 --@include ring
+--@include append
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
 local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, bellKind, bell)
@@ -62,11 +63,8 @@ end
 if #mine > 0 then
   -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
-    local added = redis.pcall("XADD", deadLetters, "*", unpack(letter[2]))
-    -- the server's own words name no key
-    if type(added) == "table" then
-      return redis.error_reply(string.gsub(added.err, "^-", "") .. " (" .. deadLetters .. ")")
-    end
+    local added = append(deadLetters, unpack(letter[2]))
+    if type(added) == "table" then return added end
     found[letter[1]] = added
   end
   if #scheduled > 0 then redis.call("ZADD", due, unpack(scheduled)) end

@@ -29,6 +29,7 @@
 --@include give
 --@include netstrings
 --@include owned
+--@include append
 --@include unreadable
 --@include advance
 --@include ring
@@ -105,7 +106,7 @@ function moves.dead(origin, _, _, key, _, _, first, clutch, fields)
   local parts = parse(entry)
   -- somebody's entry of thousands of fields becomes one that can be written
   if not parts or #parts > maxFields then parts = { "fields", fields, "clutch", told } end
-  local id = redis.pcall("XADD", deadLetters, "*", unpack(parts))
+  local id = append(deadLetters, unpack(parts))
   if failed(id) then return id.err end
   local freed = 0
   if origin == "retry" and key then
@@ -124,7 +125,7 @@ function moves.park(origin, _, _, key, original, _, first, clutch, fields)
   else
     local parts = parse(entry)
     if parts and #parts <= maxFields then
-      err = failed(redis.pcall("XADD", retry, "*", unpack(parts)))
+      err = failed(append(retry, unpack(parts)))
     else
       err = failed(redis.pcall("ZADD", due, digits(time), entry))
     end

@@ -11,6 +11,7 @@
 --@include mistyped
 --@include now
 --@include ring
+--@include append
 local main, bell = KEYS[1], KEYS[2]
 local told = redis.pcall("GET", bell)
 if type(told) == "table" then return mistyped(bellKind, bell) or told end
@@ -20,7 +21,7 @@ local before = 3 + names
 local ids, trimmed = {}, 0
 -- the first is asked and not called: what a call raises has another beginning on older servers
 local function first(...)
-  ids[1] = redis.pcall("XADD", main, "*", ...)
+  ids[1] = append(main, ...)
   if type(ids[1]) == "table" then return mistyped("stream", main) or ids[1] end
 end
 if names == 1 then

@@ -11,6 +11,7 @@
 --@include now
 --@include netstrings
 --@include ring
+--@include append
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
 if wrong then return wrong end
@@ -44,7 +45,8 @@ for i = 2, #ARGV do
     for _, part in ipairs(kept) do bytes = bytes + #part end
 
     if delay == 0 and #kept <= maxFields then
-      redis.call("XADD", retry, "*", unpack(kept))
+      local added = append(retry, unpack(kept))
+      if type(added) == "table" then return added end
     else
       for k, part in ipairs(kept) do kept[k] = netstring(part) end
       redis.call("ZADD", due, digits(time + delay), table.concat(kept))

@@ -32,6 +32,7 @@
 --@include give
 --@include position
 --@include netstrings
+--@include append
 --@include unreadable
 --@include advance
 --@include mend
@@ -55,13 +56,13 @@ local wait = math.huge
 local function move(member)
   local fields = parse(member)
   if fields and #fields <= maxFields then
-    local added = redis.pcall("XADD", retry, "*", unpack(fields))
-    if added.err then return added.err .. " (" .. retry .. ")" end
+    local added = append(retry, unpack(fields))
+    if added.err then return added.err end
     moved = moved + 1
   else
     -- nothing that a handler could be given
     local added = deadLetter(member, "due", deadLetters)
-    if added.err then return added.err .. " (" .. deadLetters .. ")" end
+    if added.err then return added.err end
     poison = poison + 1
   end
   redis.call("ZREM", due, member)

@@ -35,7 +35,7 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
     local encoded = string.sub(member, at + 34)
     local fields = ms and parse(encoded)
     if fields and #fields <= maxFields then
-      local added = redis.pcall("XADD", retry, "*", unpack(fields))
+      local added = append(retry, unpack(fields))
       -- a stream that takes no more ids: due, it is not lost, and whoever moves it says what is wrong
       if type(added) == "table" then redis.call("ZADD", due, digits(now()), encoded) end
       redis.call("ZREM", parked, member)

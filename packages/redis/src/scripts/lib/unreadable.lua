@@ -2,6 +2,6 @@
 local function deadLetter(member, set, deadLetters)
   local told = '{"original":"0-0","reason":"poison","cause":"a member of the ' .. set
     .. ' set cannot be read","attempts":0,"failed":' .. digits(now()) .. "}"
-  return redis.pcall("XADD", deadLetters, "*", "data", member, "clutch", told)
+  return append(deadLetters, "data", member, "clutch", told)
 end
 
