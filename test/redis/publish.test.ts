@@ -44,6 +44,31 @@ describe("publish", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("who publishes again once answered does not wait for all the others", () =>
+    Effect.gen(function* () {
+      const { calls, stored, transport } = yield* setup
+      const before = yield* calls
+      const fiber = (nth: number) =>
+        Effect.forEach(
+          Array.from({ length: 50 }, (_, i) => `${nth} ${i}`),
+          (data) => S.publish(transport, data),
+          {
+            discard: true
+          }
+        )
+      yield* Effect.forEach(
+        Array.from({ length: 64 }, (_, nth) => nth),
+        fiber,
+        { concurrency: "unbounded" }
+      )
+      // in step with each other, they would be 50 calls
+      const count = (yield* calls) - before
+      assert.isAtLeast(count, 90)
+      assert.isAtMost(count, 200)
+      assert.strictEqual((yield* stored).length, 64 * 50)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("one message alone leaves at once", () =>
     Effect.gen(function* () {
       const { calls, transport } = yield* setup

@@ -1,9 +1,9 @@
 /**
  * Publishing in batches that nobody waits for.
  *
- * What is published to one log within one turn of the event loop leaves in one script call. A second call may be under
- * way before the first is answered; what comes meanwhile gathers for the next. A single message therefore leaves at once,
- * and a flood leaves in large calls, in order.
+ * What is published to one log within one turn of the event loop leaves in one script call, a flood in two. A second call
+ * may be under way before the first is answered; what comes meanwhile gathers for the next. A single message therefore
+ * leaves at once, and a flood leaves in large calls, in order.
  */
 import type { TransportError } from "@clutch/core/Errors"
 import {
@@ -31,6 +31,12 @@ const maxBytes = 1024 * 1024
 /** Calls of one log that may be under way. One where replicas are waited for: what comes meanwhile waits together. */
 const maxInFlight = 2
 const limitOf = ({ replication }: Lane): number => (replication === undefined ? maxInFlight : 1)
+
+/**
+ * So many publishes that find nothing under way leave in two calls, not in one: publishers who go on once they are
+ * answered would stay together, and Redis would wait for them, and they for Redis.
+ */
+const flood = 32
 
 /** How long the connection that waits for replicas may take to be made, in milliseconds. */
 const firstConnect = 1000
@@ -129,12 +135,16 @@ export const make = (
   }
 
   /** The longest run of publishes that one call may carry. */
-  const batch = ({ queue }: Lane): ReadonlyArray<Pending> => {
+  const batch = (lane: Lane): ReadonlyArray<Pending> => {
+    const { inFlight, queue } = lane
+    const isHalved = inFlight === 0 && limitOf(lane) > 1 && queue.length >= flood
+    const most = isHalved ? Math.ceil(queue.length / 2) : queue.length
     const chosen: Array<Pending> = []
     let taken = 0
     let entries = 0
     let size = 0
     for (const next of queue) {
+      if (taken === most) break
       const [first] = chosen
       if (!next.abandoned && first !== undefined) {
         if (entries + next.entries.length > maxEntries || size + next.size > maxBytes) break
@@ -163,9 +173,12 @@ export const make = (
     const [{ retention }] = chosen
     const entries = chosen.length === 1 ? chosen[0].entries : Arr.flatMap(chosen, (one) => one.entries)
     lane.inFlight += 1
+    // before anyone is told: who is answered may publish again at once
+    const answered = () => (lane.inFlight -= 1)
     store(lane, { keys: lane.keys, entries, retention })
       .then(
         ({ ids, replicated, trimmed }) => {
+          answered()
           let at = 0
           for (const one of chosen) {
             // what the call trimmed is told once
@@ -175,14 +188,12 @@ export const make = (
           }
         },
         (error: unknown) => {
+          answered()
           const failure = Effect.suspend(() => Effect.fail(lane.connection.explain("publish", error)))
           for (const one of chosen) one.done(failure)
         }
       )
-      .finally(() => {
-        lane.inFlight -= 1
-        flush(place, lane)
-      })
+      .finally(() => flush(place, lane))
   }
 
   const flush = (place: Place, lane: Lane): void => {
