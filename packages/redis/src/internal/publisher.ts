@@ -1,7 +1,7 @@
 /**
  * Publishing in batches that nobody waits for.
  *
- * What is published to one log within one turn of the event loop leaves in one script call, a flood in two. A second call
+ * What is published to one log within one turn of the event loop leaves in one script call, a flood in two. Some calls
  * may be under way before the first is answered; what comes meanwhile gathers for the next. A single message therefore
  * leaves at once, and a flood leaves in large calls, in order.
  */
@@ -28,8 +28,8 @@ import * as Connections from "./connection.ts"
 const maxEntries = 256
 const maxBytes = 1024 * 1024
 
-/** Calls of one log that may be under way. One where replicas are waited for: what comes meanwhile waits together. */
-const maxInFlight = 2
+/** Calls of one log under way: Redis finds the next behind each. One where replicas are waited for, which all share. */
+const maxInFlight = 4
 const limitOf = ({ replication }: Lane): number => (replication === undefined ? maxInFlight : 1)
 
 /**
