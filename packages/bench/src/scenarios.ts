@@ -101,10 +101,10 @@ const consumeHop: Scenario = (() => {
 
 const publishBatches: Scenario = (() => {
   const task: Task = { kind: "publish-batches", batch: 256, inFlight: 4 }
-  const own = clutch(task)
+  const own = clutch(task, 1_000_000)
   const bull = bullmq(task, 80_000)
   const pipeline = measurement("ioredis", task, 500_000)
-  const floor = measurement("socket", task, 500_000)
+  const floor = measurement("socket", task, 1_500_000)
   return {
     name: "publish-256",
     title: "publish in batches of 256, four under way",

@@ -14,9 +14,12 @@ const publish = (job: Job, topicOf: (name: string) => Topic.Topic<Order>): Promi
   run(
     job,
     Effect.flatMap(Effect.context<Transport>(), (context) => {
-      const send = (topic: string, count: number) =>
-        Effect.runPromiseWith(context)(publishBatches(batch, 2)(topicOf(topic), orders(count)))
-      return Effect.promise(() => publisher(job, [() => send(warm, job.warmup), () => send(main, job.messages)]))
+      // made before the time begins
+      const send = (topic: string, count: number) => {
+        const data = orders(count)
+        return () => Effect.runPromiseWith(context)(publishBatches(batch, 2)(topicOf(topic), data))
+      }
+      return Effect.promise(() => publisher(job, [send(warm, job.warmup), send(main, job.messages)]))
     })
   )
 

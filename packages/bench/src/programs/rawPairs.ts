@@ -12,11 +12,15 @@ const add = `for i = 1, #ARGV do redis.call("XADD", KEYS[1], "*", "data", ARGV[i
 const publish = async (job: Job): Promise<Figures> => {
   const client = await connect(job)
   const sha = String(await client.call("SCRIPT", ["LOAD", add]))
-  const send = (topic: string, count: number) =>
-    inFlight(orders(count), 256, 2, (some) =>
-      client.call("EVALSHA", [sha, "1", keyOf(topic), ...some.map((one) => JSON.stringify(one))])
-    )
-  return publisher(job, [() => send(warm, job.warmup), () => send(main, job.messages)])
+  // made before the time begins
+  const send = (topic: string, count: number) => {
+    const data = orders(count)
+    return () =>
+      inFlight(data, 256, 2, (some) =>
+        client.call("EVALSHA", [sha, "1", keyOf(topic), ...some.map((one) => JSON.stringify(one))])
+      )
+  }
+  return publisher(job, [send(warm, job.warmup), send(main, job.messages)])
 }
 
 /** Blocking reads on one connection, each asked for before the last one's entries are handled; acks on another. */
