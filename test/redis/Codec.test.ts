@@ -19,6 +19,27 @@ describe("Codec.native", () => {
     assert.strictEqual(String(content.data), "1")
   })
 
+  test.each([
+    "",
+    "a",
+    "ü",
+    "\u{1f600}",
+    '"',
+    "\\",
+    '","id":"b',
+    "\\u0041",
+    "\n",
+    "\u0000",
+    "\u007f",
+    "\ud800",
+    "\uffff",
+    "}"
+  ])("a key alone comes back as it was: %j", (partitionkey) => {
+    const encoded = Codec.native.encode({ data: "1", attributes: { partitionkey } })
+    const content = Result.getOrThrow(Codec.native.decode(fields(...encoded)))
+    assert.deepStrictEqual(content.attributes, { partitionkey })
+  })
+
   test("attributes that it does not know are left out", () => {
     const content = Codec.native.decode(
       fields("data", "1", "ce", '{"id":"a","headers":{"b":"c"},"__proto__":"d","e":1}')
@@ -39,6 +60,9 @@ describe("Codec.native", () => {
     [["data", "1", "ce", "null"], "ce"],
     [["data", "1", "ce", '{"id":7}'], "ce"],
     [["data", "1", "ce", '{"id":null}'], "ce"],
+    [["data", "1", "ce", '{"partitionkey":"a\n"}'], "ce"],
+    [["data", "1", "ce", '{"partitionkey":"a"b"}'], "ce"],
+    [["data", "1", "ce", '{"partitionkey":"a\\"}'], "ce"],
     [["data", "1", "ce", '{"headers":"a"}'], "ce"],
     [["data", "1", "ce", '{"headers":["a"]}'], "ce"],
     [["data", "1", "ce", '{"headers":{"a":1}}'], "ce"]
