@@ -144,13 +144,14 @@ export const parseNetstrings = (encoded: Buffer): Result.Result<Fields, string> 
  */
 const decoder = <A>(
   schema: Schema.Codec<A, unknown>,
-  fits?: (json: unknown) => json is A
+  fits?: (json: unknown) => json is A,
+  parse: (text: string) => unknown = (text) => JSON.parse(text)
 ): ((bytes: Buffer) => Result.Result<A, string>) => {
   // a schema of JSON text does the same, at several times the cost
   const decode = Schema.decodeUnknownResult(schema)
   return (bytes) => {
     try {
-      const json: unknown = JSON.parse(bytes.toString())
+      const json = parse(bytes.toString())
       return fits !== undefined && fits(json)
         ? Result.succeed(json)
         : Result.mapError(decode(json), ({ message }) => message)
@@ -169,16 +170,16 @@ const isAttributes = (json: unknown): json is Attributes => {
   return true
 }
 
-const attributesOf = decoder(Attributes, isAttributes)
-
 /** A key and nothing else, with nothing escaped in it. */
 const keyAlone = /^\{"partitionkey":"([ !#-[\]-\uffff]*)"\}$/
 
 /** By hand where there is a key alone, as in most messages with one: JSON.parse looks its text up among all there are. */
-const decodeAttributes = (bytes: Buffer): Result.Result<Attributes, string> => {
-  const partitionkey = keyAlone.exec(bytes.toString())?.[1]
-  return partitionkey === undefined ? attributesOf(bytes) : Result.succeed({ partitionkey })
+const parseAttributes = (text: string): unknown => {
+  const partitionkey = keyAlone.exec(text)?.[1]
+  return partitionkey === undefined ? JSON.parse(text) : { partitionkey }
 }
+
+const decodeAttributes = decoder(Attributes, isAttributes, parseAttributes)
 
 /** Copied and not spelt: the engine allots what literals make among what lives long, once many waited for an answer. */
 const plain: ReadonlyArray<string> = Array.of("data", "")

@@ -173,12 +173,11 @@ export const make = (
     const [{ retention }] = chosen
     const entries = chosen.length === 1 ? chosen[0].entries : Arr.flatMap(chosen, (one) => one.entries)
     lane.inFlight += 1
-    // before anyone is told: who is answered may publish again at once
-    const answered = () => (lane.inFlight -= 1)
     store(lane, { keys: lane.keys, entries, retention })
+      // before anyone is told: who is answered may publish again at once
+      .finally(() => (lane.inFlight -= 1))
       .then(
         ({ ids, replicated, trimmed }) => {
-          answered()
           let at = 0
           for (const one of chosen) {
             // what the call trimmed is told once
@@ -188,7 +187,6 @@ export const make = (
           }
         },
         (error: unknown) => {
-          answered()
           const failure = Effect.suspend(() => Effect.fail(lane.connection.explain("publish", error)))
           for (const one of chosen) one.done(failure)
         }
