@@ -14,12 +14,11 @@ const publish = (job: Job, topicOf: (name: string) => Topic.Topic<Order>): Promi
   run(
     job,
     Effect.flatMap(Effect.context<Transport>(), (context) => {
+      const send = (topic: string, data: ReadonlyArray<Order>) => () =>
+        Effect.runPromiseWith(context)(publishBatches(batch, 2)(topicOf(topic), data))
       // made before the time begins
-      const send = (topic: string, count: number) => {
-        const data = orders(count)
-        return () => Effect.runPromiseWith(context)(publishBatches(batch, 2)(topicOf(topic), data))
-      }
-      return Effect.promise(() => publisher(job, [send(warm, job.warmup), send(main, job.messages)]))
+      const steps = [send(warm, orders(job.warmup)), send(main, orders(job.messages))] as const
+      return Effect.promise(() => publisher(job, steps))
     })
   )
 

@@ -1,6 +1,6 @@
 /** Raw programs where another process publishes: end to end, and how soon. */
 import type { Figures, Job, Program, TaskOf } from "../job.ts"
-import { group, keyOf, main, nanos, order, orders, warm } from "../message.ts"
+import { type Order, group, keyOf, main, nanos, order, orders, warm } from "../message.ts"
 import { meter } from "../meter.ts"
 import { pace, partner, publisher } from "../partner.ts"
 import { times } from "../times.ts"
@@ -12,15 +12,12 @@ const add = `for i = 1, #ARGV do redis.call("XADD", KEYS[1], "*", "data", ARGV[i
 const publish = async (job: Job): Promise<Figures> => {
   const client = await connect(job)
   const sha = String(await client.call("SCRIPT", ["LOAD", add]))
+  const send = (topic: string, data: ReadonlyArray<Order>) => () =>
+    inFlight(data, 256, 2, (some) =>
+      client.call("EVALSHA", [sha, "1", keyOf(topic), ...some.map((one) => JSON.stringify(one))])
+    )
   // made before the time begins
-  const send = (topic: string, count: number) => {
-    const data = orders(count)
-    return () =>
-      inFlight(data, 256, 2, (some) =>
-        client.call("EVALSHA", [sha, "1", keyOf(topic), ...some.map((one) => JSON.stringify(one))])
-      )
-  }
-  return publisher(job, [send(warm, job.warmup), send(main, job.messages)])
+  return publisher(job, [send(warm, orders(job.warmup)), send(main, orders(job.messages))])
 }
 
 /** Blocking reads on one connection, each asked for before the last one's entries are handled; acks on another. */
