@@ -126,6 +126,9 @@ const bad: Readonly<Record<Invariant, Readonly<Record<string, Made>>>> = {
   },
   settledTwice: {
     "one delivery acked by two": [[...published(1), ...handled(2, "w1", 1), ...handled(12, "w2", 1, 2)]],
+    "one delivery acked by two, after a failover": [
+      [...published(1), fault(40, 60, "crash", { loses: 20 }), ...handled(70, "w1", 1), ...handled(82, "w2", 1, 2)]
+    ],
     "one delivery acked twice by one worker, the first time when it had been given it again": [
       [...published(1), ...handled(2, "w1", 1), fetched(3, "w1", 1), settled(12, "w1", 1)]
     ],
@@ -345,6 +348,16 @@ const good: Readonly<Record<string, Made>> = {
   "a crash loses what was confirmed just before": [[...published(1, 40), fault(50, 60, "crash", { loses: 20 })]],
   "a crash loses a settlement, which is made again": [
     [...published(1), ...handled(40, "w1", 1), fault(50, 60, "crash", { loses: 20 }), ...handled(70, "w2", 1)]
+  ],
+  "a frozen master confirms, as it wakes, what was acked at its heir": [
+    [
+      ...published(1),
+      started(2, "w1", 1),
+      ended(3, "w1", 1),
+      fault(5, 60, "master freezes", { loses: 20 }),
+      ...handled(62, "w2", 1, 2),
+      settled(70, "w1", 1, "Ack", "done", 1, entryOf(1), 6)
+    ]
   ],
   "as many are gone as were trimmed": [
     [...published(1), [2, "rig", { is: "fault", what: "XTRIM", from: 1, trimmed: 1 }]],

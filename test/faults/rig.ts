@@ -61,6 +61,14 @@ export interface Rig {
 
 /** So long nothing happens at all: it never will. */
 const stuckAfter = 45_000
+/** Nothing that is waited for takes so long, whatever happens meanwhile. */
+const tooLong = "1 minute"
+
+const within = <A, E, R>(what: string, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.timeoutOrElse(effect, {
+    duration: tooLong,
+    orElse: () => Effect.die(new Error(`not within ${tooLong}: ${what}`))
+  })
 
 const addresses = ({ topic }: Options) => Load.addresses(topic)
 
@@ -108,18 +116,21 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
       return all
     }
     const untilOr = (check: () => boolean) =>
-      Effect.promise(async () => {
+      Effect.promise(async (signal) => {
         last = performance.now()
         while (!check()) {
           poll()
-          if (performance.now() - last > stuckAfter) return false
+          if (signal.aborted || performance.now() - last > stuckAfter) return false
           await new Promise((resolve) => setTimeout(resolve, 20))
         }
         return true
       })
     const until = (what: string, check: () => boolean) =>
-      Effect.flatMap(untilOr(check), (isSo) =>
-        isSo ? Effect.void : Effect.die(new Error(`nothing happens, and still it is not so: ${what}`))
+      within(
+        what,
+        Effect.flatMap(untilOr(check), (isSo) =>
+          isSo ? Effect.void : Effect.die(new Error(`nothing happens, and still it is not so: ${what}`))
+        )
       )
 
     const settings = (by: string): Load.Settings => ({ ...options, by, target: place.target })
@@ -132,7 +143,7 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
     const fault: Rig["fault"] = (what, effect) =>
       Effect.suspend(() => {
         const from = Ledger.now()
-        return Effect.map(effect, (did) => own.write({ is: "fault", from, ...what, ...did }))
+        return Effect.map(within(what.what, effect), (did) => own.write({ is: "fault", from, ...what, ...did }))
       })
     const kill = (worker: Processes.Process) =>
       fault(
@@ -176,7 +187,6 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
     ).pipe(Effect.provide(quiet))
     /** It may take as long as what went before, and some; and no longer, whatever still happens. */
     const settled = Effect.suspend(() => {
-      let done = false
       const begun = all[0]?.at ?? Ledger.now()
       const end = Ledger.now() + Math.max(Ledger.now() - begun, 60e6)
       const waiting: Effect.Effect<void> = Effect.forEach(addresses(options), (one) => Subscription.awaitIdle(one), {
@@ -193,10 +203,10 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
       return Effect.raceFirst(
         Effect.as(waiting, true),
         Effect.as(
-          untilOr(() => done || Ledger.now() > end),
+          untilOr(() => Ledger.now() > end),
           false
         )
-      ).pipe(Effect.ensuring(Effect.sync(() => (done = true))))
+      )
     })
 
     const unsettled = Effect.gen(function* () {
@@ -253,10 +263,13 @@ export const make = (place: Place, options: Options): Effect.Effect<Rig, never, 
 
     const finish: Effect.Effect<History.History, TransportError> = Effect.gen(function* () {
       publisher.endInput()
-      yield* Effect.promise(() => publisher.ended)
+      yield* within(
+        "the publisher ends",
+        Effect.promise(() => publisher.ended)
+      )
       const isSettled = yield* settled
       const left = isSettled ? [] : ["it never came to rest"]
-      const ends = yield* endWorkers
+      const ends = yield* within("the workers end", endWorkers)
       const rest: History.Rest = {
         unsettled: [...left, ...ends, ...(yield* unsettled)],
         letters: (yield* letters).flat(),

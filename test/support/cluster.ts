@@ -59,6 +59,12 @@ const looker = (port: number): Redis => {
 const infoOf = (text: string): ReadonlyMap<string, string> =>
   new Map(text.split("\r\n").flatMap((line) => (line.includes(":") ? [line.split(":", 2) as [string, string]] : []))) // two parts, as it has a colon
 
+/**
+ * Milliseconds: the servers give up a failover that somebody asked for after 5 seconds, and tell nobody; as they do
+ * where the link between the two is just being made anew.
+ */
+const failoverIsTriedFor = 6000
+
 export interface Member {
   readonly server: RedisServer
   /** For looking, and for what an operator does. */
@@ -73,6 +79,10 @@ export interface RedisCluster {
   /** Who is the master of a key's slot now. */
   readonly masterOf: (key: string) => Promise<Member>
   readonly replicaOf: (master: Member) => Promise<Member>
+  /** Until another server than this one is the master of a key's slot. */
+  readonly failedOver: (key: string, from: Member) => Promise<Member>
+  /** Has the master of a key's slot hand over to its replica, as operators do, and returns that. */
+  readonly giveWay: (key: string) => Promise<Member>
   /** Moves a key's slot to another master as operators do; `between` runs while it is half moved. */
   readonly move: (key: string, to: Member, between?: () => Promise<unknown>) => Promise<void>
   /** Until all servers agree that every slot is served. */
@@ -168,19 +178,39 @@ export const startCluster = async ({ args = [], timeout = 15_000 }: ClusterSetti
       throw new Error(`nobody serves slot ${slot}`)
     })
 
+  const replicaOf = (master: Member) =>
+    answered(async (redis) => {
+      for (const line of String(await redis.cluster("NODES")).split("\n")) {
+        const [, address = "", , of] = line.split(" ")
+        if (of === idOf(master)) return memberAt(Number(address.split("@")[0]?.split(":").at(-1)))
+      }
+      throw new Error("it has no replica")
+    })
+
   return {
     members,
     nodes: servers.map(({ port }) => ({ host: "127.0.0.1", port })),
     url: servers[0]?.url ?? "",
     masterOf,
-    replicaOf: (master) =>
-      answered(async (redis) => {
-        for (const line of String(await redis.cluster("NODES")).split("\n")) {
-          const [, address = "", , of] = line.split(" ")
-          if (of === idOf(master)) return memberAt(Number(address.split("@")[0]?.split(":").at(-1)))
+    replicaOf,
+    failedOver: async (key, from) => {
+      await until("another server is master", async () => (await masterOf(key)) !== from)
+      return masterOf(key)
+    },
+    giveWay: async (key) => {
+      const from = await masterOf(key)
+      const to = await replicaOf(from)
+      let asked = -Infinity
+      await until("the replica is master", async () => {
+        const now = await masterOf(key)
+        if (now === from && performance.now() - asked > failoverIsTriedFor) {
+          asked = performance.now()
+          await to.redis.cluster("FAILOVER")
         }
-        throw new Error("it has no replica")
-      }),
+        return now === to
+      })
+      return to
+    },
     move: async (key, to, between = () => Promise.resolve()) => {
       const slot = String(await to.redis.cluster("KEYSLOT", key))
       const from = await masterOf(key)

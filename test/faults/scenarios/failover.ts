@@ -137,10 +137,7 @@ export const cluster = scenario({
         const key = someKey(rig)
         const master = yield* Effect.promise(() => cluster.masterOf(key))
         const replica = yield* Effect.promise(() => cluster.replicaOf(master))
-        const isReplaced = async () => {
-          while ((await cluster.masterOf(key)) === master) await new Promise((resolve) => setTimeout(resolve, 50))
-          return replica
-        }
+        const failedOver = () => cluster.failedOver(key, master)
         const whole = Effect.promise(() => cluster.settled())
         if (i % 4 === 3) {
           const others = cluster.members.filter((one) => one !== master && one !== replica)
@@ -157,16 +154,13 @@ export const cluster = scenario({
             )
           )
         } else if (i % 4 === 2) {
-          const giveWay = Effect.promise(async () => {
-            await replica.redis.cluster("FAILOVER")
-            await isReplaced()
-          })
+          const giveWay = Effect.promise(() => cluster.giveWay(key))
           yield* rig.fault({ what: "master gives way" }, Effect.andThen(giveWay, whole))
         } else {
           yield* rig.fault(
             { what: i % 4 === 0 ? "master dies" : "master freezes", loses: behind },
             Effect.andThen(
-              away(i % 4 === 1, master, isReplaced, () => master.server.restart()),
+              away(i % 4 === 1, master, failedOver, () => master.server.restart()),
               whole
             )
           )
