@@ -14,7 +14,7 @@ const cluster = ["test/cluster/**/*.test.ts", "test/conformance/cluster.test.ts"
 // what does not fit a cluster; the rest of these folders runs on both
 const singleServer = [
   // no server, or only its documentation
-  "test/redis/{Codec,RedisKeys,commands,docs-keys,redirects,topology}.test.ts",
+  "test/redis/{Codec,RedisKeys,commands,docs-keys,looks,redirects,topology}.test.ts",
   "test/cases/{cases,keys}.test.ts",
   // scripts are called one by one, all on one connection; random bytes are bytes there, too
   "test/redis/scripts/*.test.ts",

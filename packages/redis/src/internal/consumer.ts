@@ -48,7 +48,7 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
   const own = options.ownConnection
     ? yield* shared.client.open("consumer", { block: Reader.ownBlock, key: keys.main })
     : undefined
-  const reader = Reader.make(member, own, shared.scanInterval)
+  const reader = Reader.make(member, own, shared.looks)
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope
   const reconnected = () => {

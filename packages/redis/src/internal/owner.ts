@@ -19,7 +19,7 @@ import { tellTrimmed } from "./member.ts"
 import { settle } from "./order.ts"
 import { Sizes } from "./reader.ts"
 import type { Heeds, Ring } from "./bell.ts"
-import { spread } from "./time.ts"
+import type { Looks } from "./looks.ts"
 
 /** What the log shows when it was claimed. */
 export interface Found extends Pick<Owner, "fence" | "heldBack" | "parked"> {}
@@ -42,8 +42,8 @@ const forGiven = (row: Reply, f: (id: string, count: number, fields: Codec.Field
   forRow([row[0], row[2]], (id, fields) => f(id, Number(row[1]), fields))
 }
 
-/** `scanInterval`: milliseconds until the log is looked at though nothing rang. */
-export const make = (claim: Claim, scanInterval: () => number): Running => {
+/** `looks`: when the log is looked at though nothing rang. */
+export const make = (claim: Claim, looks: Looks): Running => {
   const { client, keys } = claim.member
   const mainSizes = new Sizes()
   const retrySizes = new Sizes()
@@ -163,15 +163,15 @@ export const make = (claim: Claim, scanInterval: () => number): Running => {
 
   const wait = Effect.callback<void>((resume) => {
     if (rung) return resume(Effect.void)
-    const timer = setTimeout(() => done(), spread(scanInterval()))
+    const forget = looks.next(() => done())
     const done = () => {
-      clearTimeout(timer)
+      forget()
       waiter = undefined
       resume(Effect.void)
     }
     waiter = done
     return Effect.sync(() => {
-      clearTimeout(timer)
+      forget()
       waiter = undefined
     })
   })

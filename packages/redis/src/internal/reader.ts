@@ -19,8 +19,8 @@ import type { Member } from "./member.ts"
 import { recoverFrom, tell } from "./recover.ts"
 import type { Recovered } from "./recover.ts"
 import type { Heeds, Ring } from "./bell.ts"
+import type { Looks } from "./looks.ts"
 import { giveBack } from "./settle.ts"
-import { spread } from "./time.ts"
 import * as Unblock from "./unblock.ts"
 
 /** Under load, what was released and what is retried is looked for this often, in milliseconds. */
@@ -76,8 +76,8 @@ export class Sizes {
 export const make = (
   member: Member,
   own: Connection | undefined,
-  /** Milliseconds until new entries are looked for though nothing rang; four times as long, until all is looked at. */
-  scanInterval: () => number
+  /** When new entries are looked for though nothing rang; after four times as long, all is looked at. */
+  looks: Looks
 ): Reader => {
   const { client, consumer, keys } = member
   const mainSizes = new Sizes()
@@ -280,7 +280,7 @@ export const make = (
     const blocking = blocks()
     const now = performance.now()
     const since = now - lastCheck
-    const due = expected || (rung && (woken || since >= checkEvery)) || since >= 4 * scanInterval()
+    const due = expected || (rung && (woken || since >= checkEvery)) || since >= 4 * looks.interval()
     if (!blocking && !due && fresh) {
       const entries = await read("main", limit.count, limit.bytes)
       if (entries.length > 0) return entries
@@ -330,19 +330,19 @@ export const make = (
 
   const wait = Effect.callback<void>((resume) => {
     if (rung || expected || fresh || blocks()) return resume(Effect.void)
-    const timer = setTimeout(() => {
+    const forget = looks.next(() => {
       // entries of somebody who does not ring
       fresh = true
       done()
-    }, spread(scanInterval()))
+    })
     const done = () => {
-      clearTimeout(timer)
+      forget()
       waiter = undefined
       resume(Effect.void)
     }
     waiter = done
     return Effect.sync(() => {
-      clearTimeout(timer)
+      forget()
       waiter = undefined
     })
   })

@@ -10,6 +10,7 @@ import type { Codec } from "../Codec.ts"
 import type { Connection, RedisClient } from "../RedisClient.ts"
 import * as Bell from "./bell.ts"
 import { signOfLife } from "./extend.ts"
+import * as Looks from "./looks.ts"
 import type { Member } from "./member.ts"
 import { pause, serverClock } from "./time.ts"
 import type { ServerClock } from "./time.ts"
@@ -27,8 +28,7 @@ export interface Shared {
   readonly enlist: (member: Member) => Effect.Effect<void, never, Scope.Scope>
   /** Counts the owner of an ordered log, which shows that it lives by itself, for the budget. */
   readonly attend: Effect.Effect<void, never, Scope.Scope>
-  /** Milliseconds between two looks at what nothing rang for. It grows with the members, who share the budget. */
-  readonly scanInterval: () => number
+  readonly looks: Looks.Looks
 }
 
 /** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
@@ -60,14 +60,21 @@ export const make = Effect.fnUntraced(function* (options: {
   // one server: its clock is known before anybody asks
   if (!client.isCluster) yield* clockOf(client.at(""))
 
-  /** One member at a time, so that many do not speak at once. */
+  const stalest = (): Member | undefined => {
+    let found: Member | undefined
+    for (const member of members) if (found === undefined || member.seen < found.seen) found = member
+    return found
+  }
+  /** Until the next one has to speak. */
+  const quiet = () => (stalest()?.seen ?? Infinity) + silence - performance.now()
   const look = Effect.suspend(() => {
-    let stalest: Member | undefined
-    for (const member of members) if (stalest === undefined || member.seen < stalest.seen) stalest = member
-    const due = stalest !== undefined && performance.now() - stalest.seen > silence && stalest.client.isReady()
-    return due && stalest !== undefined ? Effect.ignore(signOfLife(stalest)) : Effect.void
+    const member = stalest()
+    return member !== undefined && quiet() <= 0 && member.client.isReady()
+      ? Effect.ignore(signOfLife(member))
+      : Effect.void
   })
-  yield* Effect.suspend(() => pause(Math.min(10_000, 50_000 / (members.size + 1)))).pipe(
+  // one member at a time, so that many do not speak at once
+  yield* Effect.suspend(() => pause(Math.max(50_000 / (members.size + 1), Math.min(10_000, quiet())))).pipe(
     Effect.andThen(look),
     Effect.forever,
     Effect.forkScoped
@@ -87,6 +94,6 @@ export const make = Effect.fnUntraced(function* (options: {
       Effect.sync(() => void (owners += 1)),
       () => Effect.sync(() => void (owners -= 1))
     ),
-    scanInterval: () => Math.max(5000, 500 * (members.size + owners))
+    looks: Looks.make(() => members.size + owners)
   } satisfies Shared
 })

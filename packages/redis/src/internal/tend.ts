@@ -14,14 +14,14 @@ import type * as Scope from "effect/Scope"
 import * as Keys from "../RedisKeys.ts"
 import * as Scripts from "../Scripts.ts"
 import { reported } from "./errors.ts"
+import { untilLook } from "./looks.ts"
 import type { Shared } from "./shared.ts"
 import type { Ring } from "./bell.ts"
-import { spread } from "./time.ts"
 
 /** Milliseconds between two scans of a group at least; after a ring; and where none rings, as all groups share the cost. */
 const least = 250
 const afterRing = (groups: number): number => Math.max(1000, 20 * groups)
-const atMost = (groups: number): number => spread(Math.max(15_000, 2000 * groups))
+const atMost = (groups: number): number => untilLook(Math.max(15_000, 2000 * groups))
 
 /** After an error that stopped the moving of retries, in milliseconds. */
 const afterProblem = 1000

@@ -11,9 +11,6 @@ export const pause = (milliseconds: number): Effect.Effect<void> =>
     return Effect.sync(() => clearTimeout(timer))
   })
 
-/** So long at most, and half as long at least: what began together does not go on together. */
-export const spread = (milliseconds: number): number => milliseconds * (0.5 + 0.5 * Math.random())
-
 /** How long a measured difference to the server's clock is trusted, in milliseconds. */
 const trusted = 60_000
 

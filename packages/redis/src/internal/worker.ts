@@ -109,7 +109,7 @@ const claiming = (shared: Shared, worker: Standing): Effect.Effect<Option.Option
       }
       // by which the worker leaves
       member.nonce = claim.nonce
-      const owner = Owners.make(claim, shared.scanInterval)
+      const owner = Owners.make(claim, shared.looks)
       yield* Effect.addFinalizer(() => Effect.andThen(Effect.timeoutOption(owner.close, patience), cede(worker, claim)))
       const stop = member.client.onReady(() => void owner.ring("listening"))
       yield* Effect.addFinalizer(() => Effect.sync(stop))
