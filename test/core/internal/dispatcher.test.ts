@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Dispatcher, type Lane } from "../../../packages/core/src/internal/dispatcher.ts"
@@ -24,6 +25,7 @@ const laneOf = () => {
 const quarantined = Effect.gen(function* () {
   const dispatcher = new Dispatcher(
     2,
+    yield* Clock.Clock,
     { time: () => 0, afterThis: (run) => run() },
     () => assert.fail("nothing takes long here"),
     (defect) => assert.fail(String(defect))
@@ -52,7 +54,7 @@ describe("dispatcher", () => {
       yield* Fiber.interrupt(quarantine)
       dispatcher.dispatch()
       assert.lengthOf(other.begun, 0)
-      dispatcher.ended(suspect)
+      dispatcher.ended(suspect, 0)
       dispatcher.soon()
       assert.lengthOf(other.begun, 1)
     })
@@ -71,10 +73,52 @@ describe("dispatcher", () => {
       yield* Effect.yieldNow
       dispatcher.dispatch()
       assert.lengthOf(other.begun, 0)
-      dispatcher.ended(suspect)
+      dispatcher.ended(suspect, 0)
       yield* Fiber.join(next)
       assert.lengthOf(other.begun, 1)
-      dispatcher.ended(held)
+      dispatcher.ended(held, 0)
     })
   )
+
+  for (const [what, took, begun] of [
+    ["take long enough", 4, 3],
+    ["meet a clock that jumps back", -3_600_000, 1]
+  ] as const) {
+    it.effect(`gives the event loop back where quick handlers ${what}`, () =>
+      Effect.gen(function* () {
+        let now = 7_200_000
+        const clock = { ...(yield* Clock.Clock), currentTimeMillisUnsafe: () => now }
+        let put = 0
+        const dispatcher = new Dispatcher(
+          2,
+          clock,
+          { time: (now) => now, afterThis: (run) => run() },
+          () => {
+            put += 1
+          },
+          (defect) => assert.fail(String(defect))
+        )
+        const times: Array<number> = []
+        const waiting = Array.from({ length: 9 }, batch)
+        dispatcher.add({
+          stale: false,
+          refresh: () => {},
+          next: () => waiting.shift(),
+          begin: (one, at) => {
+            times.push(at)
+            now += took
+            dispatcher.ended(one, now)
+          }
+        })
+        dispatcher.dispatch()
+        assert.strictEqual(put, 1)
+        assert.lengthOf(times, begun)
+        assert.deepStrictEqual(
+          times,
+          times.map((_, i) => 7_200_000 + i * took),
+          "each begins when the one before it has ended"
+        )
+      })
+    )
+  }
 })

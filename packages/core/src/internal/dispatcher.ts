@@ -4,6 +4,7 @@
  * Starting is a plain loop, called from wherever something changed, so that a message costs no fiber switch of ours.
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Semaphore from "effect/Semaphore"
@@ -17,9 +18,9 @@ type Batch = NonEmptyReadonlyArray<Handling>
 
 /** One partition, as its messages wait for a handler. */
 export interface Lane {
-  /** What a handler may be given now. */
-  readonly next: () => Batch | undefined
-  readonly begin: (batch: Batch) => void
+  /** What a handler may be given now; milliseconds of the runtime's clock. */
+  readonly next: (now: number) => Batch | undefined
+  readonly begin: (batch: Batch, now: number) => void
   /** Something began since `refresh` was called. */
   stale: boolean
   /** Counts anew what may be taken. */
@@ -37,6 +38,9 @@ export class Dispatcher {
   private turn = 0
   private running = false
   private again = false
+  /** When something last began or ended; a handler begins when the one before it has ended. */
+  private now = 0
+  private isNow = false
   private lanes: ReadonlyArray<Lane> = []
   private only: Lane | undefined
   /** Closed where whoever asked for the quarantine is gone, and what it was for still runs. */
@@ -44,6 +48,7 @@ export class Dispatcher {
   private readonly nothingRuns = Latch.makeUnsafe(true)
   private readonly alone = Semaphore.makeUnsafe(1)
   private readonly concurrency: number
+  private readonly clock: Clock.Clock
   private readonly turns: Turns
   private readonly run: (effect: Effect.Effect<void>) => void
   private readonly later: () => void
@@ -51,11 +56,13 @@ export class Dispatcher {
   constructor(
     /** Handlers at once. */
     concurrency: number,
+    clock: Clock.Clock,
     turns: Turns,
     run: (effect: Effect.Effect<void>) => void,
     died: (defect: unknown) => void
   ) {
     this.concurrency = concurrency
+    this.clock = clock
     this.turns = turns
     this.run = run
     this.later = once(turns, () => {
@@ -81,7 +88,9 @@ export class Dispatcher {
     for (const one of this.lanes) one.refresh()
   }
 
-  ended(batch: Batch): void {
+  ended(batch: Batch, now: number): void {
+    this.now = now
+    this.isNow = true
     this.jobs -= 1
     this.busy -= batch.length
     if (this.jobs > 0) return
@@ -103,19 +112,21 @@ export class Dispatcher {
       return
     }
     this.running = true
-    const sliceEnd = this.turns.time() + sliceMillis
+    this.now = this.clock.currentTimeMillisUnsafe()
+    const begun = this.turns.time(this.now)
     do {
       this.again = false
       for (let idle = 0; idle < this.lanes.length && !this.isFull; this.turn += 1) {
         const lane = this.lanes[this.turn % this.lanes.length]
-        const batch = lane === undefined || (this.only ?? lane) !== lane ? undefined : lane.next()
+        const batch = lane === undefined || (this.only ?? lane) !== lane ? undefined : lane.next(this.now)
         if (lane === undefined || batch === undefined) {
           idle += 1
           continue
         }
         idle = 0
         this.begin(lane, batch)
-        if (this.turns.time() <= sliceEnd) continue
+        // a clock that jumps back ends it too
+        if (Math.abs(this.turns.time(this.now) - begun) <= sliceMillis) continue
         this.run(
           Effect.andThen(
             Effect.yieldNow,
@@ -137,7 +148,10 @@ export class Dispatcher {
     this.busy += batch.length
     this.nothingRuns.closeUnsafe()
     lane.stale = true
-    lane.begin(batch)
+    this.isNow = false
+    lane.begin(batch, this.now)
+    // it goes on, and its start took some time
+    if (!this.isNow) this.now = this.clock.currentTimeMillisUnsafe()
   }
 
   private open(): void {

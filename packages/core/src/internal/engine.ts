@@ -1,4 +1,5 @@
 /** One subscription at work: all of its partitions, or those that are its own, as one. */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -68,7 +69,13 @@ export const start: (
     Deferred.doneUnsafe(failed, Effect.fail(new SubscriptionFailed({ ...annotations, cause })))
     run(Effect.logFatal("the loop of the subscription died", cause))
   }
-  const dispatcher = new Dispatcher(lanes.concurrencyOf(definition, policy), Context.get(context, Turns), run, died)
+  const dispatcher = new Dispatcher(
+    lanes.concurrencyOf(definition, policy),
+    Context.get(context, Clock.Clock),
+    Context.get(context, Turns),
+    run,
+    died
+  )
   const lane = (group: Group, seat: seats.Seat, lost: () => void) =>
     lanes.start({
       definition,

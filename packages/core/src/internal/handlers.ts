@@ -28,7 +28,7 @@ export interface Options {
   readonly system: string
   readonly context: Context.Context<never>
   /** A handler ended: `failure` is what it failed of; none where it succeeded, or was interrupted by closing. */
-  readonly ended: (handlings: NonEmptyReadonlyArray<Handling>, how: Ended, seconds: number) => void
+  readonly ended: (handlings: NonEmptyReadonlyArray<Handling>, how: Ended, seconds: number, now: number) => void
   /** What `ended` did died of a defect. */
   readonly died: (cause: unknown) => void
 }
@@ -40,7 +40,7 @@ export type Ended =
 
 export interface Handlers {
   readonly running: () => number
-  readonly start: (handlings: NonEmptyReadonlyArray<Handling>) => void
+  readonly start: (handlings: NonEmptyReadonlyArray<Handling>, now: number) => void
   /** Interrupts what runs, as closing and not as a failure. */
   readonly interrupt: () => void
   /** Waits for what runs. */
@@ -73,8 +73,7 @@ export const make = (options: Options): Handlers => {
     return definition.kind === "each" ? Context.add(around, Delivery, first) : around
   }
 
-  const start = (handlings: NonEmptyReadonlyArray<Handling>) => {
-    const begun = clock.currentTimeMillisUnsafe()
+  const start = (handlings: NonEmptyReadonlyArray<Handling>, begun: number) => {
     // what the handler requires is in the context that was captured where the subscription was started
     const effect = effectOf(handlings) as Effect.Effect<void, unknown>
     const fiber = Effect.runForkWith(contextOf(handlings))(effect)
@@ -89,7 +88,8 @@ export const make = (options: Options): Handlers => {
 
   const end = (handlings: NonEmptyReadonlyArray<Handling>, begun: number, exit: Exit.Exit<void, unknown>) => {
     try {
-      options.ended(handlings, endOf(handlings, exit, policy), (clock.currentTimeMillisUnsafe() - begun) / 1000)
+      const now = clock.currentTimeMillisUnsafe()
+      options.ended(handlings, endOf(handlings, exit, policy), (now - begun) / 1000, now)
     } catch (defect) {
       // thrown in an observer of a fiber it would be heard by nobody
       options.died(defect)

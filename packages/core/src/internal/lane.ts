@@ -326,15 +326,15 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
 
   // --- handling ------------------------------------------------------------------------------------------------
 
-  const mayStart = () => {
+  const mayStart = (now: number) => {
     if (state !== "running" || lost) return false
     // whoever was frozen for so long may have lost the partition, and does not know it yet
-    return order === undefined || clock.currentTimeMillisUnsafe() - lease.renewed() < visibility
+    return order === undefined || now - lease.renewed() < visibility
   }
-  const next = (): NonEmptyReadonlyArray<Handling> | undefined => {
+  const next = (now: number): NonEmptyReadonlyArray<Handling> | undefined => {
     const first = waiting.first
-    if (first === undefined || !mayStart() || !mark.mayStart(first)) return undefined
-    if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first)) return undefined
+    if (first === undefined || !mayStart(now) || !mark.mayStart(first)) return undefined
+    if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first, now)) return undefined
     waiting.shift()
     const batch: [Handling, ...Array<Handling>] = [first]
     while (batch.length < policy.size && waiting.first !== undefined && mark.mayStart(waiting.first)) {
@@ -344,8 +344,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     return batch
   }
   /** A batch that is not full waits for `within`, counted from its oldest. */
-  const ripe = ({ taken }: Handling): boolean => {
-    const left = taken + Duration.toMillis(policy.within) - clock.currentTimeMillisUnsafe()
+  const ripe = ({ taken }: Handling, now: number): boolean => {
+    const left = taken + Duration.toMillis(policy.within) - now
     if (left <= 0) return true
     if (!ripening) {
       ripening = true
@@ -367,17 +367,17 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     stale: false,
     refresh,
     next,
-    begin: (batch) => {
+    begin: (batch, now) => {
       running += batch.length
       for (const handling of batch) mark.started(handling)
-      handler.start(batch)
+      handler.start(batch, now)
     }
   }
 
-  const ended = (batch: NonEmptyReadonlyArray<Handling>, how: handlers.Ended, took: number) => {
+  const ended = (batch: NonEmptyReadonlyArray<Handling>, how: handlers.Ended, took: number, now: number) => {
     running -= batch.length
     lane.stale = true
-    dispatcher.ended(batch)
+    dispatcher.ended(batch, now)
     observer.processed(took)
     seconds = intake.average(seconds, took)
     cautious = false

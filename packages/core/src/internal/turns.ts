@@ -5,8 +5,8 @@
 import * as Context from "effect/Context"
 
 export interface Turns {
-  /** Milliseconds from any beginning. */
-  readonly time: () => number
+  /** What turns are measured by, in milliseconds, while the runtime's clock says so. */
+  readonly time: (now: number) => number
   /** Calls it when what runs now has run. */
   readonly afterThis: (run: () => void) => void
 }
@@ -14,7 +14,7 @@ export interface Turns {
 const afterThis = (run: () => void) => queueMicrotask(run)
 
 export const Turns: Context.Reference<Turns> = Context.Reference<Turns>("@clutch/core/internal/Turns", {
-  defaultValue: () => ({ time: () => performance.now(), afterThis })
+  defaultValue: () => ({ time: (now) => now, afterThis })
 })
 
 /** Turns end where their work does, and never by the time: the same steps on any machine. */

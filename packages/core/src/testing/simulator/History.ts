@@ -94,7 +94,7 @@ const contextOf = (process: Process, dice: Dice): Context.Context<never> =>
 /** Time stands still while a process runs; but handlers take some of it, and its slices end. */
 const turnsOf = (process: Process, dice: Dice): Turns => {
   let spent = 0
-  return { time: () => process.world.now + (spent += dice.below(3)), afterThis: (run) => process.post(run) }
+  return { time: (now) => now + (spent += dice.below(3)), afterThis: (run) => process.post(run) }
 }
 
 /** Why a subscription may not start now, and start later. */
