@@ -58,3 +58,42 @@ describe("a fetch that released deliveries fill", () => {
     }
   }
 })
+
+describe("a flood of retries", () => {
+  it.live("leaves room for new ones in each fetch, and nothing is lost or doubled", () =>
+    Effect.gen(function* () {
+      const { options } = yield* S.shared
+      const transport = yield* S.transport(options)
+      const texts = (what: string) => Array.from({ length: 600 }, (_, i) => `${what} ${i}`)
+      const settled = (entries: ReadonlyArray<Entry>, outcome: Outcome) => {
+        const [first, ...rest] = entries.map((entry) => ({ entry, outcome, repeated: false }))
+        return first === undefined ? assert.fail("nothing was fetched") : ([first, ...rest] as const)
+      }
+      yield* Effect.gen(function* () {
+        const holder = yield* S.join(transport)
+        yield* S.publish(transport, "first", ...texts("old"))
+        for (let failed = 0; failed < 601;) {
+          const { entries } = yield* holder.fetch(S.limit({ count: 512 }))
+          yield* holder.settle(settled(entries, { _tag: "Retry", delay: Duration.zero, cause: "once" }))
+          failed += entries.length
+        }
+      }).pipe(Effect.scoped)
+      for (let moved = 0; moved < 601;) moved += (yield* transport.tend(S.group())).moved
+      yield* S.publish(transport, "second", ...texts("new"))
+      const taker = yield* S.join(yield* S.transport(options))
+      const fetches: Array<ReadonlyArray<string>> = []
+      while (fetches.flat().length < 1202) {
+        const entries = yield* S.fetching(taker, { count: 128 })
+        yield* taker.settle(settled(entries, S.ack))
+        fetches.push(entries.map(S.text))
+      }
+      assert.sameMembers(fetches.flat(), ["first", "second", ...texts("old"), ...texts("new")])
+      // the first one only finds out that there are so many
+      for (const texts of fetches.slice(1, 6)) {
+        assert.isAtMost(texts.length, 128)
+        assert.isTrue(texts.some((text) => text.startsWith("old")))
+        assert.isTrue(texts.some((text) => text.startsWith("new")))
+      }
+    }).pipe(Effect.scoped)
+  )
+})

@@ -912,11 +912,11 @@ end
 local function parse(encoded)
   local fields, at = {}, 1
   while at <= #encoded do
-    local _, colon, length = string.find(encoded, "^(%d+):", at)
-    if not colon or #length > 10 then return nil end
-    local comma = colon + 1 + tonumber(length)
-    if string.sub(encoded, comma, comma) ~= "," then return nil end
-    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    local length, from = string.match(encoded, "^(%d+):()", at)
+    if not from or #length > 10 then return nil end
+    local comma = from + length
+    if string.byte(encoded, comma) ~= 44 then return nil end
+    fields[#fields + 1] = string.sub(encoded, from, comma - 1)
     at = comma + 1
   end
   if #fields == 0 or #fields % 2 == 1 then return nil end
@@ -1515,11 +1515,11 @@ end
 local function parse(encoded)
   local fields, at = {}, 1
   while at <= #encoded do
-    local _, colon, length = string.find(encoded, "^(%d+):", at)
-    if not colon or #length > 10 then return nil end
-    local comma = colon + 1 + tonumber(length)
-    if string.sub(encoded, comma, comma) ~= "," then return nil end
-    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    local length, from = string.match(encoded, "^(%d+):()", at)
+    if not from or #length > 10 then return nil end
+    local comma = from + length
+    if string.byte(encoded, comma) ~= 44 then return nil end
+    fields[#fields + 1] = string.sub(encoded, from, comma - 1)
     at = comma + 1
   end
   if #fields == 0 or #fields % 2 == 1 then return nil end
@@ -1949,11 +1949,11 @@ end
 local function parse(encoded)
   local fields, at = {}, 1
   while at <= #encoded do
-    local _, colon, length = string.find(encoded, "^(%d+):", at)
-    if not colon or #length > 10 then return nil end
-    local comma = colon + 1 + tonumber(length)
-    if string.sub(encoded, comma, comma) ~= "," then return nil end
-    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    local length, from = string.match(encoded, "^(%d+):()", at)
+    if not from or #length > 10 then return nil end
+    local comma = from + length
+    if string.byte(encoded, comma) ~= 44 then return nil end
+    fields[#fields + 1] = string.sub(encoded, from, comma - 1)
     at = comma + 1
   end
   if #fields == 0 or #fields % 2 == 1 then return nil end
@@ -2816,11 +2816,11 @@ end
 local function parse(encoded)
   local fields, at = {}, 1
   while at <= #encoded do
-    local _, colon, length = string.find(encoded, "^(%d+):", at)
-    if not colon or #length > 10 then return nil end
-    local comma = colon + 1 + tonumber(length)
-    if string.sub(encoded, comma, comma) ~= "," then return nil end
-    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    local length, from = string.match(encoded, "^(%d+):()", at)
+    if not from or #length > 10 then return nil end
+    local comma = from + length
+    if string.byte(encoded, comma) ~= 44 then return nil end
+    fields[#fields + 1] = string.sub(encoded, from, comma - 1)
     at = comma + 1
   end
   if #fields == 0 or #fields % 2 == 1 then return nil end
@@ -2988,24 +2988,30 @@ local function move(member)
     if added.err then return added.err end
     poison = poison + 1
   end
-  redis.call("ZREM", due, member)
 end
 
 local bytes = 0
+-- the first ones of the set: whatever stops it, those that were moved are removed
+local function moveFirst(members)
+  local done = 0
+  for _, member in ipairs(members) do
+    if moved + poison >= 256 or bytes >= 4194304 then
+      more = 1
+      break
+    end
+    bytes = bytes + #member
+    problem = move(member) or ""
+    if problem ~= "" then break end
+    done = done + 1
+  end
+  if done > 0 then redis.call("ZREMRANGEBYRANK", due, 0, done - 1) end
+  return done == #members
+end
 local function moveDue()
   while true do
     -- few at a time: their size is known only when they are read
     local members = redis.call("ZRANGEBYSCORE", due, "-inf", digits(time), "LIMIT", 0, 8)
-    if #members == 0 then return end
-    for _, member in ipairs(members) do
-      if moved + poison >= 256 or bytes >= 4194304 then
-        more = 1
-        return
-      end
-      bytes = bytes + #member
-      problem = move(member) or ""
-      if problem ~= "" then return end
-    end
+    if #members == 0 or not moveFirst(members) then return end
   end
 end
 moveDue()

@@ -90,8 +90,8 @@ export const make = (
   let expected = true
   let lastCheck = -Infinity
   let suspects = false
-  /** How many released and retried ones the last look at all brought. */
-  let given = 0
+  /** How many the last look at all of these brought. */
+  let given = { taken: 0, retried: 0 }
   let waiter: (() => void) | undefined
   let active = false
   let reading: Promise<void> | undefined
@@ -215,6 +215,7 @@ export const make = (
   /** One after the other, as far as the limit goes. */
   const inOrder = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
     const entries = await take(limit.count, limit)
+    given = { taken: entries.length, retried: 0 }
     for (const origin of main ? (["retry", "main"] as const) : (["retry"] as const)) {
       const count = limit.count - entries.length
       const bytes = limit.bytes - bytesOf(entries)
@@ -225,6 +226,7 @@ export const make = (
       }
       try {
         const more = await read(origin, count, bytes)
+        if (origin === "retry") given = { ...given, retried: more.length }
         for (const one of more) entries.push(one)
       } catch (error) {
         // what was taken is delivered; the next round meets the error again
@@ -246,20 +248,19 @@ export const make = (
     return entries.length
   }
 
-  /**
-   * Released and retried ones in one round trip, and new ones with them, as many as probably fit beside. What is too much
-   * is given back.
-   */
-  const together = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
-    const mains = main ? limit.count - spare - 2 * given : 0
+  /** So many of each in one round trip. What is too much is given back. */
+  const beside = async (
+    limit: FetchLimit,
+    count: { readonly given: number; readonly retried: number; readonly unread: number }
+  ): Promise<Array<RedisEntry>> => {
     const reads: Array<Promise<Array<RedisEntry>>> = []
     client.gather(() => {
-      reads.push(take(limit.count, limit), read("retry", limit.count, limit.bytes))
-      if (mains > 0) reads.push(read("main", mains, limit.bytes))
+      reads.push(take(count.given, limit), read("retry", count.retried, limit.bytes))
+      if (count.unread > 0) reads.push(read("main", count.unread, limit.bytes))
     })
     const results = await Promise.allSettled(reads)
     const [taken = [], retried = [], unread = []] = results.map((one) => (one.status === "fulfilled" ? one.value : []))
-    given = taken.length + retried.length
+    given = { taken: taken.length, retried: retried.length }
     const entries = [...taken, ...retried, ...unread]
     const failure = results.find((result) => result.status === "rejected")
     if (failure !== undefined) {
@@ -268,7 +269,20 @@ export const make = (
     }
     const surplus = entries.splice(fitting(entries, limit))
     if (surplus.length > 0) giveBack(member, surplus)
-    return entries.length > 0 || !main || mains > 0 ? entries : read("main", limit.count, limit.bytes)
+    return entries
+  }
+
+  /** As many new ones as probably fit beside what was given back or is retried. */
+  const together = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
+    const unread = main ? limit.count - spare - 2 * (given.taken + given.retried) : 0
+    const entries = await beside(limit, { given: limit.count, retried: limit.count, unread })
+    return entries.length > 0 || !main || unread > 0 ? entries : read("main", limit.count, limit.bytes)
+  }
+
+  /** Where both are many, new ones do not wait for what is retried: while Redis moves those, these are handled. */
+  const halves = (limit: FetchLimit): Promise<Array<RedisEntry>> => {
+    const retried = Math.ceil((limit.count - spare) / 2)
+    return beside(limit, { given: spare, retried, unread: limit.count - spare - retried })
   }
 
   /** Whether new entries come by a connection of its own; while that is away, they come as without it. */
@@ -292,7 +306,8 @@ export const make = (
       expected = false
       lastCheck = now
       const main = !blocking && fresh
-      const entries = await (known ? inOrder(limit, main) : together(limit, main))
+      const many = main && given.taken === 0 && given.retried >= spare && limit.count >= 4 * spare
+      const entries = await (known ? (many ? halves(limit) : inOrder(limit, main)) : together(limit, main))
       if (entries.length > 0 || suspects) return entries
     }
     return own === undefined || !blocking ? [] : block(own, limit)

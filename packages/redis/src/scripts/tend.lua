@@ -65,24 +65,30 @@ local function move(member)
     if added.err then return added.err end
     poison = poison + 1
   end
-  redis.call("ZREM", due, member)
 end
 
 local bytes = 0
+-- the first ones of the set: whatever stops it, those that were moved are removed
+local function moveFirst(members)
+  local done = 0
+  for _, member in ipairs(members) do
+    if moved + poison >= 256 or bytes >= 4194304 then
+      more = 1
+      break
+    end
+    bytes = bytes + #member
+    problem = move(member) or ""
+    if problem ~= "" then break end
+    done = done + 1
+  end
+  if done > 0 then redis.call("ZREMRANGEBYRANK", due, 0, done - 1) end
+  return done == #members
+end
 local function moveDue()
   while true do
     -- few at a time: their size is known only when they are read
     local members = redis.call("ZRANGEBYSCORE", due, "-inf", digits(time), "LIMIT", 0, 8)
-    if #members == 0 then return end
-    for _, member in ipairs(members) do
-      if moved + poison >= 256 or bytes >= 4194304 then
-        more = 1
-        return
-      end
-      bytes = bytes + #member
-      problem = move(member) or ""
-      if problem ~= "" then return end
-    end
+    if #members == 0 or not moveFirst(members) then return end
   end
 end
 moveDue()

@@ -5,11 +5,11 @@ end
 local function parse(encoded)
   local fields, at = {}, 1
   while at <= #encoded do
-    local _, colon, length = string.find(encoded, "^(%d+):", at)
-    if not colon or #length > 10 then return nil end
-    local comma = colon + 1 + tonumber(length)
-    if string.sub(encoded, comma, comma) ~= "," then return nil end
-    fields[#fields + 1] = string.sub(encoded, colon + 1, comma - 1)
+    local length, from = string.match(encoded, "^(%d+):()", at)
+    if not from or #length > 10 then return nil end
+    local comma = from + length
+    if string.byte(encoded, comma) ~= 44 then return nil end
+    fields[#fields + 1] = string.sub(encoded, from, comma - 1)
     at = comma + 1
   end
   if #fields == 0 or #fields % 2 == 1 then return nil end
