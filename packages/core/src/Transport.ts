@@ -272,8 +272,8 @@ export interface Consumer {
   /** Joining stands: from here on, closing leaves the group in place. Cannot fail: it touches nothing but this value. */
   readonly keep: () => void
   /**
-   * Waits until there is something to deliver, then takes it: released and retried entries before new ones. It never
-   * returns empty-handed without `suspects`, unless asked for `alone`.
+   * Waits until there is something to deliver, then takes it: released and retried entries before new ones, of which it
+   * may take some where there are many of either. It never returns empty-handed without `suspects`, unless asked for `alone`.
    * The caller runs it in an uninterruptible region, so that what was taken is handed over and never dropped in between:
    * the implementation makes its waiting, and only that, interruptible by itself (`Effect.interruptible`).
    * A group that has disappeared is created again first (contract 9).

@@ -85,9 +85,9 @@ describe("dispatcher", () => {
     ["meet a clock that jumps back", -3_600_000, 1]
   ] as const) {
     it.effect(`gives the event loop back where quick handlers ${what}`, () =>
-      Effect.gen(function* () {
+      Effect.sync(() => {
         let now = 7_200_000
-        const clock = { ...(yield* Clock.Clock), currentTimeMillisUnsafe: () => now }
+        const clock = { currentTimeMillisUnsafe: () => now }
         let put = 0
         const dispatcher = new Dispatcher(
           2,

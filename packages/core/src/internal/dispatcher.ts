@@ -15,6 +15,7 @@ import { once, type Turns } from "./turns.ts"
 const sliceMillis = 10
 
 type Batch = NonEmptyReadonlyArray<Handling>
+type Time = Pick<Clock.Clock, "currentTimeMillisUnsafe">
 
 /** One partition, as its messages wait for a handler. */
 export interface Lane {
@@ -48,7 +49,7 @@ export class Dispatcher {
   private readonly nothingRuns = Latch.makeUnsafe(true)
   private readonly alone = Semaphore.makeUnsafe(1)
   private readonly concurrency: number
-  private readonly clock: Clock.Clock
+  private readonly clock: Time
   private readonly turns: Turns
   private readonly run: (effect: Effect.Effect<void>) => void
   private readonly later: () => void
@@ -56,7 +57,7 @@ export class Dispatcher {
   constructor(
     /** Handlers at once. */
     concurrency: number,
-    clock: Clock.Clock,
+    clock: Time,
     turns: Turns,
     run: (effect: Effect.Effect<void>) => void,
     died: (defect: unknown) => void
