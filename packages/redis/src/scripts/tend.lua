@@ -68,8 +68,8 @@ local function move(member)
 end
 
 local bytes = 0
--- the first ones of the set: whatever stops it, those that were moved are removed
-local function moveFirst(members)
+-- whatever stops it, those that were moved are removed
+local function moveAll(members)
   local done = 0
   for _, member in ipairs(members) do
     if moved + poison >= 256 or bytes >= 4194304 then
@@ -81,14 +81,14 @@ local function moveFirst(members)
     if problem ~= "" then break end
     done = done + 1
   end
-  if done > 0 then redis.call("ZREMRANGEBYRANK", due, 0, done - 1) end
+  if done > 0 then redis.call("ZREM", due, unpack(members, 1, done)) end
   return done == #members
 end
 local function moveDue()
   while true do
     -- few at a time: their size is known only when they are read
     local members = redis.call("ZRANGEBYSCORE", due, "-inf", digits(time), "LIMIT", 0, 8)
-    if #members == 0 or not moveFirst(members) then return end
+    if #members == 0 or not moveAll(members) then return end
   end
 end
 moveDue()
