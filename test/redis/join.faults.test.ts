@@ -2,18 +2,20 @@
  * Joining through a network that is slow, cuts replies or refuses: whatever happens meanwhile, nothing of a join that does
  * not stand remains, and nothing that stands is lost.
  */
+import { RedisKeys } from "@clutch/redis"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { collecting } from "../cases/kit.ts"
+import { collecting, xinfo } from "../cases/kit.ts"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
   const { proxy, redis } = yield* S.behindProxy()
   const admin = yield* S.looker(redis.url)
   return {
+    admin,
     proxy,
     transport: yield* S.transport({ url: proxy.url }),
     keys: Effect.promise(() => S.keysOf(admin, "*")),
@@ -107,5 +109,36 @@ describe("joining", () => {
       }
       assert.deepStrictEqual(seen.toSorted(), Array.from({ length: total }, (_, i) => `${i}`).toSorted())
     }).pipe(Effect.scoped, Effect.timeout("30 seconds"))
+  )
+
+  // the new incarnation was on its way, and the old one no longer had the name
+  it.live("leaving while a new incarnation is on its way, or may stand, removes the consumer all the same", () =>
+    Effect.gen(function* () {
+      for (const isLost of [false, true]) {
+        const { admin, proxy, transport } = yield* setup
+        const scope = yield* Scope.make()
+        const consumer = yield* Scope.provide(S.join(transport), scope)
+        yield* S.publish(transport, "a")
+        const [entry] = (yield* consumer.fetch(S.limit())).entries
+        if (entry === undefined) return assert.fail("nothing was fetched")
+        const { state } = RedisKeys.group("clutch", S.group())
+        // as whoever takes something from it does
+        yield* Effect.promise(() => admin.hdel(state, `n:${consumer.name}`))
+        if (isLost)
+          yield* Effect.forkScoped(Effect.promise(() => proxy.cutReply((text) => /^evalsha.* again /i.test(text))))
+        yield* Effect.exit(S.settle(consumer, entry, S.ack))
+        if (isLost)
+          yield* S.until("it has joined again", async () => (await admin.hexists(state, `n:${consumer.name}`)) === 1)
+        yield* Scope.close(scope, Exit.void)
+        const left = yield* Effect.promise(() => admin.hkeys(state))
+        assert.deepStrictEqual(
+          left.filter((field) => field.includes(consumer.name)),
+          [],
+          `the reply was lost: ${isLost}`
+        )
+        const rows = yield* Effect.promise(() => xinfo(admin, "CONSUMERS", "clutch.{orders}", "billing"))
+        assert.deepStrictEqual(rows, [])
+      }
+    }).pipe(Effect.scoped)
   )
 })

@@ -37,6 +37,8 @@ export class Member {
   /** A worker of an ordered group. */
   readonly ordered: boolean
   private rejoining: Promise<Scripts.Joined> | undefined
+  /** Of the last incarnation that was begun, nobody knows whether it stands. */
+  private isDoubtful = false
 
   constructor(
     options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered">
@@ -79,10 +81,12 @@ export class Member {
   again(): { readonly joined: Promise<Scripts.Joined>; readonly mine: boolean } {
     if (this.rejoining !== undefined) return { joined: this.rejoining, mine: false }
     const nonce = randomUUID()
+    this.isDoubtful = true
     const joined = this.client
       .execute(Scripts.join, { ...this.place(), mode: "again", nonce })
       .then((joined) => {
         this.nonce = nonce
+        this.isDoubtful = false
         this.seen = performance.now()
         return joined
       })
@@ -91,6 +95,12 @@ export class Member {
       })
     this.rejoining = joined
     return { joined, mine: true }
+  }
+
+  /** Until it is known which incarnation has the name: by another nonce nothing of it can be removed. */
+  async certain(): Promise<void> {
+    await this.rejoining?.catch(() => {})
+    if (this.isDoubtful) await this.again().joined
   }
 
   /** For the scripts. */
@@ -182,7 +192,10 @@ export const rollback = (member: Member): Effect.Effect<void> =>
 /** Gives everything back, and goes. */
 export const leave = (member: Member): Effect.Effect<void> => {
   const step: Effect.Effect<void, TransportError> = Effect.flatMap(
-    Effect.suspend(() => member.client.run(Scripts.leave, member.member)),
+    Effect.andThen(
+      member.client.attempt("leave", () => member.certain()),
+      Effect.suspend(() => member.client.run(Scripts.leave, member.member))
+    ),
     ({ more, trimmed }) => {
       const told = tellTrimmed(member, trimmed)
       return more ? Effect.andThen(told, step) : told
