@@ -323,7 +323,7 @@ describe("redis cluster", () => {
       const key = keyOf(namespace, topics[0]?.topic ?? "")
       const master = yield* Effect.promise(() => cluster.masterOf(key))
       yield* Effect.promise(() => master.server.kill())
-      yield* until("another is master", async () => (await cluster.masterOf(key)) !== master)
+      yield* Effect.promise(() => cluster.failedOver(key, master))
       // as a replica of its successor, which has no other
       yield* Effect.promise(() => master.server.restart())
       const mine = topics[0]?.topic ?? ""

@@ -65,16 +65,16 @@ export const make = Effect.fnUntraced(function* (options: {
     for (const member of members) if (found === undefined || member.seen < found.seen) found = member
     return found
   }
-  /** Until the next one has to speak. */
-  const quiet = () => (stalest()?.seen ?? Infinity) + silence - performance.now()
+  /** Milliseconds until it has to speak; never, where there is none. */
+  const quiet = (member: Member | undefined) => (member?.seen ?? Infinity) + silence - performance.now()
   const look = Effect.suspend(() => {
     const member = stalest()
-    return member !== undefined && quiet() <= 0 && member.client.isReady()
+    return member !== undefined && quiet(member) <= 0 && member.client.isReady()
       ? Effect.ignore(signOfLife(member))
       : Effect.void
   })
   // one member at a time, so that many do not speak at once
-  yield* Effect.suspend(() => pause(Math.max(50_000 / (members.size + 1), Math.min(10_000, quiet())))).pipe(
+  yield* Effect.suspend(() => pause(Math.max(50_000 / (members.size + 1), Math.min(10_000, quiet(stalest()))))).pipe(
     Effect.andThen(look),
     Effect.forever,
     Effect.forkScoped
