@@ -44,4 +44,40 @@ describe("the order of keys", () => {
     for (const one of parking) order.settled(one, "done")
     assert.deepStrictEqual([order.parked, order.heldBack().keys], [2, 1])
   })
+
+  it("counts nothing of a key that was freed before", () => {
+    const { order } = made({ heldBack: ["a"], parked: 2 })
+    const retried = handling(1, "retry", "a")
+    order.offer(retried)
+    retried.outcome = { _tag: "Ack" }
+    order.ended(retried)
+    order.settled(retried, "freed")
+    order.settled(retried, "done")
+    assert.deepStrictEqual([order.parked, order.heldBack().keys], [2, 0])
+  })
+
+  it("keeps what is held back, runs or waits, however many keys come and go", () => {
+    const { ids, order } = made({ heldBack: ["held"] })
+    const running = handling(1, "main", "runs")
+    order.offer(running)
+    order.offer(handling(2, "main", "runs"))
+    for (let nth = 3; nth < 5003; nth++) {
+      const one = handling(nth, "main", `key ${nth}`)
+      order.offer(one)
+      one.outcome = { _tag: "Ack" }
+      order.settled(one, "done")
+      order.ended(one)
+    }
+    const before = ids()[0]?.length
+    order.offer(handling(5003, "main", "held"))
+    order.offer(handling(5004, "main", "runs"))
+    assert.deepStrictEqual([ids()[0]?.length, ids()[1]], [before, ["5003-0"]])
+    running.outcome = { _tag: "Ack" }
+    order.settled(running, "done")
+    order.ended(running)
+    assert.strictEqual(ids()[0]?.at(-1), "2-0")
+    assert.deepStrictEqual([order.stuck, order.heldBack().keys], [1, 1])
+    // what is idle goes, by and by
+    assert.isAtMost([...Reflect.get(order, "keys").keys()].length, 1026)
+  })
 })

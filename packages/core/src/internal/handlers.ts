@@ -53,7 +53,7 @@ export const make = (options: Options): Handlers => {
   const traced = Tracing.isActive(context)
   // a batch has several publishers, and is no child of one of them
   const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
-  const running = new Map<Fiber.Fiber<void, unknown>, NonEmptyReadonlyArray<Handling>>()
+  const running: Array<Run> = []
 
   const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
     Effect.scoped(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout))
@@ -79,9 +79,10 @@ export const make = (options: Options): Handlers => {
     const fiber = Effect.runForkWith(contextOf(handlings))(effect)
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) return end(handlings, begun, exit)
-    running.set(fiber, handlings)
+    const run = new Run(fiber, handlings, running.length)
+    running.push(run)
     fiber.addObserver((exit) => {
-      running.delete(fiber)
+      run.leave(running)
       end(handlings, begun, exit)
     })
   }
@@ -97,15 +98,39 @@ export const make = (options: Options): Handlers => {
   }
 
   return {
-    running: () => running.size,
+    running: () => running.length,
     start,
     interrupt: () => {
-      for (const [fiber, handlings] of running) {
+      // who ends by it leaves its place to another
+      for (const { fiber, handlings } of running.slice()) {
         for (const handling of handlings) handling.closing = true
         fiber.interruptUnsafe()
       }
     },
-    await: Effect.suspend(() => Effect.asVoid(Fiber.awaitAll([...running.keys()])))
+    await: Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(running.map(({ fiber }) => fiber))))
+  }
+}
+
+/**
+ * A handler that did not end at once, and its place among these. Not in a map: its outgrown tables hold each other, and by
+ * them messages that were handled long ago, until the engine collects all of its memory.
+ */
+class Run {
+  readonly fiber: Fiber.Fiber<void, unknown>
+  readonly handlings: NonEmptyReadonlyArray<Handling>
+  private place: number
+
+  constructor(fiber: Fiber.Fiber<void, unknown>, handlings: NonEmptyReadonlyArray<Handling>, place: number) {
+    this.fiber = fiber
+    this.handlings = handlings
+    this.place = place
+  }
+
+  leave(running: Array<Run>): void {
+    const last = running.pop()
+    if (last === undefined || last === this) return
+    running[this.place] = last
+    last.place = this.place
   }
 }
 

@@ -28,7 +28,15 @@ class Key {
   constructor(since: number | undefined) {
     this.since = since
   }
+
+  /** Whether anything depends on it. */
+  get isActive(): boolean {
+    return this.head !== undefined || this.since !== undefined || this.parking > 0
+  }
 }
+
+/** So many keys are kept though nothing depends on them, or as many as it does on. */
+const leastKept = 1024
 
 export interface Options {
   readonly heldBack: ReadonlyArray<{ readonly key: string; readonly since: number }>
@@ -48,7 +56,12 @@ export const keyOf = ({ entry, message }: Handling): string | undefined =>
 export class KeyOrder {
   /** Messages here that wait for the one before them. */
   stuck = 0
-  private readonly keys = new Map<string, Key>()
+  /**
+   * Idle keys stay for a while: to take each out and put it back would make the map outgrow its tables all the time, which
+   * hold each other and what was in them until the engine collects all of its memory.
+   */
+  private keys = new Map<string, Key>()
+  private mostKept = leastKept
   private readonly options: Options
   private last = "0-0"
   /** Parked before this worker owned the partition. */
@@ -86,13 +99,22 @@ export class KeyOrder {
       if (compareIds(entry.id, this.last) <= 0) return this.options.outOfOrder()
       this.last = entry.id
     }
-    const key = this.keys.get(name) ?? new Key(undefined)
-    this.keys.set(name, key)
+    const key = this.keys.get(name) ?? this.begin(name)
     if (entry.origin === "retry") key.since ??= millisOf(entry.originalId)
     else if (key.since !== undefined) return this.park(key, handling)
     if (key.head === undefined) return this.lead(key, handling)
     key.behind.push(handling)
     this.stuck += 1
+  }
+
+  private begin(name: string): Key {
+    if (this.keys.size >= this.mostKept) {
+      this.keys = new Map(Array.from(this.keys).filter(([, { isActive }]) => isActive))
+      this.mostKept = Math.max(leastKept, 2 * this.keys.size)
+    }
+    const key = new Key(undefined)
+    this.keys.set(name, key)
+    return key
   }
 
   private lead(key: Key, handling: Handling): void {
@@ -161,21 +183,17 @@ export class KeyOrder {
 
   private of(handling: Handling): Key | undefined {
     const name = keyOf(handling)
-    return name === undefined ? undefined : this.keys.get(name)
+    const key = name === undefined ? undefined : this.keys.get(name)
+    return key?.isActive === true ? key : undefined
   }
 
   private advance(handling: Handling, key: Key): void {
-    if (key.head !== undefined) {
-      if (key.head !== handling || !key.settled || !key.ended) return
-      key.head = undefined
-      const next = key.behind.shift()
-      if (next !== undefined) {
-        this.stuck -= 1
-        return this.lead(key, next)
-      }
-    }
-    const name = keyOf(handling)
-    if (key.since === undefined && key.parking === 0 && name !== undefined) this.keys.delete(name)
+    if (key.head !== handling || !key.settled || !key.ended) return
+    key.head = undefined
+    const next = key.behind.shift()
+    if (next === undefined) return
+    this.stuck -= 1
+    this.lead(key, next)
   }
 }
 
