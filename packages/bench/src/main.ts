@@ -1,5 +1,5 @@
 /**
- * `pnpm bench [scenario …] [--rounds n] [--quick] [--share s] [--out folder] [--list]`
+ * `pnpm bench [scenario …] [--rounds n] [--quick] [--share s] [--out folder] [--profile folder] [--list]`
  *
  * Starts a Redis of its own and runs every contestant in turn, each measurement in a process of its own, all of them
  * once a round. Then it prints the tables, and a full run writes them. Plain Node: nothing of what is measured runs here.

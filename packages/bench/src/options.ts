@@ -69,7 +69,7 @@ export const parse = (args: ReadonlyArray<string>): Options | undefined => {
   }
   const share = values.share === undefined ? (values.quick ? 0.1 : 1) : Number(values.share)
   if (!(share > 0 && share <= 1)) return refuse(`--share ${values.share} is no part: give a number above 0 and up to 1`)
-  const whole = positionals.length === 0 && share === 1
+  const whole = positionals.length === 0 && share === 1 && !values.quick
   return {
     scenarios: positionals.length === 0 ? scenarios : scenarios.filter(({ name }) => positionals.includes(name)),
     rounds,

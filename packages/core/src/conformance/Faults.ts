@@ -28,6 +28,7 @@ export type Operation =
   | "roster"
   | "claim"
   | "partitions"
+  | "repartition"
   | "tend"
   | "watch"
   | "trim"
@@ -128,6 +129,7 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
         )
       })),
     partitions: (topic, partitions) => at("partitions", self.partitions(topic, partitions)),
+    repartition: (topic, change) => at("repartition", self.repartition(topic, change)),
     tend: (group) => at("tend", self.tend(group)),
     watch: (log, changed) => at("watch", self.watch(log, changed)),
     trim: (log) => at("trim", self.trim(log)),

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import { DeadLetters, Subscription, Topic } from "../index.ts"
+import { DeadLetters, DoNotRetry, Subscription, Topic } from "../index.ts"
 import { texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
 import { die } from "./Workers.ts"
@@ -131,19 +131,19 @@ export const idleStats: Category = (kit) => {
       const gate = yield* Latch.make()
       const handler = seen.handler((call) => {
         if (call.data === "held") return gate.await
-        return call.data === "dead" ? Effect.die("no") : Effect.fail("no")
+        return Effect.fail(call.data === "dead" ? new DoNotRetry({ reason: "no" }) : "no")
       })
       const subscription = Subscription.make("s", topic, handler, {
         concurrency: 10,
         retry: { base: "1 hour", jitter: 0, while: () => true }
       })
       const { handle } = yield* kit.open(subscription)
-      yield* Topic.publishAll(topic, ["held", "held", "later", "later", "later"])
-      yield* kit.take(seen, 5)
-      const expected = { pending: 2, due: 3, deadLetters: 0, inFlight: Option.some(2), state: "running" }
+      yield* Topic.publishAll(topic, ["held", "held", "later", "later", "later", "dead"])
+      yield* kit.take(seen, 6)
+      const expected = { pending: 2, due: 3, deadLetters: 1, inFlight: Option.some(2), state: "running" }
       yield* kit.eventually(
-        "three wait for their retry",
-        Effect.map(handle.stats, ({ due, pending }) => due === 3 && pending === 2)
+        "three wait for their retry, and one is dead",
+        Effect.map(handle.stats, ({ deadLetters, due, pending }) => due === 3 && pending === 2 && deadLetters === 1)
       )
       const { deadLetters, due, inFlight, pending, state } = yield* handle.stats
       assert.deepStrictEqual({ pending, due, deadLetters, inFlight, state }, expected)

@@ -15,7 +15,7 @@ import { type Category, failureText, probe } from "./Kit.ts"
 import { fetch, group, join } from "./Workers.ts"
 
 /** What subscribing calls before it has succeeded. Fetching comes after, and tending is the reclaimer's own affair. */
-const steps: ReadonlySet<Faults.Operation> = new Set(["join", "watch", "lastId", "inspect", "mark"])
+const steps: ReadonlySet<Faults.Operation> = new Set(["partitions", "join", "watch"])
 
 export const rollback: Category = (kit) => {
   /** A Transport whose `k`-th step of subscribing goes wrong, before or after it is done; it also counts its watches. */

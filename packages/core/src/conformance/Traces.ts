@@ -138,7 +138,7 @@ export const traces: Category = (kit) => {
       const { named, recording } = recorder()
       yield* recording(Effect.withSpan(Topic.publishAll(topic, texts(3)), "checkout"))
       const [checkout] = named("checkout")
-      for (const send of named("send")) assert.strictEqual(send.traceId, checkout?.traceId)
+      for (const send of named("send")) assert.strictEqual(parentId(send), checkout?.spanId)
       assert.isAtLeast(named("send").length, 1)
     })
   )

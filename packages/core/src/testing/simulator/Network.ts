@@ -231,9 +231,9 @@ export class Network {
     const look = <A>(perform: () => Effect.Effect<A, TransportError>) => this.call(worker, "look", perform)
     return Transport.of({
       ...log,
-      publish: (address, messages, retention) =>
+      publish: (address, messages, retention, replication) =>
         this.call(worker, "publish", () =>
-          noting(log.publish(address, messages, retention), ({ ids }) =>
+          noting(log.publish(address, messages, retention, replication), ({ ids }) =>
             ledger.published(worker, address, messages, ids)
           )
         ),
