@@ -64,6 +64,29 @@ describe("the simulator", () => {
     })
   )
 
+  it.effect("takes replicas for granted where a handler publishes, as the in-memory log does", () =>
+    Effect.gen(function* () {
+      const Orders = Topic.make("orders", { schema: Schema.String })
+      const Bills = Topic.make("bills", { schema: Schema.String })
+      const scenario = Effect.sync(() => {
+        let failures = 0
+        return Simulator.scenario({
+          subscriptions: [
+            Subscription.make("billing", Orders, ({ data }) =>
+              Effect.tapError(Topic.publish(Bills, data, { replicas: 1 }), () =>
+                Effect.sync(() => void (failures += 1))
+              )
+            )
+          ],
+          messages: [Simulator.message(Orders, "a")],
+          atRest: Effect.suspend(() => (failures === 0 ? Effect.void : Effect.fail("a bill was not published")))
+        })
+      })
+      const history = yield* Simulator.run({ scenario, plan: { seed: "replicas", workers: 1, faults: [] } })
+      assert.isUndefined(history.violation, Simulator.print(history))
+    })
+  )
+
   describe("a handler that works twice where it is delivered twice", () => {
     const Orders = Topic.make("orders", { schema: Schema.String })
     const orders = ["a", "b", "c", "d"]
