@@ -1,9 +1,10 @@
 /**
  * A message in CloudEvents' JSON event format (1.0, JSON Event Format §3): what other systems read and write.
  *
- * A header whose name CloudEvents allows for an extension (lower-case letters and digits, §3.1 of the specification)
- * becomes an extension attribute of that name; the others travel together in the extension `clutchheaders`, as JSON
- * text. Reading turns every extension it does not know into a header, so that nothing of a foreign event is lost.
+ * A header whose name CloudEvents allows for an extension (lower-case letters and digits, up to 20, §3.1 of the
+ * specification) becomes an extension attribute of that name; the others travel together in the extension
+ * `clutchheaders`, as JSON text. Reading turns every extension it does not know into a header, so that nothing of a
+ * foreign event is lost but its `dataschema`.
  *
  * @since 0.1.0
  */

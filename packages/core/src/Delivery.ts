@@ -2,8 +2,9 @@
  * The facts of one delivery of a message to a handler, and the ways to settle it.
  *
  * A handler reads it from its context (`yield* Delivery`); a batch or a stream gets one with each message. Under
- * `ack: "manual"` the handler must settle; under the other policies it may, and what it chose stands. A delivery is
- * settled once: a second settle is refused with `AlreadySettled` and counted.
+ * `ack: "manual"` the handler must settle; under `"onSuccess"` and `"onExit"` it may, and what it chose stands; under
+ * `"onReceive"` the delivery is acked before. It is settled once: a second settle is refused with `AlreadySettled` and
+ * counted.
  *
  * @since 0.1.0
  */

@@ -1,7 +1,7 @@
 /**
  * What Clutch counts, as Effect metrics. The first three carry OpenTelemetry's names; the others are ours, under
- * `clutch.`. Each is tagged with `messaging.destination.name` (the topic) and, on the consuming side,
- * `messaging.consumer.group.name` (the subscription).
+ * `clutch.`. Each is tagged with `messaging.system`, `messaging.destination.name` (the topic) and, on the consuming side,
+ * `messaging.consumer.group.name` (the subscription); what is held back also with `messaging.destination.partition.id`.
  *
  * @see https://opentelemetry.io/docs/specs/semconv/messaging/messaging-metrics/
  * @since 0.1.0
@@ -87,7 +87,7 @@ export const retries = /* @__PURE__ */ counter("clutch.deliveries.retried", "Fai
 export const deadLetters = /* @__PURE__ */ counter("clutch.deliveries.dead_lettered", "Messages dead-lettered")
 
 /**
- * Exhausted or undecodable messages acked because the subscription keeps no dead letters.
+ * Messages that would be dead letters, acked because the subscription keeps none.
  *
  * @category metrics
  * @since 0.1.0

@@ -21,8 +21,9 @@ const broken = (name: unknown): string | undefined => {
   if (forbidden.test(name)) return "braces, slashes, white space and control characters are not allowed in names"
   const parts = name.split(".")
   if (parts.some((part) => part.length === 0)) return "a dot separates two parts that are not empty"
-  if (parts.length > 0 && reserved.has(parts[parts.length - 1] ?? "")) {
-    return `it ends in "${parts[parts.length - 1]}", which ends the keys that are derived from a name: choose another ending`
+  const last = parts.at(-1) ?? ""
+  if (reserved.has(last)) {
+    return `it ends in "${last}", which ends the keys that are derived from a name: choose another ending`
   }
   if (name.startsWith("-")) return "a leading dash marks consumers of the runtime's own"
   return undefined

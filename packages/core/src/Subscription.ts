@@ -3,8 +3,8 @@
  * `Agent` starts it.
  *
  * Delivery is at least once: a handler may see a message again when its worker dies, and must bear it. A failure is this
- * subscription's alone; no other one on the topic sees the retry. Nothing promises an order between messages in flight
- * together.
+ * subscription's alone; no other one on the topic sees the retry. Without a `key` of the topic, nothing promises an order
+ * between messages in flight together.
  *
  * @since 0.1.0
  */

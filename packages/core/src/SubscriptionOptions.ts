@@ -10,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as DeadLetters from "./DeadLetters.ts"
 import type { DoNotRetry, RetryAfter } from "./Errors.ts"
+import type * as RetryPolicy from "./RetryPolicy.ts"
 
 declare const illegal: unique symbol
 /**
@@ -29,17 +30,7 @@ export interface Illegal<Why extends string> {
  * @category models
  * @since 0.1.0
  */
-export interface Retry<in E> {
-  /** Tries after the first: a whole number, or `"unlimited"`. Default 5. `0` dead-letters the first failure. */
-  readonly maxRetries?: number | "unlimited" | undefined
-  /** Delay before the second try. Default 1 second. */
-  readonly base?: Duration.Input | undefined
-  /** What the delay is multiplied by for each further try, at least 1. Default 2. */
-  readonly factor?: number | undefined
-  /** No delay is longer, jitter included. Default 15 minutes. */
-  readonly maxDelay?: Duration.Input | undefined
-  /** Up to this share of the delay is added at random, from 0 to 1. Default 0.2. */
-  readonly jitter?: number | undefined
+export interface Retry<in E> extends RetryPolicy.Options {
   /**
    * Which of the handler's own errors are worth another try; the others are dead-lettered at once, as `notRetryable`.
    * It is not asked about defects, about `timeout`, nor about `RetryAfter` and `DoNotRetry`. Default: all.
@@ -54,17 +45,18 @@ export interface Retry<in E> {
  * @since 0.1.0
  */
 export interface Common {
-  /** Handlers at once; for `batch`, batches at once. Default 1. */
+  /** Handlers at once; for `batch`, batches at once. A whole number from 1. Default 1. */
   readonly concurrency?: number | undefined
   /**
-   * Deliveries taken and not settled, at most. Default: about one second of work, as measured, and at most 16 MiB. What
-   * is taken waits here and not at another worker. Of a topic with several partitions, at least as many, and shared out
+   * Deliveries taken and not settled, at most; a whole number from 1. Default: about one second of work, as measured; of a
+   * stream, 16. Whatever is given, at most 16 MiB are held, or one message. What is taken waits here and not at another
+   * worker. Of a topic with several partitions, at least as many, and shared out
    * among them, also where this worker reads only some.
    */
   readonly prefetch?: number | undefined
   /**
    * Of a topic with a key: how many messages of a partition wait on the log, at most, behind others of their keys that wait
-   * for a retry. Where there are more, new messages of the partition are not read. Default 10,000.
+   * for a retry; a whole number from 1. Where there are more, new messages of the partition are not read. Default 10,000.
    */
   readonly maxWaiting?: number | undefined
   /**
@@ -72,11 +64,11 @@ export interface Common {
    * Default 30 seconds, at least 10 ms; below 1 second a pause of the process may cost it its leases.
    */
   readonly visibilityTimeout?: Duration.Input | undefined
-  /** How long a handler may run; then it is interrupted, and has failed. Default: without limit. */
+  /** How long a handler may run; then it is interrupted, and has failed. At least 1 ms. Default: without limit. */
   readonly timeout?: Duration.Input | undefined
   /** How long closing waits for handlers before it releases what is unfinished. Default 20 seconds; 0 releases at once. */
   readonly drainTimeout?: Duration.Input | undefined
-  /** Ends the extension of any one delivery's lease, as of a handler that hangs. Default 1 hour. */
+  /** Ends the extension of any one delivery's lease, as of a handler that hangs. Default 1 hour, at least 10 ms. */
   readonly maxLease?: Duration.Input | undefined
   /**
    * Where the subscription begins when it is new on its topic: `"new"` (default), `"beginning"`, after an entry id, or at

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Arr from "effect/Array"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -201,7 +202,8 @@ export type { PublishOptions } from "./internal/writer.ts"
  *
  * Fails with `PublishError`; its reason is `Encode` where the data does not fit the schema, `Unavailable` where the log
  * could not be reached within `timeout` (nothing was stored), `Unknown` where it was sent and no reply came (it may be
- * stored; nothing sends it again), `Refused`, `InvalidName` or `InvalidOption`.
+ * stored; nothing sends it again), `UnderReplicated` where fewer than `replicas` confirmed it (it is stored), `Refused`,
+ * `InvalidName` or `InvalidOption`.
  *
  * @category publishing
  * @since 0.1.0
@@ -238,10 +240,8 @@ export const publishAll = <A>(
 ): Effect.Effect<ReadonlyArray<Message<A>>, PublishError, Transport> =>
   Effect.suspend((): Effect.Effect<ReadonlyArray<Message<A>>, PublishError, Transport> => {
     const all: Array<A> = [...data]
-    return isNonEmpty(all) ? publisher.publish(topic, all, options) : Effect.succeed([])
+    return Arr.isReadonlyArrayNonEmpty(all) ? publisher.publish(topic, all, options) : Effect.succeed([])
   })
-
-const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0
 
 /**
  * Publishes what a stream brings, chunk by chunk, and counts it.

@@ -31,7 +31,7 @@ import type { Group, Log } from "@clutch/core/Transport"
 export interface LogKeys {
   /** The topic's own stream. */
   readonly main: string
-  /** The stream that is read by whoever waits. */
+  /** There while nobody has heard yet that there is something to do; and the channel by which it is heard. */
   readonly bell: string
   /** The hash of the groups that whoever trims has seen, and when each was last seen alive, in ms. */
   readonly groups: string
@@ -56,7 +56,7 @@ export interface GroupKeys extends LogKeys {
   readonly blocked: string
   /** The sorted set of the messages that wait behind others of their keys, in the order of keys, then of ids. */
   readonly parked: string
-  /** The stream that is read by workers who want to know of each other. */
+  /** The same as `bell`, for workers who want to know of each other. */
   readonly owners: string
   /** The consumer group on `main`: the subscription's name. */
   readonly mainGroup: string

@@ -1,5 +1,5 @@
 /**
- * Handlers of many deliveries at once, and streams of them.
+ * Handlers of many deliveries at once.
  */
 import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"

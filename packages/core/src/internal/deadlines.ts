@@ -1,5 +1,5 @@
 /**
- * Deadlines of many waits, watched by one fiber. What nearly always ends in time costs a place in a set; a timer and a
+ * Deadlines of many waits, watched by one fiber. What nearly always ends in time costs a place in a ring; a timer and a
  * race for each would cost more than to publish a message.
  */
 import * as Clock from "effect/Clock"

@@ -22,7 +22,7 @@ export interface Lane {
   /** What a handler may be given now; milliseconds of the runtime's clock. */
   readonly next: (now: number) => Batch | undefined
   readonly begin: (batch: Batch, now: number) => void
-  /** Something began since `refresh` was called. */
+  /** Something began or ended since `refresh` was called. */
   stale: boolean
   /** Counts anew what may be taken. */
   readonly refresh: () => void

@@ -27,7 +27,7 @@ export interface Options {
   readonly group: Group
   readonly system: string
   readonly context: Context.Context<never>
-  /** A handler ended: `failure` is what it failed of; none where it succeeded, or was interrupted by closing. */
+  /** A handler ended, after so many seconds; `now` is in milliseconds of the runtime's clock. */
   readonly ended: (handlings: NonEmptyReadonlyArray<Handling>, how: Ended, seconds: number, now: number) => void
   /** What `ended` did died of a defect. */
   readonly died: (cause: unknown) => void

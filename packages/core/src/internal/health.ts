@@ -6,11 +6,24 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { TransportError } from "../Errors.ts"
 
+/** What a subscription does again and again, as its log lines name it. */
+export type Loop =
+  | "fetching"
+  | "reading"
+  | "settling"
+  | "extending leases"
+  | "marking"
+  | "claiming"
+  | "looking for workers"
+  | "watching"
+  | "reclaiming"
+  | "trimming"
+
 export interface Health {
-  readonly failed: (loop: string, error: TransportError) => Effect.Effect<void>
-  readonly worked: (loop: string) => Effect.Effect<void>
+  readonly failed: (loop: Loop, error: TransportError) => Effect.Effect<void>
+  readonly worked: (loop: Loop) => Effect.Effect<void>
   /** It has nothing to do here any more: no problem, and no proof that it works. */
-  readonly over: (loop: string) => void
+  readonly over: (loop: Loop) => void
   /** What is wrong now; `undefined` where nothing is. */
   readonly problem: () => TransportError | undefined
 }
@@ -27,9 +40,9 @@ export interface All {
 
 /** Of one subscription: the health of each of its partitions. */
 export const makeAll = (): All => {
-  const loops = new Map<string, Map<unknown, TransportError>>()
+  const loops = new Map<Loop, Map<unknown, TransportError>>()
   /** Loops that were last said to fail. */
-  const told = new Set<string>()
+  const told = new Set<Loop>()
   const firstOf = (problems: ReadonlyMap<unknown, TransportError> | undefined) => problems?.values().next().value
   const problem = () => {
     for (const problems of loops.values()) {

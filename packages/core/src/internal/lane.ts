@@ -88,7 +88,7 @@ const worthAhead = 16
 const none = { keys: 0, since: undefined }
 
 /** What may fail here and go on trying, as its health knows it. */
-const loops = ["fetching", "settling", "extending leases", "marking", "reading"]
+const loops: ReadonlyArray<Health.Loop> = ["fetching", "settling", "extending leases", "marking", "reading"]
 const acked: Outcome = { _tag: "Ack" }
 const released: Outcome = { _tag: "Release" }
 const parked: Outcome = { _tag: "Park" }

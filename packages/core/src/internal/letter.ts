@@ -24,12 +24,15 @@ export interface DeadLetter<out A> {
   readonly message: Result.Result<Message<A>, Poison>
   /** The bytes of its data; of a foreign entry without data, all of its fields. */
   readonly raw: Uint8Array
+  /** Why it will not be tried again. */
   readonly reason: DeadLetterReason
   /** The last failure, in words. */
   readonly cause: string
   /** How many attempts were counted. */
   readonly attempts: number
+  /** When it first came to the subscription, by the log's clock; none where nobody knows any more. */
   readonly firstDelivered: Option.Option<DateTime.Utc>
+  /** When it became a dead letter, by the log's clock. */
   readonly deadLettered: DateTime.Utc
 }
 

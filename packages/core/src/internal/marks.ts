@@ -156,9 +156,8 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
     mayStart: ({ entry }) => {
       const mark = of(entry)
       // while a first mark is being written, what is behind it must wait as if it stood
-      const limit = mark.written ?? (mark.writing === undefined ? undefined : mark.writing.limit)
-      if (limit === undefined && mark.written === undefined) return true
-      if (limit !== undefined && compareIds(entry.id, limit) <= 0) return true
+      const limit = mark.written ?? mark.writing?.limit
+      if (limit === undefined || compareIds(entry.id, limit) <= 0) return true
       if (mark.writing === undefined) want(entry.origin, next(entry.origin))
       return false
     },

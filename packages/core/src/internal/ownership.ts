@@ -113,7 +113,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     })
   }
 
-  const each = <A>({ health }: Place, loop: string, self: Effect.Effect<A, TransportError>) =>
+  const each = <A>({ health }: Place, loop: Health.Loop, self: Effect.Effect<A, TransportError>) =>
     Effect.matchEffect(self, {
       onFailure: (error) => Effect.as(health.failed(loop, error), undefined),
       onSuccess: (found) => Effect.as(health.worked(loop), found)

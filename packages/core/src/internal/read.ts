@@ -16,6 +16,7 @@ import { message, messages, typeOf } from "./stored.ts"
  */
 export interface Poison {
   readonly _tag: "Poison"
+  /** In words. */
   readonly message: string
 }
 

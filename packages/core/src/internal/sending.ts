@@ -1,5 +1,6 @@
 /** Sending what was encoded: in batches, in order, with the patience that an outage asks for. */
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -97,7 +98,7 @@ const sendRouted = <A>(sending: Sending<A>): Sent<A> => {
 const send = <A>(sending: Sending<A>, lane: Lane, from: number): Sent<A> => {
   const { context, messages, outlet, patience, replication, retention, transport } = sending
   const batch = batchOf(messages, lane, from)
-  if (!isNonEmpty(batch)) return Effect.succeed(allOf(sending))
+  if (!Arr.isReadonlyArrayNonEmpty(batch)) return Effect.succeed(allOf(sending))
   const { log } = outlet.place(lane.partition)
   const storing = transport.publish(log, batch, retention, replication)
   const forReplicas = replication === undefined ? 0 : Duration.toMillis(replication.within)
@@ -169,8 +170,6 @@ const route = <A>({ messages, outlet, transport }: Sending<A>): ReadonlyArray<La
   for (const [index, message] of messages.entries()) routed[partitionFor(message)]?.push(index)
   return routed.map((indices, partition) => ({ partition, indices })).filter(({ indices }) => indices.length > 0)
 }
-
-const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0
 
 // -----------------------------------------------------------------------------
 // where to

@@ -2,7 +2,7 @@
  * What was decided goes to the log in batches: at once where none is under way, together with all that came meanwhile
  * where one is. A message at low rate never waits for a batch to fill.
  */
-import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -126,7 +126,7 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
 
   const round = Effect.suspend(() => {
     const items = queue.splice(0, batchSize)
-    if (!isNonEmpty(items)) return Effect.void
+    if (!Arr.isReadonlyArrayNonEmpty(items)) return Effect.void
     return Effect.matchEffect(options.around(items, consumer.settle(items)), {
       onSuccess: (results) => finish(items, results),
       onFailure: (error) => {
@@ -160,5 +160,3 @@ export const make: (options: Options) => Effect.Effect<Settlements, never, Scope
     empty: empty.await
   }
 })
-
-const isNonEmpty = <A>(all: ReadonlyArray<A>): all is NonEmptyReadonlyArray<A> => all.length > 0

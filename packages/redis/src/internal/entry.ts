@@ -32,13 +32,6 @@ export interface Read {
   readonly now: number
 }
 
-/** The bytes of names and values. An empty or missing list counts nothing. */
-const sizeOf = (fields: Codec.Fields): number => {
-  let total = 0
-  for (const part of fields) total += part.length
-  return total
-}
-
 /** How often it was delivered: a delivery count has its givings back at no cost in millions, as `delivered.lua` does. */
 const delivered = (count: number): number => count % 1_000_000
 
@@ -65,7 +58,7 @@ class MainEntry implements RedisEntry {
     this.id = id
     this.count = count
     this.fields = fields
-    this.size = sizeOf(fields)
+    this.size = Codec.size(fields)
   }
 
   get origin() {
@@ -123,7 +116,7 @@ class RetryEntry implements RedisEntry {
     this.id = id
     this.count = count
     this.fields = fields
-    this.size = sizeOf(fields)
+    this.size = Codec.size(fields)
     this.meta = Result.isSuccess(meta) ? meta.success : undefined
     this.problem = Result.isSuccess(meta) ? undefined : meta.failure
   }

@@ -12,15 +12,18 @@ import { isGone } from "./errors.ts"
 import { heal, renew } from "./member.ts"
 import type { Member } from "./member.ts"
 
-const heldOf = ({ count, id }: RedisEntry): Scripts.Held => ({ id, count })
+/** By the log that they were read from. */
+export const byOrigin = (entries: ReadonlyArray<RedisEntry>) => ({
+  main: entries.filter(({ origin }) => origin === "main"),
+  retry: entries.filter(({ origin }) => origin === "retry")
+})
 
 /** Extends in calls of what one script may be given; without entries it is a sign of life. */
 const extendChunk = async (member: Member, entries: ReadonlyArray<RedisEntry>): Promise<Scripts.Extended["lost"]> => {
   const { nonce } = member
   const { fenced, lost } = await member.client.execute(Scripts.extend, {
-    ...member.member,
-    main: entries.filter(({ origin }) => origin === "main").map(heldOf),
-    retry: entries.filter(({ origin }) => origin === "retry").map(heldOf)
+    ...member.proof,
+    ...byOrigin(entries)
   })
   member.seen = performance.now()
   if (!fenced && nonce === member.nonce) renew(member)

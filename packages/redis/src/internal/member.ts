@@ -70,7 +70,7 @@ export class Member {
   /** Takes the place for the first time. */
   first(): Promise<Scripts.Joined> {
     return this.client
-      .execute(Scripts.join, { ...this.place(), mode: "first", nonce: this.firstNonce })
+      .execute(Scripts.join, { ...this.joining(), mode: "first", nonce: this.firstNonce })
       .then((joined) => {
         this.seen = performance.now()
         return joined
@@ -83,7 +83,7 @@ export class Member {
     const nonce = randomUUID()
     this.isDoubtful = true
     const joined = this.client
-      .execute(Scripts.join, { ...this.place(), mode: "again", nonce })
+      .execute(Scripts.join, { ...this.joining(), mode: "again", nonce })
       .then((joined) => {
         this.nonce = nonce
         this.isDoubtful = false
@@ -103,12 +103,12 @@ export class Member {
     if (this.isDoubtful) await this.again().joined
   }
 
-  /** For the scripts. */
-  get member(): Scripts.Place {
+  /** That it is this incarnation that asks. */
+  get proof(): Scripts.Place {
     return { keys: this.keys, consumer: this.consumer, nonce: this.nonce, ordered: this.ordered }
   }
 
-  private place() {
+  private joining() {
     return {
       keys: this.keys,
       consumer: this.consumer,
@@ -186,7 +186,7 @@ export const insist = <A>(
 /** Undoes joining. */
 export const rollback = (member: Member): Effect.Effect<void> =>
   Effect.asVoid(
-    insist(member, "rollback", member.client.run(Scripts.rollback, { ...member.member, nonce: member.firstNonce }))
+    insist(member, "rollback", member.client.run(Scripts.rollback, { ...member.proof, nonce: member.firstNonce }))
   )
 
 /** Gives everything back, and goes. */
@@ -194,7 +194,7 @@ export const leave = (member: Member): Effect.Effect<void> => {
   const step: Effect.Effect<void, TransportError> = Effect.flatMap(
     Effect.andThen(
       member.client.attempt("leave", () => member.certain()),
-      Effect.suspend(() => member.client.run(Scripts.leave, member.member))
+      Effect.suspend(() => member.client.run(Scripts.leave, member.proof))
     ),
     ({ more, trimmed }) => {
       const told = tellTrimmed(member, trimmed)

@@ -15,6 +15,7 @@ import { isElsewhere } from "./connection.ts"
 import { forRow, own } from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
 import { isGone } from "./errors.ts"
+import { byOrigin } from "./extend.ts"
 import { tellTrimmed } from "./member.ts"
 import { settle } from "./order.ts"
 import { Sizes } from "./reader.ts"
@@ -31,8 +32,6 @@ export interface Running extends Pick<Owner, "fetch" | "settle" | "extend" | "ma
   /** Nothing is to be told to the log any more, but what is held. */
   readonly close: Effect.Effect<void>
 }
-
-const heldOf = ({ count, id }: RedisEntry): Scripts.Held => ({ id, count })
 
 const releaseOf = (entry: Entry): Settlement => ({ entry, outcome: { _tag: "Release" }, repeated: false })
 
@@ -73,8 +72,7 @@ export const make = (claim: Claim, looks: Looks): Running => {
       const chunk = entries.slice(at, at + Scripts.maxIds)
       const { fenced, lost: ids } = await client.execute(Scripts.extend, {
         ...claim.proof,
-        main: chunk.filter(({ origin }) => origin === "main").map(heldOf),
-        retry: chunk.filter(({ origin }) => origin === "retry").map(heldOf)
+        ...byOrigin(chunk)
       })
       if (!fenced) return "lost"
       for (const entry of chunk) if (ids[entry.origin].includes(entry.id)) gone.push(entry)

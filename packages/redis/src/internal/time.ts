@@ -2,7 +2,7 @@
  * Real time, whatever Clock is installed: what a server does cannot be told to wait.
  */
 import * as Effect from "effect/Effect"
-import type { Connection } from "../RedisClient.ts"
+import type { Connection } from "./connection.ts"
 
 /** Waits for so many milliseconds. */
 export const pause = (milliseconds: number): Effect.Effect<void> =>
