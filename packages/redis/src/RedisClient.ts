@@ -67,6 +67,7 @@ export interface Options {
   readonly tls?: boolean | TlsOptions | undefined
   /** An ACL user. */
   readonly username?: string | undefined
+  /** The user's, or the server's. */
   readonly password?: string | Redacted.Redacted | undefined
   /** How long the first connect may take, tries included, before the layer fails. Default 10 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
@@ -166,6 +167,9 @@ export class RedisClient extends Context.Service<
   ): Layer.Layer<RedisClient, TransportError> => Layer.effect(RedisClient, fromFactory(factory, options))
 
   /**
+   * A client of ioredis, for the lifetime of the scope. Fails where an option makes no sense, or where no connection stands
+   * within `connectTimeout`.
+   *
    * @category constructors
    * @since 0.1.0
    */
@@ -173,6 +177,8 @@ export class RedisClient extends Context.Service<
     make(options)
 
   /**
+   * Over another client of ioredis' shape, which `factory` makes for each role, as `layerFactory` says. Fails as `make`.
+   *
    * @category constructors
    * @since 0.1.0
    */
@@ -182,9 +188,13 @@ export class RedisClient extends Context.Service<
   ): Effect.Effect<RedisClient["Service"], TransportError, Scope.Scope> => fromFactory(factory, options)
 }
 
+const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
+const connectTimeoutOf = (options: FactoryOptions): Duration.Input => options.connectTimeout ?? "10 seconds"
+const commandTimeoutOf = (options: FactoryOptions): Duration.Input => options.commandTimeout ?? "10 seconds"
+
 const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native, options: FactoryOptions = {}) {
   yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
-  const commandTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds"))
+  const commandTimeout = millis(commandTimeoutOf(options))
   const connect = (role: Role, block: number) =>
     Connections.open({ make: () => factory(role), commandTimeout: commandTimeout + block })
   const shared = yield* connect("commands", 0)
@@ -197,7 +207,7 @@ const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native
     replicating: () =>
       // it is only begun here, which takes no time
       (replicating ??= Effect.runSync(Scope.provide(connect("replicas", 0), scope))),
-    open: (role, given) => connect(role, Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))),
+    open: (role, given) => connect(role, millis(given?.block ?? 0)),
     isCluster: false
   })
 })
@@ -208,7 +218,7 @@ const untilConnected = (
   connection: Connection,
   options: FactoryOptions
 ): Effect.Effect<void, TransportError> => {
-  const connectTimeout = Duration.fromInputUnsafe(options.connectTimeout ?? "10 seconds")
+  const connectTimeout = Duration.fromInputUnsafe(connectTimeoutOf(options))
   return Effect.timeoutOrElse(ready, {
     duration: connectTimeout,
     orElse: () =>
@@ -234,7 +244,7 @@ const fromCluster = Effect.fnUntraced(function* (
   const cluster = yield* Cluster.open({
     seeds,
     make: (role, address, connects) => clients({ role, address, connects }),
-    commandTimeout: Duration.toMillis(Duration.fromInputUnsafe(options.commandTimeout ?? "10 seconds"))
+    commandTimeout: millis(commandTimeoutOf(options))
   })
   const whole: Effect.Effect<void> = Effect.suspend(() =>
     cluster.isWhole() ? Effect.void : Effect.andThen(pause(10), whole)
@@ -251,7 +261,7 @@ const fromCluster = Effect.fnUntraced(function* (
     open: (role, given) =>
       cluster.open(role, {
         key: given?.key,
-        block: Duration.toMillis(Duration.fromInputUnsafe(given?.block ?? 0))
+        block: millis(given?.block ?? 0)
       }),
     isCluster: true
   })
@@ -289,7 +299,6 @@ type Clients = (options: {
 
 /** The one place where options become connections. */
 const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
-  const millis = (input: Duration.Input) => Duration.toMillis(Duration.fromInputUnsafe(input))
   const name = options.connectionName ?? "clutch"
   const username = options.username ?? target.username
   const password = options.password ?? target.password
@@ -310,7 +319,7 @@ const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
             ...(options.sentinel.password === undefined ? {} : { sentinelPassword: reveal(options.sentinel.password) })
           }),
       connectionName: `${name}-${role}`,
-      connectTimeout: millis(options.connectTimeout ?? "10 seconds"),
+      connectTimeout: millis(connectTimeoutOf(options)),
       keepAlive: millis(options.keepAlive ?? "30 seconds"),
       lazyConnect: true,
       // replies then have one shape, whatever the server and the client's version

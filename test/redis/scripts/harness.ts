@@ -175,7 +175,7 @@ export const retry = (id: string, delay: number, options: Partial<Scripts.Failur
   id,
   count: 1,
   to: { retry: delay },
-  first: { ago: 100 },
+  first: 1234,
   meta: Codec.openRetry("main", data(`{"of":"${id}"}`), { original: id, attempt: 1, cause: "no", redriven: undefined }),
   ...options
 })
@@ -184,7 +184,7 @@ export const dead = (id: string, options: Partial<Scripts.Failure> = {}): Script
   id,
   count: 1,
   to: "deadLetters",
-  first: { at: 1234 },
+  first: 1234,
   meta: Codec.openDead("main", data(`{"of":"${id}"}`), {
     original: id,
     reason: "exhausted",

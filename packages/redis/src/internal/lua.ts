@@ -849,7 +849,7 @@ return { stands, lostMain, lostRetry }
 -- KEYS    1 stream, 2 due, 3 deadLetters, 4 bell
 -- ARGV    1 group, 2 consumer, 3 origin ("main" or "retry"), then for each delivery
 --         4.. id, count, delay (ms until its retry, "" for a dead letter),
---         first (its first delivery: how many ms ago with a minus sign, else as the server counted it),
+--         first (its first delivery, in ms by the server's clock),
 --         clutch (a JSON object without its closing brace), fields (netstrings)
 -- RETURNS for each: 1 done, or the id it has among the dead letters; 2 another's, 0 not pending
 -- CALLER  Consumer.settle
@@ -970,7 +970,6 @@ for n, how in ipairs(found) do
   if how == 1 then
     local i = 6 * n - 2
     local delay, first, clutch, fields = ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
-    if string.byte(first) == 45 then first = digits(time + first) end
     local times = ',"first":' .. first .. failed
     -- fields, then clutch as two netstrings; in one expression, since each intermediate string is copied and hashed
     local whole = fields .. "6:clutch," .. #clutch + #times .. ":" .. clutch .. times .. ","

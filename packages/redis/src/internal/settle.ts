@@ -98,7 +98,7 @@ const answer = (found: Found | undefined, repeated: boolean): Settled => {
 }
 
 const failure = (entry: RedisEntry, outcome: Outcome): Scripts.Failure => {
-  const common = { id: entry.id, count: entry.count, first: { at: entry.firstDelivered } }
+  const common = { id: entry.id, count: entry.count, first: entry.firstDelivered }
   const meta = { original: entry.originalId, redriven: entry.meta?.redriven }
   switch (outcome._tag) {
     case "DeadLetter":

@@ -110,11 +110,8 @@ export interface Failure extends Held {
   readonly to: { readonly retry: number } | "deadLetters"
   /** From `Codec.openRetry` or `Codec.openDead`. */
   readonly meta: OpenMeta
-  /**
-   * The first delivery to this group: how many ms ago by a monotonic clock, or the server's own time, as the entry's
-   * `clutch` has it.
-   */
-  readonly first: { readonly ago: number } | { readonly at: number }
+  /** When it was first delivered to this group, in ms by the server's clock. */
+  readonly first: number
 }
 
 /**
@@ -144,14 +141,7 @@ export const fail: Script.Script<Fail, ReadonlyArray<Found | { readonly deadLett
   args: ({ consumer, failures, keys, origin }) => {
     const args: Array<Script.Arg> = [groupOf(keys, origin), consumer, origin]
     for (const { count, first, id, meta, to } of failures) {
-      args.push(
-        id,
-        `${count}`,
-        to === "deadLetters" ? "" : millis(to.retry),
-        "ago" in first ? `-${millis(first.ago)}` : millis(first.at),
-        meta.clutch,
-        meta.fields
-      )
+      args.push(id, `${count}`, to === "deadLetters" ? "" : millis(to.retry), millis(first), meta.clutch, meta.fields)
     }
     return args
   },
