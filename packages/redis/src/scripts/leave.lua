@@ -16,6 +16,7 @@
 --@include present
 --@include delivered
 --@include give
+--@include giveBack
 --@include position
 --@include ring
 local main, retry, state, bell, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -29,20 +30,9 @@ if known and known ~= nonce then return { 0, 0, 0, 1 } end
 
 local released, trimmed, more = 0, 0, 0
 for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
-  local rows = pendingOf(stream, group, consumer, "-", limit)
-  if #rows > 0 then
-    local present = presence(stream)
-    for _, row in ipairs(rows) do
-      if present(row[1]) then
-        give(stream, group, row[1], free(row[4]))
-        released = released + 1
-      else
-        redis.call("XACK", stream, group, row[1])
-        trimmed = trimmed + 1
-      end
-    end
-  end
-  if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
+  local given, gone, isMore = giveBack(stream, group, consumer, limit)
+  released, trimmed = released + given, trimmed + gone
+  if isMore then more = 1 end
 end
 
 if more == 0 then
