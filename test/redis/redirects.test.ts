@@ -1,6 +1,6 @@
 /** What a client of a cluster does while its servers learn who serves a slot; they are made up here. */
 import * as Cluster from "../../packages/redis/src/internal/cluster.ts"
-import { isElsewhere, type Native } from "../../packages/redis/src/internal/connection.ts"
+import { isElsewhere, type Native, type Role } from "../../packages/redis/src/internal/connection.ts"
 import { slotOf } from "../../packages/redis/src/internal/slots.ts"
 import type { Address } from "../../packages/redis/src/internal/topology.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -45,7 +45,7 @@ const moved = ({ host, port }: Address) =>
 /** Servers of slots, as CLUSTER SLOTS has them, each with how it answers a GET. `asked` are the hosts that were sent one. */
 const cluster = (slots: (asked: number) => ReadonlyArray<unknown>, get: (at: Address) => unknown) => {
   const asked: Array<string> = []
-  const make = (_: Cluster.Role, at: Address) =>
+  const make = (_: Role, at: Address) =>
     connected((command) => {
       if (command === "CLUSTER") return slots(asked.length)
       asked.push(at.host)

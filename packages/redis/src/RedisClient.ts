@@ -44,7 +44,7 @@ export interface Native extends Connections.Native {}
  * @category models
  * @since 0.1.0
  */
-export type Role = "commands" | "bell" | "consumer" | "replicas" | "discovery"
+export type Role = Connections.Role
 
 /**
  * One connection of the client.

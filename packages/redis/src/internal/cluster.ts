@@ -12,15 +12,12 @@ import type * as Scope from "effect/Scope"
 import type { Arg, Reply, Script } from "../Script.ts"
 import { codeOf, described, NotConnected } from "./connection.ts"
 import * as Connections from "./connection.ts"
-import type { Connection, Native, Single } from "./connection.ts"
+import type { Connection, Native, Role, Single } from "./connection.ts"
 import { disconnected } from "./errors.ts"
 import { slotCount, slotOf } from "./slots.ts"
 import * as Topology from "./topology.ts"
 import type { Address } from "./topology.ts"
 import * as Wandering from "./wandering.ts"
-
-/** What the connections of a cluster are for. */
-export type Role = "commands" | "bell" | "consumer" | "replicas" | "discovery"
 
 export interface ClusterOptions {
   readonly seeds: ReadonlyArray<Address>

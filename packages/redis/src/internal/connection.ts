@@ -25,6 +25,9 @@ export interface Native {
   ) => unknown
 }
 
+/** What a connection is for. */
+export type Role = "commands" | "bell" | "consumer" | "replicas" | "discovery"
+
 /** How often a lost connection is tried again: 50 ms at first, 1 second at most. */
 export const retryDelay = (times: number): number => Math.min(50 * 2 ** Math.min(times - 1, 10), 1000)
 

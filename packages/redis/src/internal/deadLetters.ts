@@ -11,8 +11,8 @@ import * as Codec from "../Codec.ts"
 import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
+import { hasFollowers } from "./asking.ts"
 import { forRow } from "./entry.ts"
-import { hasFollowers } from "./look.ts"
 import type { Shared } from "./shared.ts"
 
 const entryOf = (codec: Codec.Codec, id: string, fields: Codec.Fields): DeadEntry => {

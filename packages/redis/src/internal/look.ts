@@ -10,55 +10,23 @@ import * as Codec from "../Codec.ts"
 import type { Connection } from "../RedisClient.ts"
 import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
-import { codeOf } from "./connection.ts"
+import { maybe, millisOf, rows, table, textOf, upTo } from "./asking.ts"
 import { forRow } from "./entry.ts"
 import type { Shared } from "./shared.ts"
 
 /** How many entries one step of a search reads. */
 const page = 100
 
-/** Whether entry id `a` comes before `b`, or is it. */
-export const upTo = (a: string, b: string): boolean => {
-  const [aTime = "0", aCount = "0"] = a.split("-")
-  const [bTime = "0", bCount = "0"] = b.split("-")
-  const order = digits(aTime, bTime)
-  return order === 0 ? digits(aCount, bCount) <= 0 : order < 0
-}
-
-/** Numbers of up to twenty digits, more than a number holds exactly. */
-const digits = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
-
-const greatest = "18446744073709551615-18446744073709551615"
-
-/** Whether the server can be asked for what follows: of the greatest id, and of what is none, it refuses to tell. */
-export const hasFollowers = (id: string): boolean => /^\d+-\d+$/.test(id) && id !== greatest && upTo(id, greatest)
-
-/** Name, value, name, value, … */
-export const table = (reply: Reply): ReadonlyMap<string, Reply> => {
-  const found = new Map<string, Reply>()
-  if (Array.isArray(reply)) for (let i = 0; i + 1 < reply.length; i += 2) found.set(String(reply[i]), reply[i + 1])
-  return found
-}
-
-export const textOf = (reply: Reply | undefined): string => (reply === undefined || reply === null ? "" : String(reply))
-
 export const make = ({ client, namespace }: Shared) => {
   type Submit = Connection["submit"]
-
-  /** A command on a key that may not be there. */
-  const maybe = (submit: Submit, command: string, args: ReadonlyArray<string>): Promise<Reply> =>
-    submit(command, args).catch((error: unknown) => {
-      if (codeOf(error) === "NOGROUP") return null
-      throw error
-    })
 
   const groupOf = async (
     submit: Submit,
     key: string,
     name: string
   ): Promise<ReadonlyMap<string, Reply> | undefined> => {
-    const groups = await maybe(submit, "XINFO", ["GROUPS", key])
-    return (Array.isArray(groups) ? groups.map(table) : []).find((one) => textOf(one.get("name")) === name)
+    const groups = rows(await maybe(submit, "XINFO", ["GROUPS", key]))
+    return groups.find((one) => textOf(one.get("name")) === name)
   }
 
   const streamOf = async (submit: Submit, key: string) => {
@@ -200,9 +168,7 @@ export const make = ({ client, namespace }: Shared) => {
       // a key is held back from its first retry until nothing of it is left, whatever moves meanwhile
       const behind = due === "wait" ? await heldBefore(submit, keys.blocked, through) : false
       if (behind) return true
-      const seconds = Array.isArray(time) ? Number(String(time[0])) : 0
-      const micros = Array.isArray(time) ? Number(String(time[1])) : 0
-      const until = due === "wait" ? "+inf" : String(seconds * 1000 + Math.floor(micros / 1000))
+      const until = due === "wait" ? "+inf" : String(Math.floor(millisOf(time)))
       // along the way that a failure goes, and its beginning once more: a retry that fails meanwhile is back there
       return (
         (await scheduled(submit, keys.due, through, until)) ||

@@ -18,7 +18,7 @@ import { isGone } from "./errors.ts"
 import { byOrigin } from "./extend.ts"
 import { tellTrimmed } from "./member.ts"
 import { settle } from "./order.ts"
-import { Sizes } from "./reader.ts"
+import { Sizes } from "./sizes.ts"
 import type { Heeds, Ring } from "./bell.ts"
 import type { Looks } from "./looks.ts"
 

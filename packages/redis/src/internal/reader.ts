@@ -21,6 +21,7 @@ import type { Recovered } from "./recover.ts"
 import type { Heeds, Ring } from "./bell.ts"
 import type { Looks } from "./looks.ts"
 import { giveBack } from "./settle.ts"
+import { Sizes } from "./sizes.ts"
 import * as Unblock from "./unblock.ts"
 
 /** Under load, what was released and what is retried is looked for this often, in milliseconds. */
@@ -28,9 +29,6 @@ const checkEvery = 10
 
 /** How much is left for these in a read of new entries that does not wait for them: as much as came last time, and this. */
 const spare = 16
-
-/** The largest number of entries that one read asks for. */
-const maxCount = 10_000
 
 export interface Reader {
   readonly fetch: (limit: FetchLimit) => Effect.Effect<Fetched, TransportError>
@@ -49,28 +47,6 @@ interface Batch {
   readonly entries: ReadonlyArray<RedisEntry>
   readonly suspects: boolean
   readonly alone: boolean
-}
-
-/**
- * How many entries make so many bytes, as far as the entries of the past tell. It begins with few, since nothing is known
- * then, and an entry may have a megabyte.
- */
-export class Sizes {
-  private mean = 0
-  private window = 32
-
-  count(limit: number, bytes: number): number {
-    const fitting = this.mean === 0 ? this.window : Math.floor(bytes / this.mean)
-    return Math.max(1, Math.min(limit, fitting, this.window, maxCount))
-  }
-
-  learn(asked: number, entries: number, bytes: number): void {
-    if (entries === 0) return
-    const mean = bytes / entries
-    // larger ones are believed at once, smaller ones by and by
-    this.mean = mean > this.mean ? mean : this.mean * 0.8 + mean * 0.2
-    if (entries === asked && asked >= this.window) this.window = Math.min(this.window * 4, maxCount)
-  }
 }
 
 export const make = (

@@ -9,14 +9,11 @@ import * as Option from "effect/Option"
 import * as Keys from "../RedisKeys.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
-import { codeOf } from "./connection.ts"
-import { hasFollowers, table, textOf, upTo } from "./look.ts"
+import { hasFollowers, maybe, millisOf, rows, table, textOf, upTo } from "./asking.ts"
 import type { Shared } from "./shared.ts"
 
 /** A group that is seen alive is noted so, where the last note is older than this, in milliseconds. */
 const noteAfter = 1000
-
-const rows = (reply: Reply): ReadonlyArray<ReadonlyMap<string, Reply>> => (Array.isArray(reply) ? reply.map(table) : [])
 
 /** The id of the first entry of a range, or of a row of a pending list. */
 const firstId = (reply: Reply): string | undefined => {
@@ -45,18 +42,12 @@ export const make = (
     client.attempt("groups", async () => {
       const keys = Keys.log(namespace, log)
       const { submit } = client.at(keys.main)
-      /** What cannot be asked, since the key or the group is not there. */
-      const maybe = (command: string, args: ReadonlyArray<string>): Promise<Reply> =>
-        submit(command, args).catch((error: unknown) => {
-          if (codeOf(error) === "NOGROUP") return null
-          throw error
-        })
       const [found, noted, time] = await Promise.all([
-        maybe("XINFO", ["GROUPS", keys.main]).then(rows),
+        maybe(submit, "XINFO", ["GROUPS", keys.main]).then(rows),
         submit("HGETALL", [keys.groups]).then(table),
         submit("TIME", [])
       ])
-      const now = Array.isArray(time) ? Number(String(time[0])) * 1000 + Math.floor(Number(String(time[1])) / 1000) : 0
+      const now = Math.floor(millisOf(time))
       const present = new Map(found.map((group) => [textOf(group.get("name")), group]))
       const fresh: Array<string> = []
 
@@ -65,14 +56,14 @@ export const make = (
         const pending = Number(group?.get("pending") ?? 0)
         const [state, consumers, held] = await Promise.all([
           submit("HGETALL", [stateOf(log, name)]).then(table),
-          group === undefined ? [] : maybe("XINFO", ["CONSUMERS", keys.main, name]).then(rows),
-          pending === 0 ? null : maybe("XPENDING", [keys.main, name, "-", "+", "1"])
+          group === undefined ? [] : maybe(submit, "XINFO", ["CONSUMERS", keys.main, name]).then(rows),
+          pending === 0 ? null : maybe(submit, "XPENDING", [keys.main, name, "-", "+", "1"])
         ])
         // one that has disappeared holds back what it remembers; where it remembers nothing, it is none any more
         const position = group === undefined ? state.get("position") : group.get("last-delivered-id")
         if (position === undefined || position === null) return undefined
         const unread = hasFollowers(textOf(position))
-          ? await maybe("XRANGE", [keys.main, `(${textOf(position)}`, "+", "COUNT", "1"])
+          ? await maybe(submit, "XRANGE", [keys.main, `(${textOf(position)}`, "+", "COUNT", "1"])
           : null
         const holds = [firstId(held), firstId(unread)].reduce((a, b) =>
           a === undefined || (b !== undefined && upTo(b, a)) ? b : a

@@ -2,6 +2,7 @@
  * Real time, whatever Clock is installed: what a server does cannot be told to wait.
  */
 import * as Effect from "effect/Effect"
+import { millisOf } from "./asking.ts"
 import type { Connection } from "./connection.ts"
 
 /** Waits for so many milliseconds. */
@@ -33,7 +34,7 @@ export const serverClock = Effect.fnUntraced(function* (connection: Connection) 
     const reply = await connection.submit("TIME", [])
     if (!Array.isArray(reply)) return
     const got = performance.now()
-    offset = Number(String(reply[0])) * 1000 + Number(String(reply[1])) / 1000 - (sent + got) / 2
+    offset = millisOf(reply) - (sent + got) / 2
     measured = got
     epoch = connection.epoch()
   }
