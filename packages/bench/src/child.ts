@@ -60,6 +60,7 @@ const run = async (job: Job): Promise<Answer> => {
 // whoever asked is gone
 process.on("disconnect", () => process.exit(1))
 
+// whoever forks it gives a job
 const answer = await run(JSON.parse(process.argv[2] ?? "null") as Job).catch((error: unknown): Answer =>
   error instanceof NotAvailable
     ? { unavailable: error.message }

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { InvalidOption } from "./Errors.ts"
 import * as durations from "./internal/durations.ts"
+import { spelling } from "./internal/spelling.ts"
 
 /**
  * A checked policy.
@@ -62,8 +63,8 @@ const bad = (option: string, problem: string) => Result.fail(new InvalidOption({
  * @since 0.1.0
  */
 export const make = (options: Options = {}): Result.Result<RetryPolicy, InvalidOption> => {
-  const unknown = Object.keys(options).find((option) => !known.has(option))
-  if (unknown !== undefined) return bad(unknown, "there is no such option: remove it, or check its spelling")
+  const misspelt = spelling(known, options)
+  if (misspelt !== undefined) return bad(misspelt.option, misspelt.problem)
   const { factor = 2, jitter = 0.2, maxRetries = 5 } = options
   if (maxRetries !== "unlimited" && !(Number.isSafeInteger(maxRetries) && maxRetries >= 0)) {
     return bad("maxRetries", `${String(maxRetries)} is no count: give a whole number from 0, or "unlimited"`)

@@ -22,7 +22,6 @@ import { repartition as change } from "./internal/repartition.ts"
 import { shown } from "./internal/shown.ts"
 import { spelling } from "./internal/spelling.ts"
 import { sumOf } from "./internal/stats.ts"
-import { isAbandoned } from "./internal/trimmer.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
 import { type DataCodec, type Reader, type Source, TypeId } from "./Source.ts"
@@ -306,7 +305,7 @@ export const groups = (self: Source<unknown>): Effect.Effect<ReadonlyArray<Group
     const found: Array<GroupStatus> = []
     for (const log of yield* address.logs(self, "groups")) {
       for (const group of yield* transport.groups(log)) {
-        found.push({ ...group, partition: log.partition, abandoned: isAbandoned(group, after) })
+        found.push({ ...group, partition: log.partition, abandoned: retention.isAbandoned(group, after) })
       }
     }
     return found

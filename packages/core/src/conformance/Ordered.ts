@@ -4,7 +4,9 @@
  * @since 0.1.0
  */
 import { assert } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import { Delivery, type Message, Topic } from "../index.ts"
 import { range } from "./Collect.ts"
@@ -94,7 +96,4 @@ export class Ledger {
   }
 }
 
-const isInterrupt = (exit: {
-  readonly _tag: string
-  readonly cause?: { readonly reasons: ReadonlyArray<{ readonly _tag: string }> }
-}) => exit.cause?.reasons.every(({ _tag }) => _tag === "Interrupt") === true
+const isInterrupt = (exit: Exit.Exit<unknown, unknown>) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import { InvalidOption } from "../Errors.ts"
 import type { Acknowledged } from "../Source.ts"
+import type { GroupStanding } from "../Transport.ts"
 import * as durations from "./durations.ts"
 
 /** When a group counts as abandoned unless the topic says otherwise: a week, so that a long holiday is none. */
@@ -37,3 +38,7 @@ export const acknowledged = (options: RawRetention): Acknowledged | undefined =>
           () => abandonedAfter
         )
       }
+
+/** It holds something back, and nothing was heard of it for longer than that. */
+export const isAbandoned = ({ holds, silent }: GroupStanding, after: Duration.Duration): boolean =>
+  Option.isSome(holds) && Duration.isGreaterThan(silent, after)

@@ -121,6 +121,7 @@ const confirmed = <A>(
   for (let nth = 0; nth < ids.length; nth++) {
     const at = indices === undefined ? from + nth : (indices[from + nth] as number) // one for each of the batch
     const { attributes, type } = messages[at] as Encoded // one for each of `data`
+    // an id for each of the batch, which is a part of `data`
     sent[at] = message(ids[nth] as string, type, data[at] as A, attributes)
   }
   if (trimmed === 0) return undefined

@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import type { TransportError } from "../Errors.ts"
 import * as Metrics from "../Metrics.ts"
 import type { GroupStanding, Log, Transport } from "../Transport.ts"
+import { isAbandoned } from "./retention.ts"
 
 /** After something was published or dropped; what is published now is settled soon. */
 export const soon: Duration.Duration = /* @__PURE__ */ Duration.seconds(1)
@@ -96,7 +97,3 @@ const removed: Omit<GroupStanding, "name"> = {
   holds: Option.none(),
   silent: Duration.zero
 }
-
-/** It holds something back, and nothing was heard of it for longer than that. */
-export const isAbandoned = ({ holds, silent }: GroupStanding, after: Duration.Duration): boolean =>
-  Option.isSome(holds) && Duration.isGreaterThan(silent, after)

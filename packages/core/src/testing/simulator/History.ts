@@ -53,7 +53,7 @@ export interface Plan {
   readonly subscriptions?: ReadonlyArray<number> | undefined
   /** Which of the scenario's messages are published, from 1. Default: all. */
   readonly messages?: ReadonlyArray<number> | undefined
-  /** These faults and no others. Default: drawn by the seed, at least `leastFaults`. */
+  /** These faults and no others. Default: drawn by the seed, at least as many as `faults` of the options, 3 without. */
   readonly faults?: ReadonlyArray<Faults.Fault> | undefined
 }
 
