@@ -22,7 +22,7 @@ const singleServer = [
   // faults of the connection that hears bells, on a server of its own
   "test/redis/bell.test.ts",
   // connections to one server and options for it, and its replicas: of a cluster they are in test/cluster
-  "test/redis/{client,options,replicas,replies}.test.ts",
+  "test/redis/{client,options,replicas,replies,silence}.test.ts",
   "test/cases/connections.test.ts",
   // a proxy or a client that breaks, in the way to one server
   "test/redis/{*.faults,recover}.test.ts",

@@ -164,4 +164,28 @@ describe("Subscription: order by key", () => {
       })
     }
   )
+
+  it.effect("paused while it claims a partition, it takes nothing of it until it goes on", () => {
+    const layer = layerWith((transport) => ({
+      ...transport,
+      enroll: (options) =>
+        Effect.map(transport.enroll(options), (worker) => ({
+          ...worker,
+          // as where much is to be taken over
+          claim: Effect.delay(worker.claim, "1 second")
+        }))
+    }))
+    return run(layer, function* () {
+      const seen = yield* probe()
+      const { handle } = yield* open(Subscription.make("s", Keyed, seen.handler()))
+      yield* Topic.publish(Keyed, "a")
+      yield* pass("500 millis")
+      yield* handle.pause
+      yield* pass("10 seconds")
+      assert.deepStrictEqual(seen.data(), [])
+      yield* handle.resume
+      for (let i = 0; i < 20; i++) yield* pass("500 millis")
+      assert.deepStrictEqual(seen.data(), ["a"])
+    })
+  })
 })

@@ -394,4 +394,20 @@ describe("Subscription", () => {
       assert.deepStrictEqual(seen.data(), ["x"])
     })
   )
+
+  it.effect(
+    "a partition that gave back what waited too long for another one's handler is read again when that has ended",
+    given(function* () {
+      const Wide = Topic.make("wide", { schema: Schema.String, partitions: 2 })
+      const calls = yield* probe()
+      const handler = calls.handler(({ data }) => (data === "long" ? Effect.sleep("3500 millis") : Effect.void))
+      yield* open(Subscription.make("s", Wide, handler, { concurrency: 1, visibilityTimeout: "4 seconds" }))
+      yield* pass(0)
+      yield* Topic.publish(Wide, "long")
+      yield* pass(0)
+      yield* Topic.publish(Wide, "short")
+      for (let i = 0; i < 120; i++) yield* pass("500 millis")
+      assert.deepStrictEqual(calls.data(), ["long", "short"])
+    })
+  )
 })

@@ -65,4 +65,34 @@ describe("a lost connection", () => {
       }).pipe(Effect.scoped, Effect.timeout("50 seconds")),
     60_000
   )
+
+  it.live("of a connection of its own, which cannot be made again: what is published next is heard at once", () =>
+    Effect.gen(function* () {
+      const { proxy, redis } = yield* S.behindProxy()
+      const admin = yield* S.looker(redis.url)
+      const direct = yield* S.transport({ url: redis.url })
+      const consumer = yield* S.join(yield* S.transport({ url: proxy.url }), { ownConnection: true })
+      const own = () =>
+        admin
+          .client("LIST")
+          .then((list) => /^id=(\d+) .* name=clutch-consumer .* cmd=xreadgroup/m.exec(String(list))?.[1])
+      const reads = () => own().then((id) => id !== undefined)
+      const first = yield* Effect.forkChild(S.fetching(consumer))
+      yield* S.until("it reads by its own connection", reads)
+      yield* S.publish(direct, "a")
+      assert.deepStrictEqual((yield* S.joined(first)).map(S.text), ["a"])
+      const next = yield* Effect.forkChild(S.fetching(consumer))
+      yield* S.until("it reads on", reads)
+      proxy.refuse(true)
+      const id = yield* Effect.promise(own)
+      yield* Effect.promise(() => admin.client("KILL", "ID", id ?? "0"))
+      // it reads by the shared one, finds nothing, and waits
+      yield* Effect.sleep(300)
+      const begun = performance.now()
+      yield* S.publish(direct, "b")
+      assert.deepStrictEqual((yield* S.joined(next)).map(S.text), ["b"])
+      // a mark goes by itself after a second, and the next look comes later still
+      assert.isBelow(performance.now() - begun, 900)
+    }).pipe(Effect.scoped)
+  )
 })

@@ -5,7 +5,9 @@ import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { startRedis } from "../support/redis.ts"
 import * as O from "./order.support.ts"
 import * as S from "./support.ts"
@@ -172,6 +174,26 @@ describe("a lost reply", () => {
       yield* Effect.promise(() => cut)
       assert.isTrue(Option.isNone((yield* other.roster).owner))
       yield* O.claim(other)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("to a claim, in an outage that outlasts its undoing: closing leaves nothing of the worker behind", () =>
+    Effect.gen(function* () {
+      const { admin, proxy, transport } = yield* setup
+      const scope = yield* Scope.make()
+      const worker = yield* Scope.provide(O.enroll(transport), scope)
+      yield* Effect.forkScoped(Effect.promise(() => proxy.cutReply(isClaim).then(() => proxy.refuse(true))))
+      assert.strictEqual(yield* fault(Effect.scoped(worker.claim)), "Unknown")
+      proxy.refuse(false)
+      yield* ready(transport)
+      yield* worker.roster
+      yield* Scope.close(scope, Exit.void)
+      const { state } = RedisKeys.group("clutch", S.group())
+      const left = yield* Effect.promise(() => admin.hkeys(state))
+      assert.deepStrictEqual(
+        left.filter((field) => field.includes(worker.name)),
+        []
+      )
     }).pipe(Effect.scoped)
   )
 

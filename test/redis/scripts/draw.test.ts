@@ -237,4 +237,17 @@ describe("draw", () => {
       assert.deepStrictEqual(await everything(), before)
     }
   )
+
+  test("a retry of 4 MiB that came back from a worker that died does not stop its log", async () => {
+    const clutch = JSON.stringify({ original: "1-0", attempt: 1, first: 5, key: "k" })
+    await redis.xadd(keys.retry, "1-0", "data", `"${"x".repeat(4 * 1024 * 1024)}"`, "clutch", clutch)
+    await add(1)
+    const large = { bytes: 16 * 1024 * 1024 }
+    const taken = await drawn("a", { ...large, retries: 1, mains: 0 })
+    assert.deepStrictEqual(taken, { given: [], unread: ["retry 1-0"], suspects: false })
+    await join("b", { ordered: true })
+    await redis.hset(keys.state, "h:a", 5)
+    await claim("b")
+    assert.deepStrictEqual(await drawn("b", large), { given: ["retry 1-0"], unread: ["1-0"], suspects: false })
+  })
 })

@@ -169,7 +169,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   }
   /** What depends on the numbers: not after each message, but once for all that came or ended together. */
   const refresh = () => {
-    lane.stale = false
+    // as long as it is cautious it waits for a free handler, which another partition's may have become
+    lane.stale = cautious
     if (running !== told) observer.running(running - told)
     told = running
     hold()

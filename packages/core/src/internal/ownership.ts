@@ -109,7 +109,8 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     }
     return Effect.flatMap(Scope.provide(options.start(at, owner, lose), own), (running) => {
       owned.set(partition, { scope: own, running, closing: false })
-      return running.begin
+      // it may have been paused while it claimed
+      return wanted.isOpen() ? running.begin : giveUp(partition)
     })
   }
 

@@ -609,10 +609,12 @@ local givenMain, givenRetry = {}, {}
 -- leaves of the rows what may be taken now: what lies before a suspect, or alone one that is first
 local function look(stream, group, rows, entries)
   for i, row in ipairs(rows) do
-    local suspect = looked < 4194304 and suspected(stream, row[1], row[4], stream == retry, maxAttempts)
+    -- before it is looked at, which may take all that may be read: the first of them is taken all the same
+    local late = looked >= 4194304
+    local suspect = not late and suspected(stream, row[1], row[4], stream == retry, maxAttempts)
     if suspect and alone and taken == 0 then
       take(stream, group, row[1], row[4], entries)
-    elseif suspect or alone or looked >= 4194304 then
+    elseif suspect or alone or late then
       -- the others next time, and nothing from behind them
       for j = #rows, i, -1 do rows[j] = nil end
       if suspect then suspects = 1 end

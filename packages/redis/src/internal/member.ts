@@ -97,6 +97,11 @@ export class Member {
     return { joined, mine: true }
   }
 
+  /** A step whose end nobody knows may have given the name to another incarnation. */
+  doubt(): void {
+    this.isDoubtful = true
+  }
+
   /** Until it is known which incarnation has the name: by another nonce nothing of it can be removed. */
   async certain(): Promise<void> {
     await this.rejoining?.catch(() => {})

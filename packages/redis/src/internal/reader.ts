@@ -79,6 +79,8 @@ export const make = (
   /** The last read brought few. */
   let few = false
   let unsure = false
+  /** It was read by a connection of its own, so that nobody took the mark of a ring for new entries away. */
+  let deaf = false
   /** What is to be logged, and happened where that could not be done. */
   let untold: Recovered = { released: 0, trimmed: 0 }
   const tellLater = ({ released, trimmed }: Recovered) => {
@@ -106,8 +108,6 @@ export const make = (
         if (origin === "retry") expected = true
         else fresh = true
       }
-      // reading is a sign of life
-      member.seen = performance.now()
       return entries
     }
 
@@ -193,6 +193,11 @@ export const make = (
     const entries = await take(limit.count, limit)
     given = { taken: entries.length, retried: 0 }
     for (const origin of main ? (["retry", "main"] as const) : (["retry"] as const)) {
+      // its consumer may be leaving: behind that, a read would make it again, and deliver to nobody
+      if (!active) {
+        missed()
+        return entries
+      }
       const count = limit.count - entries.length
       const bytes = limit.bytes - bytesOf(entries)
       if (count <= 0 || (bytes <= 0 && entries.length > 0)) {
@@ -252,7 +257,7 @@ export const make = (
   const together = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
     const unread = main ? limit.count - spare - 2 * (given.taken + given.retried) : 0
     const entries = await beside(limit, { given: limit.count, retried: limit.count, unread })
-    return entries.length > 0 || !main || unread > 0 ? entries : read("main", limit.count, limit.bytes)
+    return entries.length > 0 || !main || unread > 0 || !active ? entries : read("main", limit.count, limit.bytes)
   }
 
   /** Where both are many, new ones do not wait for what is retried: while Redis moves those, these are handled. */
@@ -266,8 +271,15 @@ export const make = (
 
   const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
     if (!member.held.isSurveyed()) await member.held.survey((entries) => lostOf(member, entries))
+    if (!active) return []
     if (limit.alone) return take(1, limit)
     const blocking = blocks()
+    if (deaf && !blocking) {
+      // while the mark is there, nobody rings
+      fresh = true
+      client.submit("DEL", [keys.bell]).catch(() => {})
+    }
+    deaf = blocking
     const now = performance.now()
     const since = now - lastCheck
     const due = expected || (rung && (woken || since >= checkEvery)) || since >= 4 * looks.interval()

@@ -34,6 +34,9 @@ export interface Shared {
 /** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
 const silence = 200_000
 
+/** How soon one that could not say so tries again, in milliseconds: others have their turn meanwhile. */
+const again = 50_000
+
 export const make = Effect.fnUntraced(function* (options: {
   readonly client: RedisClient["Service"]
   readonly codec: Codec
@@ -62,23 +65,28 @@ export const make = Effect.fnUntraced(function* (options: {
 
   const stalest = (): Member | undefined => {
     let found: Member | undefined
-    for (const member of members) if (found === undefined || member.seen < found.seen) found = member
+    for (const member of members) {
+      if (member.client.isReady() && (found === undefined || member.seen < found.seen)) found = member
+    }
     return found
   }
   /** Milliseconds until it has to speak; never, where there is none. */
   const quiet = (member: Member | undefined) => (member?.seen ?? Infinity) + silence - performance.now()
   const look = Effect.suspend(() => {
     const member = stalest()
-    return member !== undefined && quiet(member) <= 0 && member.client.isReady()
-      ? Effect.ignore(signOfLife(member))
-      : Effect.void
+    if (member === undefined || quiet(member) > 0) return Effect.void
+    return Effect.catch(signOfLife(member), () =>
+      Effect.sync(() => {
+        member.seen = performance.now() - silence + again
+      })
+    )
   })
   // one member at a time, so that many do not speak at once
-  yield* Effect.suspend(() => pause(Math.max(50_000 / (members.size + 1), Math.min(10_000, quiet(stalest()))))).pipe(
-    Effect.andThen(look),
-    Effect.forever,
-    Effect.forkScoped
-  )
+  const rest = () => {
+    const left = quiet(stalest())
+    return left > 0 ? Math.min(left, 10_000) : 50_000 / (members.size + 1)
+  }
+  yield* Effect.suspend(() => pause(rest())).pipe(Effect.andThen(look), Effect.forever, Effect.forkScoped)
 
   return {
     ...options,

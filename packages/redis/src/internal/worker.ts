@@ -102,7 +102,16 @@ const claiming = (shared: Shared, worker: Standing): Effect.Effect<Option.Option
           fence === undefined ? Effect.succeed(undefined) : Effect.map(look(member), (shown) => ({ ...shown, fence }))
         )
         // a claim whose reply was lost may stand
-      ).pipe(Effect.onExit((exit) => (Exit.isFailure(exit) ? cede(worker, claim) : Effect.void)))
+      ).pipe(
+        Effect.onExit((exit) =>
+          Exit.isFailure(exit)
+            ? Effect.ensuring(
+                cede(worker, claim),
+                Effect.sync(() => member.doubt())
+              )
+            : Effect.void
+        )
+      )
       if (found === undefined) {
         if (worker.claim === claim.nonce) worker.claim = undefined
         return Option.none()
