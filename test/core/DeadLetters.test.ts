@@ -305,6 +305,28 @@ describe("DeadLetters", () => {
         })()
     )
 
+    const untyped: ReadonlyArray<readonly [string, unknown]> = [
+      ["selection", null],
+      ["selection", 5],
+      ["ids", { ids: 5 }],
+      ["where", { where: "all" }],
+      ["where", { where: async () => false }],
+      ["where", { where: () => 1 }]
+    ]
+    it.effect.each(untyped)(
+      "what an untyped caller may have meant by it is refused, naming %s, and moves nothing: %o",
+      ([option, raw]) =>
+        given(function* () {
+          yield* dead("a", "b")
+          const selection = raw as DeadLetters.Selection<string> // as from JavaScript
+          for (const move of [DeadLetters.discard(address, selection), DeadLetters.redrive(address, selection)]) {
+            const { reason } = yield* Effect.flip(move)
+            assert.isTrue(reason._tag === "InvalidOption" && reason.option === option, String(reason))
+          }
+          assert.strictEqual(yield* DeadLetters.count(address), 2)
+        })()
+    )
+
     it.effect(
       "an id that is none is passed over",
       given(function* () {

@@ -9,6 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import {
@@ -435,6 +436,32 @@ describe("Subscription: ack policies", () => {
           attempt: index + 1
         })
       }
+    })
+  )
+
+  it.effect(
+    "a failure that a logger dies of has its line all the same, without it",
+    given(function* () {
+      const written: Array<string> = []
+      const logger = Logger.make(({ cause, message }) => {
+        written.push(`${Array.isArray(message) ? message.join(" ") : String(message)}${Cause.pretty(cause)}`)
+      })
+      const unprintable = {
+        get message() {
+          throw new Error("unprintable")
+        }
+      }
+      const subscription = Subscription.make("s", Texts, () => Effect.fail(unprintable), {
+        retry: { maxRetries: 0 },
+        deadLetters: false
+      })
+      yield* Effect.provide(open(subscription), Logger.layer([logger]))
+      yield* Topic.publish(Texts, "x")
+      yield* Subscription.awaitIdle(subscription)
+      yield* settled
+      assert.deepStrictEqual(written, [
+        "message dropped, as the subscription keeps no dead letters: exhausted the failure cannot be printed"
+      ])
     })
   )
 })

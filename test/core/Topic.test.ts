@@ -184,13 +184,19 @@ describe("Topic", () => {
     )
 
     it.effect.each([
+      ["headers", { headers: "text" }],
+      ["headers", { headers: ["a"] }],
+      ["headers", { headers: null }],
+      ["id", { id: "" }],
+      ["source", { source: "" }],
       ["timeout", { timeout: -1 }],
       ["timeout", { timeout: "-1 second" }],
       ["timeout", { timeout: Number.NaN }],
       ["timeout", { timeout: "Infinity" }]
     ] as const)("a %s of %o is refused", ([option, options]) =>
       given(function* () {
-        const error = yield* Effect.flip(Topic.publish(Texts, "x", options))
+        const untyped: object = options
+        const error = yield* Effect.flip(Topic.publish(Texts, "x", untyped))
         assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
       })()
     )

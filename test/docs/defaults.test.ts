@@ -54,7 +54,7 @@ const fallback = (file: string, expression: string): string => {
 
 describe("the defaults in README and docs", () => {
   it("are those of a subscription without options", () => {
-    const policy = Result.getOrThrow(make({}))
+    const policy = Result.getOrThrow(make({}, "each"))
     const { retry: _own, ...told } = Object.fromEntries(table("README.md", "| option | default | meaning |"))
     // words of their own: what adapts, and a name that is made
     assert.strictEqual(policy.prefetch, undefined)

@@ -141,4 +141,41 @@ describe("joining", () => {
       }
     }).pipe(Effect.scoped)
   )
+
+  it.live("in an outage, those who leave one after the other wait for the server once", () => {
+    const { layer, lines } = collecting()
+    return Effect.gen(function* () {
+      const { proxy, transport } = yield* setup
+      const scope = yield* Scope.make()
+      for (const topic of ["a", "b", "c", "d", "e", "f"]) {
+        yield* Scope.provide(S.join(transport, { group: S.group(topic) }), scope)
+      }
+      proxy.refuse(true)
+      proxy.cutAll()
+      yield* S.until("the client knows", () =>
+        Effect.runPromise(Effect.map(Effect.exit(transport.lastId(S.group())), Exit.isFailure))
+      )
+      const begun = performance.now()
+      yield* Scope.close(scope, Exit.void)
+      assert.isBelow(performance.now() - begun, 3500)
+      assert.strictEqual(lines.filter(({ text }) => text.includes("was given up")).length, 6)
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  })
+
+  it.live("again, as a settlement found the group gone, is said as it is where a read did", () => {
+    const { layer, lines } = collecting()
+    return Effect.gen(function* () {
+      const { admin, transport } = yield* setup
+      const consumer = yield* S.join(transport)
+      yield* S.publish(transport, "a")
+      const [entry] = (yield* consumer.fetch(S.limit())).entries
+      if (entry === undefined) return assert.fail("nothing was fetched")
+      yield* Effect.promise(() => admin.flushall())
+      yield* Effect.exit(S.settle(consumer, entry, S.ack))
+      yield* S.until("it has joined again", async () => (await admin.exists("clutch.{orders}")) === 1)
+      yield* S.publish(transport, "b")
+      assert.deepStrictEqual((yield* S.fetching(consumer)).map(S.text), ["b"])
+      assert.strictEqual(lines.filter(({ text }) => text.includes("had disappeared, now created again")).length, 1)
+    }).pipe(Effect.scoped, Effect.provide(layer))
+  })
 })

@@ -41,7 +41,7 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
   const definition = Subscription.definitionOf(billing)
   const ledger = new Ledger({
     world,
-    definitions: [{ definition, policy: Result.getOrThrow(policies.make(definition.options)) }],
+    definitions: [{ definition, policy: Result.getOrThrow(policies.make(definition.options, definition.kind)) }],
     messages: 1,
     poison: new Set(),
     recording: false,

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Number from "effect/Number"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.ts"
 import { InvalidOption, TransportError } from "./Errors.ts"
@@ -19,6 +20,7 @@ import * as address from "./internal/address.ts"
 import * as durations from "./internal/durations.ts"
 import { type DeadLetter, inGroup, letter } from "./internal/letter.ts"
 import { tagsOf } from "./internal/observe.ts"
+import { shown } from "./internal/shown.ts"
 import { spelling } from "./internal/spelling.ts"
 import * as Metrics from "./Metrics.ts"
 import { type Group, Transport } from "./Transport.ts"
@@ -120,15 +122,17 @@ export const redrive = <A>(
     /** How long until they are due. Default: at once. */
     readonly delay?: Duration.Input | undefined
   } = {}
-): Effect.Effect<number, TransportError, Transport> => {
-  const delay = durations.finite(selection.delay ?? 0)
-  return Option.isNone(delay)
-    ? refuse("redrive", new InvalidOption({ option: "delay", problem: "give a finite duration from 0" }))
-    : Effect.andThen(
-        check("redrive", selection, redriveOptions),
-        each(self, selection, (ids, { group, transport }) => transport.deadLetters.redrive(group, ids, delay.value))
-      )
-}
+): Effect.Effect<number, TransportError, Transport> =>
+  Effect.gen(function* () {
+    yield* check("redrive", selection, redriveOptions)
+    const delay = durations.finite(selection.delay ?? 0)
+    if (Option.isNone(delay)) {
+      return yield* refuse("redrive", new InvalidOption({ option: "delay", problem: "give a finite duration from 0" }))
+    }
+    return yield* each(self, selection, (ids, { group, transport }) =>
+      transport.deadLetters.redrive(group, ids, delay.value)
+    )
+  })
 
 /**
  * Removes dead letters for good, and counts them. `"all"` says that all are meant; there is no default, and a selection
@@ -182,11 +186,27 @@ const check = (
   selection: Selection<never>,
   known: ReadonlySet<string>
 ): Effect.Effect<void, TransportError> => {
+  const wrong = (option: string, problem: string) => refuse(operation, new InvalidOption({ option, problem }))
+  const given: unknown = selection
+  if (!Predicate.isObject(given)) return wrong("selection", 'give an object, such as { ids: ["…"] }')
   const problem = spelling(known, selection)
   if (problem !== undefined) return refuse(operation, problem)
-  return typeof selection.ids === "string"
-    ? refuse(operation, new InvalidOption({ option: "ids", problem: "it is one text: give a list of ids" }))
-    : Effect.void
+  const { ids, where }: { readonly ids?: unknown; readonly where?: unknown } = selection
+  if (typeof ids === "string") return wrong("ids", "it is one text: give a list of ids")
+  if (ids !== undefined && !Predicate.isIterable(ids)) return wrong("ids", "give a list of ids")
+  if (where !== undefined && typeof where !== "function") return wrong("where", "give a function of a dead letter")
+  return Effect.void
+}
+
+/** What a promise or anything else stands for is nobody's guess, where letters are removed for good. */
+const isMeant = <A>(
+  where: NonNullable<Selection<A>["where"]>,
+  letter: DeadLetter<A>
+): Effect.Effect<boolean, TransportError> => {
+  const answer: unknown = where(letter)
+  if (typeof answer === "boolean") return Effect.succeed(answer)
+  const problem = `it answered with ${shown(answer)}: answer true or false`
+  return refuse("deadLetters", new InvalidOption({ option: "where", problem }))
 }
 
 const each = <A>(
@@ -225,12 +245,12 @@ const eachOf = <A>(
     let left = yield* at.transport.deadLetters.count(at.group)
     while (left > 0) {
       const page = yield* at.transport.deadLetters.page(at.group, { after, limit: Math.min(pageSize, left) })
-      const ids = page
-        .filter((entry) => wanted?.has(entry.id) ?? true)
-        .filter(
-          (entry) => where?.(letter(self.source, { namespace: at.transport.namespace, group: at.group }, entry)) ?? true
-        )
-        .map((entry) => entry.id)
+      const place = { namespace: at.transport.namespace, group: at.group }
+      const ids: Array<string> = []
+      for (const entry of page) {
+        if (wanted?.has(entry.id) === false) continue
+        if (where === undefined || (yield* isMeant(where, letter(self.source, place, entry)))) ids.push(entry.id)
+      }
       if (ids.length > 0) moved += yield* move(ids, at)
       after = page.at(-1)?.id
       left = page.length === 0 ? 0 : left - page.length

@@ -154,7 +154,7 @@ const raw = (options: object | undefined): RawOptions => options ?? {} // every 
 /**
  * A stream of deliveries, each to be settled by whoever takes it. The subscription runs as long as the stream: when it
  * ends, what was taken and is unsettled is released, at once unless a `drainTimeout` is given. At most `prefetch` (default
- * 16) deliveries are out at once; `concurrency` means nothing here.
+ * 16) deliveries are handed out at once; `concurrency` means nothing here.
  *
  * @category constructors
  * @since 0.1.0

@@ -48,9 +48,9 @@ export interface Common {
   /** Handlers at once; for `batch`, batches at once. A whole number from 1. Default 1. */
   readonly concurrency?: number | undefined
   /**
-   * Deliveries taken and not settled, at most; a whole number from 1. Default: about one second of work, as measured; of a
-   * stream, 16. Whatever is given, at most 16 MiB are held, or one message. What is taken waits here and not at another
-   * worker. Of a topic with several partitions, at least as many, and shared out
+   * Deliveries taken and not settled, at most; a whole number from 1. Default: about one second of work, as measured. Whatever
+   * is given, at most 16 MiB are held, or one message. What is taken waits here and not at another worker. Of a stream, also
+   * how many are handed out at once, 16 by default. Of a topic with several partitions, at least as many, and shared out
    * among them, also where this worker reads only some.
    */
   readonly prefetch?: number | undefined
@@ -75,7 +75,10 @@ export interface Common {
    * a time (inclusive). One that exists goes on where it was.
    */
   readonly from?: "new" | "beginning" | { readonly id: string } | { readonly time: DateTime.Utc } | undefined
-  /** The consumer's name in the group. Default: a name unique per Transport. Give one only if no other worker uses it. */
+  /**
+   * The consumer's name in the group. Default: a name unique per Transport. Give one only if no other process uses it, not
+   * even while one takes the other's place: two of one name take what they hold from each other, at the cost of attempts.
+   */
   readonly consumer?: string | undefined
   /**
    * A blocking connection of its own, where the log has connections: the lowest latency. Default false. Refused for a

@@ -7,7 +7,7 @@ import * as failure from "../../../packages/core/src/internal/failure.ts"
 import * as policies from "../../../packages/core/src/internal/policy.ts"
 
 const policy = (retry: policies.RawOptions["retry"] = {}) =>
-  Result.getOrThrow(policies.make({ retry: { jitter: 0, ...retry } }))
+  Result.getOrThrow(policies.make({ retry: { jitter: 0, ...retry } }, "each"))
 
 class Declined extends Error {
   readonly code: number

@@ -7,7 +7,7 @@ import * as Result from "effect/Result"
 import * as policies from "../../../packages/core/src/internal/policy.ts"
 
 /** As untyped as a caller from JavaScript could make them. */
-const make = (raw: Readonly<Record<string, unknown>>) => policies.make(raw)
+const make = (raw: Readonly<Record<string, unknown>>) => policies.make(raw, "batch")
 
 const refused = (raw: Readonly<Record<string, unknown>>) => {
   const result = make(raw)
@@ -168,6 +168,19 @@ describe("policy", () => {
     assert.strictEqual(problem.option, option)
     assert.match(problem.problem, fix)
   })
+
+  for (const kind of ["each", "stream"] as const) {
+    it.each([{ size: 3 }, { within: "1 second" }])(
+      `refuses what is for batches where the handler is of ${kind}: %o`,
+      (raw) => {
+        const result = policies.make(raw as policies.RawOptions, kind) // from JavaScript, any text may be a duration
+        const problem = Result.isSuccess(result) ? assert.fail("accepted") : result.failure
+        if (problem._tag !== "InvalidOption") return assert.fail(problem.message)
+        assert.include(Object.keys(raw), problem.option)
+        assert.match(problem.problem, /use Subscription.batch, or leave it out/)
+      }
+    )
+  }
 
   it.each(["a b", "{x}", "x.retry", "", "-memory"])("refuses the consumer name %j", (consumer) => {
     const problem = refused({ consumer })

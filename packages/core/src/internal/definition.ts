@@ -3,13 +3,13 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Effect from "effect/Effect"
 import type { Source } from "../Source.ts"
 import type { Handling } from "./handling.ts"
-import type { RawOptions } from "./policy.ts"
+import type { Kind, RawOptions } from "./policy.ts"
 
 export interface Definition {
   readonly name: string
   readonly source: Source<unknown>
-  /** One delivery at a time, found in the handler's context; or a batch; or a stream, whose handler hands over. */
-  readonly kind: "each" | "batch" | "stream"
+  /** One delivery at a time is found in the handler's context; the handler of a stream hands over. */
+  readonly kind: Kind
   readonly handler: (handlings: NonEmptyReadonlyArray<Handling>) => Effect.Effect<void, unknown, unknown>
   readonly options: RawOptions
 }

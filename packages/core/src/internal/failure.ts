@@ -16,6 +16,9 @@ export class HandlerTimeout extends Error {
   }
 }
 
+/** Of an error that cannot even be looked at. */
+export const unprintable = "the failure cannot be printed"
+
 const maxCause = 8192
 
 const printed = (cause: Cause.Cause<unknown>): string => {
@@ -26,7 +29,7 @@ const printed = (cause: Cause.Cause<unknown>): string => {
     return Cause.pretty(cause)
   } catch {
     // an error may have getters that throw: it is a failure like any other
-    return "the failure cannot be printed"
+    return unprintable
   } finally {
     Reflect.set(Error, "stackTraceLimit", limit)
   }

@@ -43,7 +43,11 @@ export const make = ({ context, group, log, policy, source, transport }: Options
             onNone: () => Effect.void,
             onSome: (entry) =>
               Effect.asVoid(
-                Effect.suspend(() => tell(letter(source, { namespace: transport.namespace, group }, entry)))
+                Effect.suspend(() => {
+                  const telling: unknown = tell(letter(source, { namespace: transport.namespace, group }, entry))
+                  // from untyped callers; what is no Effect would end the fiber without a word
+                  return Effect.isEffect(telling) ? telling : Effect.die(new TypeError("onDeadLetter gave no Effect"))
+                })
               )
           })
         ),

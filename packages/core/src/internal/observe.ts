@@ -12,6 +12,7 @@ import type { Message } from "../Message.ts"
 import * as Metrics from "../Metrics.ts"
 import * as Tracing from "../Tracing.ts"
 import type { DeadLetterReason, Group } from "../Transport.ts"
+import { unprintable } from "./failure.ts"
 import type { Handling } from "./handling.ts"
 import * as series from "./series.ts"
 
@@ -104,7 +105,12 @@ export const logger = (context: Context.Context<never>, run: (effect: Effect.Eff
   return ({ attempt, messageId, originalId }, severity, ...line) => {
     // a fiber a failure is felt, also where nobody would see its line
     if (LogLevel.isGreaterThan(least, severity)) return
-    run(Effect.annotateLogs(Effect.logWithLevel(severity)(...line), { messageId, originalId, attempt }))
+    const write = Effect.logWithLevel(severity)
+    // an error may have getters that throw, of which a logger dies
+    const written = Effect.catchCause(write(...line), () =>
+      write(...line.filter((part) => !Cause.isCause(part)), unprintable)
+    )
+    run(Effect.annotateLogs(written, { messageId, originalId, attempt }))
   }
 }
 

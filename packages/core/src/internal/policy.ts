@@ -14,6 +14,9 @@ import { isEntryId } from "./ids.ts"
 import { shown } from "./shown.ts"
 import { spelling } from "./spelling.ts"
 
+/** What handlers are given: one delivery at a time, a batch, or none, where whoever takes from a stream is the handler. */
+export type Kind = "each" | "batch" | "stream"
+
 export type Ack = "onSuccess" | "manual" | "onExit" | "onReceive"
 
 /** What `Subscription.make`, `batch` and `stream` were given, as untyped as a caller from JavaScript could make it. */
@@ -116,9 +119,14 @@ const startPosition = (from: StartPosition): Result.Result<StartPosition, Proble
 }
 
 /** Options that are there, and go together. */
-const contradiction = (raw: RawOptions, ack: Ack): Result.Result<void, Problem> => {
+const contradiction = (raw: RawOptions, kind: Kind, ack: Ack): Result.Result<void, Problem> => {
   const misspelt = spelling(options, raw)
   if (misspelt !== undefined) return Result.fail(misspelt)
+  // of a batch, a handler of single messages would see the first, and ack all of them
+  for (const option of ["size", "within"] as const) {
+    if (kind === "batch" || raw[option] === undefined) continue
+    return refuse(option, "it is for batches: use Subscription.batch, or leave it out")
+  }
   if (!acks.has(ack)) {
     return refuse("ack", `${shown(ack)} is refused: give "onSuccess", "manual", "onExit" or "onReceive"`)
   }
@@ -152,11 +160,11 @@ export const fits = (policy: Policy, partitions: number, ordered: boolean): Resu
 }
 
 /** Checks every option. The failure names the option and the fix. */
-export const make = (raw: RawOptions): Result.Result<Policy, Problem> => Result.gen(() => made(raw))
+export const make = (raw: RawOptions, kind: Kind): Result.Result<Policy, Problem> => Result.gen(() => made(raw, kind))
 
-function* made(raw: RawOptions): Generator<Result.Result<unknown, Problem>, Policy, never> {
+function* made(raw: RawOptions, of: Kind): Generator<Result.Result<unknown, Problem>, Policy, never> {
   const ack = raw.ack ?? "onSuccess"
-  yield* contradiction(raw, ack)
+  yield* contradiction(raw, of, ack)
   const problem = raw.consumer === undefined ? undefined : Names.invalid("consumer", raw.consumer)
   if (problem !== undefined) return yield* Result.fail(problem)
   if (raw.retry !== undefined && !Predicate.isObject(raw.retry)) {

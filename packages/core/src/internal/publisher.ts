@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
 import { InvalidOption, PublishError } from "../Errors.ts"
@@ -152,6 +153,11 @@ const checkOptions = (options: PublishOptions, count: number): Result.Result<num
   for (const option of ["id", "source", "subject"] as const) {
     const text: unknown = options[option]
     if (text !== undefined && typeof text !== "string") return refuse(option, "give a text, or leave it out")
+    // CloudEvents has none of these
+    if (text === "" && option !== "subject") return refuse(option, "it is empty: give a text, or leave it out")
+  }
+  if (options.headers !== undefined && (!Predicate.isObject(options.headers) || Array.isArray(options.headers))) {
+    return refuse("headers", `${shown(options.headers)} is refused: give an object of texts, or leave it out`)
   }
   for (const [name, text] of Object.entries<unknown>(options.headers ?? {})) {
     if (typeof text !== "string") return refuse(`headers.${name}`, "give a text, or leave it out")

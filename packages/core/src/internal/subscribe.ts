@@ -30,7 +30,7 @@ const join = Effect.fnUntraced(function* (definition: Definition) {
   const reclaimer = yield* Reclaimer
   const { acknowledged, ordered } = definition.source[TypeId]
   const groups = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
-  const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options), fail))
+  const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options, definition.kind), fail))
   yield* Effect.fromResult(Result.mapError(policies.fits(policy, groups.length, ordered), fail))
   yield* Effect.mapError(registry.reserve(transport, groups[0], policy.consumer), fail)
   const placed = Effect.suspend(() =>

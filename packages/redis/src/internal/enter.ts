@@ -31,7 +31,8 @@ export const enter = Effect.fnUntraced(function* (
     consumer: options.consumer ?? shared.nextConsumer(),
     visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
     from: options.from,
-    ordered: how.ordered
+    ordered: how.ordered,
+    leaving: shared.leaving
   })
   let state: "outside" | "uncertain" | "joined" | "kept" = "outside"
 

@@ -15,6 +15,12 @@ import { Holdings } from "./holdings.ts"
 import { pause } from "./time.ts"
 import type { ServerClock } from "./time.ts"
 
+/** What those who leave in an outage know of each other: one after the other, each would wait for the server anew. */
+export interface Leaving {
+  /** By a clock of this process: when somebody last gave up, as there was no connection. */
+  givenUp: number
+}
+
 export class Member {
   /** The incarnation that joined, which is what a rollback undoes. */
   readonly firstNonce: string = randomUUID()
@@ -36,12 +42,18 @@ export class Member {
   readonly from: StartPosition
   /** A worker of an ordered group. */
   readonly ordered: boolean
+  readonly leaving: Leaving
+  /** What joining again had to create, and nobody was told yet. */
+  created: Scripts.Joined | undefined
   private rejoining: Promise<Scripts.Joined> | undefined
   /** Of the last incarnation that was begun, nobody knows whether it stands. */
   private isDoubtful = false
 
   constructor(
-    options: Pick<Member, "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered">
+    options: Pick<
+      Member,
+      "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered" | "leaving"
+    >
   ) {
     this.client = options.client
     this.held = new Holdings(options.client)
@@ -52,6 +64,7 @@ export class Member {
     this.visibilityTimeout = options.visibilityTimeout
     this.from = options.from
     this.ordered = options.ordered
+    this.leaving = options.leaving
   }
 
   /** For the entries of one read, to be made before it is issued: they belong to the incarnation of that moment. */
@@ -78,8 +91,8 @@ export class Member {
   }
 
   /** Takes the place again, where its groups are gone or its incarnation has ended. Several callers share one call. */
-  again(): { readonly joined: Promise<Scripts.Joined>; readonly mine: boolean } {
-    if (this.rejoining !== undefined) return { joined: this.rejoining, mine: false }
+  again(): Promise<Scripts.Joined> {
+    if (this.rejoining !== undefined) return this.rejoining
     const nonce = randomUUID()
     this.isDoubtful = true
     const joined = this.client
@@ -87,6 +100,7 @@ export class Member {
       .then((joined) => {
         this.nonce = nonce
         this.isDoubtful = false
+        if (joined.created.main || joined.created.retry) this.created = joined
         this.seen = performance.now()
         return joined
       })
@@ -94,7 +108,7 @@ export class Member {
         this.rejoining = undefined
       })
     this.rejoining = joined
-    return { joined, mine: true }
+    return joined
   }
 
   /** A step whose end nobody knows may have given the name to another incarnation. */
@@ -105,7 +119,7 @@ export class Member {
   /** Until it is known which incarnation has the name: by another nonce nothing of it can be removed. */
   async certain(): Promise<void> {
     await this.rejoining?.catch(() => {})
-    if (this.isDoubtful) await this.again().joined
+    if (this.isDoubtful) await this.again()
   }
 
   /** That it is this incarnation that asks. */
@@ -124,28 +138,31 @@ export class Member {
   }
 }
 
-/** Creates again what is gone, and says once how much may repeat. */
-export const heal = (member: Member): Effect.Effect<void, TransportError> =>
+/** Says once what was created again, and how much may repeat. */
+export const tellCreated = (member: Member): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const { joined, mine } = member.again()
-    return member.client
-      .attempt("join", () => joined)
-      .pipe(
-        Effect.flatMap(({ created, repeats, start }) => {
-          if (!mine || !(created.main || created.retry)) return Effect.void
-          const what = created.main && created.retry ? "both groups" : created.main ? "the group" : "the retry group"
-          const again = repeats.count === 0 ? "none" : `${repeats.count}${repeats.more ? " or more" : ""}`
-          return Effect.logWarning(
-            `${what} of "${member.keys.mainGroup}" on ${member.keys.main} had disappeared, now created again` +
-              (created.main ? ` from ${start ?? "where it was"}: ${again} of the messages may repeat` : "")
-          )
-        })
-      )
+    const { created: joined, keys } = member
+    member.created = undefined
+    if (joined === undefined) return Effect.void
+    const { created, repeats, start } = joined
+    const what = created.main && created.retry ? "both groups" : created.main ? "the group" : "the retry group"
+    const again = repeats.count === 0 ? "none" : `${repeats.count}${repeats.more ? " or more" : ""}`
+    return Effect.logWarning(
+      `${what} of "${keys.mainGroup}" on ${keys.main} had disappeared, now created again` +
+        (created.main ? ` from ${start ?? "where it was"}: ${again} of the messages may repeat` : "")
+    )
   })
+
+/** Creates again what is gone. */
+export const heal = (member: Member): Effect.Effect<void, TransportError> =>
+  Effect.andThen(
+    member.client.attempt("join", () => member.again()),
+    tellCreated(member)
+  )
 
 /** The incarnation has ended: a new one, so that settling is cheap again. It need not succeed now. */
 export const renew = (member: Member): void => {
-  member.again().joined.catch(() => {})
+  member.again().catch(() => {})
 }
 
 /** Nothing is dropped without a word. */
@@ -158,6 +175,9 @@ export const tellTrimmed = (member: Member, count: number): Effect.Effect<void> 
 
 /** How long each step of closing waits for a server that does not answer, in milliseconds. */
 export const patience = 2000
+
+/** For so long after somebody waited in vain, nobody else waits for a connection, in milliseconds. */
+const outage = 5000
 
 /** A step of leaving: tried again for a while where the connection fails, else given up with a word. */
 export const insist = <A>(
@@ -177,14 +197,16 @@ export const insist = <A>(
     const hopeless = error.reason._tag !== "Unavailable" && error.reason._tag !== "Unknown"
     return hopeless || member.client.isClosed() ? giveUp(error.message) : Effect.andThen(pause(50), go)
   })
-  return Effect.timeoutOrElse(go, {
-    duration: patience,
-    orElse: () =>
-      giveUp(
-        member.client.isReady()
-          ? `not done within ${patience / 1000} seconds`
-          : member.client.unavailable(operation).reason.message
-      )
+  const inVain = Effect.suspend(() => {
+    if (member.client.isReady()) return giveUp(`not done within ${patience / 1000} seconds`)
+    member.leaving.givenUp = performance.now()
+    return giveUp(member.client.unavailable(operation).reason.message)
+  })
+  return Effect.suspend(() => {
+    const isKnown = performance.now() - member.leaving.givenUp < outage
+    return isKnown && !member.client.isReady()
+      ? inVain
+      : Effect.timeoutOrElse(go, { duration: patience, orElse: () => inVain })
   })
 }
 

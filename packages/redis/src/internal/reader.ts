@@ -14,7 +14,7 @@ import type { RedisEntry } from "./entry.ts"
 import { isElsewhere } from "./connection.ts"
 import { isGone } from "./errors.ts"
 import { lostOf } from "./extend.ts"
-import { heal } from "./member.ts"
+import { heal, tellCreated } from "./member.ts"
 import type { Member } from "./member.ts"
 import { recoverFrom, tell } from "./recover.ts"
 import type { Recovered } from "./recover.ts"
@@ -353,7 +353,7 @@ export const make = (
   const speak = Effect.suspend(() => {
     const told = untold
     untold = { released: 0, trimmed: 0 }
-    return tell(member, told)
+    return Effect.andThen(tellCreated(member), tell(member, told))
   })
 
   /** Until a batch is ready. */
@@ -374,7 +374,8 @@ export const make = (
               // also what is ready is looked at: it may have been read for another
               const again = () => prepare(limit, rung, 0)
               const next = ready === undefined ? Effect.flatMap(wait, again) : again()
-              return untold.released + untold.trimmed === 0 ? next : Effect.andThen(speak, next)
+              const isTold = untold.released + untold.trimmed === 0 && member.created === undefined
+              return isTold ? next : Effect.andThen(speak, next)
             }
           })
         )

@@ -11,7 +11,7 @@ import type { Connection, RedisClient } from "../RedisClient.ts"
 import * as Bell from "./bell.ts"
 import { signOfLife } from "./extend.ts"
 import * as Looks from "./looks.ts"
-import type { Member } from "./member.ts"
+import type { Leaving, Member } from "./member.ts"
 import { pause, serverClock } from "./time.ts"
 import type { ServerClock } from "./time.ts"
 
@@ -29,6 +29,7 @@ export interface Shared {
   /** Counts the owner of an ordered log, which shows that it lives by itself, for the budget. */
   readonly attend: Effect.Effect<void, never, Scope.Scope>
   readonly looks: Looks.Looks
+  readonly leaving: Leaving
 }
 
 /** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
@@ -102,6 +103,7 @@ export const make = Effect.fnUntraced(function* (options: {
       Effect.sync(() => void (owners += 1)),
       () => Effect.sync(() => void (owners -= 1))
     ),
-    looks: Looks.make(() => members.size + owners)
+    looks: Looks.make(() => members.size + owners),
+    leaving: { givenUp: -Infinity }
   } satisfies Shared
 })

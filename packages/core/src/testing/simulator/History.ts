@@ -130,7 +130,7 @@ class History {
     const chosen = this.scenario.subscriptions.filter((_, i) => plan.subscriptions?.includes(i + 1) ?? true)
     this.definitions = chosen.map(Subscription.definitionOf).map((definition) => ({
       definition,
-      policy: Result.getOrThrow(policies.make(definition.options))
+      policy: Result.getOrThrow(policies.make(definition.options, definition.kind))
     }))
     this.lease = Math.max(1, ...this.definitions.map(({ policy }) => Duration.toMillis(policy.visibilityTimeout)))
     this.allReclaim = new Dice(`${seed}/reclaiming`).chance(0.3)
