@@ -121,7 +121,7 @@ describe("the defaults in README and docs", () => {
   })
 
   it.effect("are those of a stream: so many deliveries are out at once", () => {
-    const told = /at once,\s+(\d+)\s+unless\s+you say otherwise/.exec(read("docs/guide.md"))?.[1]
+    const told = /at\s+once,\s+(\d+)\s+unless\s+you say otherwise/.exec(read("docs/guide.md"))?.[1]
     const orders = Topic.make("orders", { schema: Schema.Int })
     return Effect.gen(function* () {
       yield* Topic.publishAll(
