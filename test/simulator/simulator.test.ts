@@ -282,6 +282,11 @@ describe("the simulator", () => {
         Simulator.scenario({ subscriptions: [idle], messages })
       assert.throws(scenario([]), /needs a message/)
       assert.throws(scenario([Simulator.message(Lonely, "a")]), /no subscription of the scenario reads topic "lonely"/)
+      const misspelt: object = { atrest: Effect.void }
+      assert.throws(
+        () => Simulator.scenario({ subscriptions: [idle], messages: [Simulator.message(Orders, "a")], ...misspelt }),
+        /atrest.*there is no such option/
+      )
       assert.throws(() => Simulator.poison(Orders, `"a"`), /is no poison: topic "orders" decodes it/)
     })
 
@@ -308,6 +313,32 @@ describe("the simulator", () => {
         const exit = yield* Effect.exit(Simulator.check({ scenario, ...options }))
         assert.match(errorOf(exit), /is refused: give a whole number from/)
       })
+  )
+
+  it.effect("refuses a misspelt option, whose default would be checked", () =>
+    Effect.gen(function* () {
+      const misspelt: object = { history: 3 }
+      const checked = yield* Effect.exit(Simulator.check({ scenario, ...misspelt }))
+      assert.match(errorOf(checked), /Simulator.check: .*history.*there is no such option/)
+      const ran = yield* Effect.exit(Simulator.run({ scenario, plan: { seed: "x", workers: 1 }, ...misspelt }))
+      assert.match(errorOf(ran), /Simulator.run: .*history.*there is no such option/)
+    })
+  )
+
+  it.effect("takes a handler that gives no Effect, as one from JavaScript may, for one that has failed", () =>
+    Effect.gen(function* () {
+      const Orders = Topic.make("orders", { schema: Schema.String })
+      const handler = async () => {}
+      const scenario = Effect.sync(() =>
+        Simulator.scenario({
+          subscriptions: [Subscription.make("s", Orders, handler as unknown as () => Effect.Effect<void>)],
+          messages: [Simulator.message(Orders, "a")]
+        })
+      )
+      const history = yield* Simulator.run({ scenario, plan: { seed: "x", workers: 1, faults: [] } })
+      assert.isUndefined(history.violation, Simulator.print(history))
+      assert.include(Simulator.print(history), "the handler gave no Effect")
+    })
   )
 
   it.effect("refuses a scenario without subscriptions", () =>

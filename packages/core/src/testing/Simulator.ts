@@ -15,6 +15,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
+import { spelling } from "../internal/spelling.ts"
 import * as MemoryTransport from "../MemoryTransport.ts"
 import type { Topic } from "../Topic.ts"
 import type { Transport } from "../Transport.ts"
@@ -182,7 +183,8 @@ export interface Options {
  */
 export const run = (options: Options & { readonly plan: one.Plan }): Effect.Effect<History> =>
   Effect.sync(() => {
-    const { faults = 3, plan } = options
+    const { faults = defaultFaults, plan } = options
+    refuseMisspelt("run", options, ["plan"])
     refuse("run", { workers: [plan.workers, 1], faults: [faults, 0] })
     return recorded(setup(options), plan)
   })
@@ -190,6 +192,14 @@ export const run = (options: Options & { readonly plan: one.Plan }): Effect.Effe
 const recorded = (base: ReturnType<typeof setup>, plan: one.Plan): History => {
   const { steps: _, ...history } = one.run({ ...base, plan, recording: true })
   return history
+}
+
+const defaultFaults = 3
+
+/** Of a misspelt option, the default would be checked. */
+const refuseMisspelt = (what: string, options: object, others: ReadonlyArray<string>) => {
+  const problem = spelling(new Set(["scenario", "faults", "log", ...others]), options)
+  if (problem !== undefined) throw new TypeError(`Simulator.${what}: ${problem.message}`)
 }
 
 /** Whole numbers, from the least that proves something: a check of nothing would find nothing wrong. */
@@ -200,7 +210,7 @@ const refuse = (what: string, numbers: Readonly<Record<string, readonly [value: 
   }
 }
 
-const setup = ({ faults = 3, log = MemoryTransport.make, scenario }: Options) => ({
+const setup = ({ faults = defaultFaults, log = MemoryTransport.make, scenario }: Options) => ({
   scenario,
   leastFaults: faults,
   log
@@ -226,7 +236,8 @@ export const check = (
   }
 ): Effect.Effect<Report, PromiseBroken> =>
   Effect.gen(function* () {
-    const { faults = 3, histories = 1000, seed = "clutch", workers = 3 } = options
+    const { faults = defaultFaults, histories = 1000, seed = "clutch", workers = 3 } = options
+    refuseMisspelt("check", options, ["histories", "seed", "workers"])
     refuse("check", { histories: [histories, 1], workers: [workers, 1], faults: [faults, 0] })
     const base = setup(options)
     const outcomes: Array<one.Outcome> = []

@@ -217,8 +217,13 @@ class History {
       handler: (handlings) =>
         Effect.suspend(() => {
           const deliveries = ledger.started(worker, group, handlings)
-          // one that throws before it gives an Effect has failed like any other
-          const handled = Effect.scoped(Effect.suspend(() => definition.handler(handlings)))
+          // one that throws before it gives an Effect has failed like any other, and so has one that gives none
+          const handled = Effect.scoped(
+            Effect.suspend(() => {
+              const handling = definition.handler(handlings)
+              return Effect.isEffect(handling) ? handling : Effect.die(new TypeError("the handler gave no Effect"))
+            })
+          )
           return Effect.onExit(handled, (exit) => Effect.sync(() => ledger.ended(worker, group, deliveries, exit)))
         })
     }

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import { spelling } from "../../internal/spelling.ts"
 import type { Reclaimer } from "../../Reclaimer.ts"
 import { TypeId } from "../../Source.ts"
 import * as Subscription from "../../Subscription.ts"
@@ -67,7 +68,11 @@ export type Options<S extends ReadonlyArray<Subscription.Any>> = {
       readonly services: Layer.Layer<Exclude<Subscription.Services<S[number]>, Given>, unknown, Transport>
     })
 
+const names: ReadonlySet<string> = new Set(["subscriptions", "messages", "services", "atRest"])
+
 export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: Options<S>): Scenario => {
+  const misspelt = spelling(names, options)
+  if (misspelt !== undefined) throw new TypeError(`a scenario: ${misspelt.message}`)
   if (options.subscriptions.length === 0) throw new TypeError("a scenario needs a subscription: give one at least")
   if (options.messages.length === 0) throw new TypeError("a scenario needs a message: give one at least")
   const read = new Set(
