@@ -171,6 +171,9 @@ export const make = Effect.fnUntraced(function* (client: RedisClient["Service"])
       failures = 0
       return rest(away)
     }),
+    Effect.catchDefect((defect) =>
+      Effect.andThen(Effect.logFatal("listening to bells died of a defect, and goes on", defect), Effect.fail("defect"))
+    ),
     Effect.catch(() => {
       // all of it is said again
       epoch = -1

@@ -35,6 +35,12 @@ export interface Shared {
 /** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
 const silence = 200_000
 
+/** How often it is looked who has to, in milliseconds. */
+const lookEvery = 10_000
+
+/** How many say so at once: each wake of an idle process costs more than what it is for. */
+const together = 16
+
 /** How soon one that could not say so tries again, in milliseconds: others have their turn meanwhile. */
 const again = 50_000
 
@@ -64,30 +70,31 @@ export const make = Effect.fnUntraced(function* (options: {
   // one server: its clock is known before anybody asks
   if (!client.isCluster) yield* clockOf(client.at(""))
 
-  const stalest = (): Member | undefined => {
-    let found: Member | undefined
-    for (const member of members) {
-      if (member.client.isReady() && (found === undefined || member.seen < found.seen)) found = member
-    }
-    return found
-  }
-  /** Milliseconds until it has to speak; never, where there is none. */
-  const quiet = (member: Member | undefined) => (member?.seen ?? Infinity) + silence - performance.now()
-  const look = Effect.suspend(() => {
-    const member = stalest()
-    if (member === undefined || quiet(member) > 0) return Effect.void
-    return Effect.catch(signOfLife(member), () =>
-      Effect.sync(() => {
+  /** Milliseconds until a member has to say that it lives. */
+  const quiet = ({ seen }: Member) => seen + silence - performance.now()
+  const speakers = () => Array.from(members).filter(({ client }) => client.isReady())
+  const speak = Effect.suspend(() =>
+    Effect.forEach(
+      speakers()
+        // with those who would have to before the next look
+        .filter((member) => quiet(member) <= lookEvery)
+        .slice(0, together),
+      (member) => {
+        // until it has: one that cannot must not stand before the others
         member.seen = performance.now() - silence + again
-      })
+        return Effect.ignore(signOfLife(member))
+      },
+      { concurrency: "unbounded", discard: true }
     )
-  })
-  // one member at a time, so that many do not speak at once
+  ).pipe(
+    Effect.catchDefect((defect) => Effect.logFatal("saying that consumers live died of a defect, and goes on", defect))
+  )
+  /** Of many that have to speak at once, some do, and the others by and by. */
   const rest = () => {
-    const left = quiet(stalest())
-    return left > 0 ? Math.min(left, 10_000) : 50_000 / (members.size + 1)
+    const left = Math.min(lookEvery, ...speakers().map(quiet))
+    return left > 0 ? left : (50_000 * together) / (members.size + together)
   }
-  yield* Effect.suspend(() => pause(rest())).pipe(Effect.andThen(look), Effect.forever, Effect.forkScoped)
+  yield* Effect.suspend(() => pause(rest())).pipe(Effect.andThen(speak), Effect.forever, Effect.forkScoped)
 
   return {
     ...options,
