@@ -23,12 +23,22 @@ const setup = Effect.gen(function* () {
   }
 })
 
+type Setup = Effect.Success<typeof setup>
+
+/** Until the client knows of it. */
+const outage = ({ proxy, transport }: Pick<Setup, "proxy" | "transport">) => {
+  proxy.refuse(true)
+  proxy.cutAll()
+  return S.until("the client knows", () =>
+    Effect.runPromise(Effect.map(Effect.exit(transport.lastId(S.group())), Exit.isFailure))
+  )
+}
+
 describe("joining", () => {
   it.live("interrupted at any moment, a join leaves no key, consumer or connection", () =>
     Effect.gen(function* () {
       const { admin, connections, keys, proxy, transport } = yield* setup
-      // one for commands, and one that hears bells, which nothing waits for
-      yield* S.until("both connections stand", () => S.connections(admin).then((count) => count === 2))
+      yield* S.connected(admin)
       proxy.delayReplies(5)
       for (let delay = 0; delay <= 30; delay += 1) {
         const scope = yield* Scope.make()
@@ -73,11 +83,7 @@ describe("joining", () => {
   it.live("in an outage it fails at once, and closing does not wait for the server", () =>
     Effect.gen(function* () {
       const { proxy, transport } = yield* setup
-      proxy.refuse(true)
-      proxy.cutAll()
-      yield* S.until("the client knows", () =>
-        Effect.runPromise(Effect.map(Effect.exit(transport.lastId(S.group())), Exit.isFailure))
-      )
+      yield* outage({ proxy, transport })
       const begun = performance.now()
       const error = yield* Effect.flip(Effect.scoped(transport.join(S.joining())))
       assert.strictEqual(error.reason._tag, "Unavailable")
@@ -151,11 +157,7 @@ describe("joining", () => {
       for (const topic of ["a", "b", "c", "d", "e", "f"]) {
         yield* Scope.provide(S.join(transport, { group: S.group(topic) }), scope)
       }
-      proxy.refuse(true)
-      proxy.cutAll()
-      yield* S.until("the client knows", () =>
-        Effect.runPromise(Effect.map(Effect.exit(transport.lastId(S.group())), Exit.isFailure))
-      )
+      yield* outage({ proxy, transport })
       const begun = performance.now()
       yield* Scope.close(scope, Exit.void)
       assert.isBelow(performance.now() - begun, 6000)

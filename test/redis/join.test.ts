@@ -14,8 +14,7 @@ const setup = Effect.gen(function* () {
     transport: yield* S.transport(options),
     keys: Effect.promise(() => S.keysOf(redis, "*")),
     connections: Effect.promise(() => S.connections(redis)),
-    /** Until the transport has the connections that it has by itself: one a master, and the bell's. */
-    connected: S.until("it is connected", async () => (await S.connections(redis)) === S.masters(redis).length + 1),
+    connected: S.connected(redis),
     consumers: (stream: string, group: string) =>
       Effect.promise(() => redis.xinfo("CONSUMERS", stream, group) as Promise<ReadonlyArray<unknown>>)
   }

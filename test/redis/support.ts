@@ -15,7 +15,7 @@ import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { startProxy } from "../support/proxy.ts"
 import { startRedis } from "../support/redis.ts"
-import { type Admin, admin as looker, removeKeys, servers } from "../support/place.ts"
+import { type Admin, admin as looker, masters, removeKeys, servers } from "../support/place.ts"
 
 export { type Admin, calls, flush, keysOf, masters, own, servers, shared } from "../support/place.ts"
 export { looker }
@@ -120,6 +120,10 @@ export const connections = async (redis: Admin, name = "clutch-"): Promise<numbe
   const lists = await Promise.all(servers(redis).map((server) => server.client("LIST")))
   return lists.flatMap((list) => String(list).split("\n")).filter((line) => line.includes(` name=${name}`)).length
 }
+
+/** Until a transport has the connections that it has by itself: one a master, and the bell's, which nothing waits for. */
+export const connected = (redis: Admin): Effect.Effect<void> =>
+  until("it is connected", async () => (await connections(redis)) === masters(redis).length + 1)
 
 /** Ids and texts of a stream, but for the first entry. */
 export const stored = (redis: Admin, stream: string): Effect.Effect<ReadonlyArray<readonly [string, string]>> =>

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Source } from "../Source.ts"
 import type { Group, Transport } from "../Transport.ts"
+import { anEffect } from "./anEffect.ts"
 import type { Handling } from "./handling.ts"
 import { letter } from "./letter.ts"
 import { type Log, traceContext } from "./observe.ts"
@@ -43,11 +44,9 @@ export const make = ({ context, group, log, policy, source, transport }: Options
             onNone: () => Effect.void,
             onSome: (entry) =>
               Effect.asVoid(
-                Effect.suspend(() => {
-                  const telling: unknown = tell(letter(source, { namespace: transport.namespace, group }, entry))
-                  // from untyped callers; what is no Effect would end the fiber without a word
-                  return Effect.isEffect(telling) ? telling : Effect.die(new TypeError("onDeadLetter gave no Effect"))
-                })
+                Effect.suspend(() =>
+                  anEffect("onDeadLetter", tell(letter(source, { namespace: transport.namespace, group }, entry)))
+                )
               )
           })
         ),

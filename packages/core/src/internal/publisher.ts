@@ -156,7 +156,7 @@ const checkOptions = (options: PublishOptions, count: number): Result.Result<num
     // CloudEvents has none of these
     if (text === "" && option !== "subject") return refuse(option, "it is empty: give a text, or leave it out")
   }
-  if (options.headers !== undefined && (!Predicate.isObject(options.headers) || Array.isArray(options.headers))) {
+  if (options.headers !== undefined && !Predicate.isObject(options.headers)) {
     return refuse("headers", `${shown(options.headers)} is refused: give an object of texts, or leave it out`)
   }
   for (const [name, text] of Object.entries<unknown>(options.headers ?? {})) {

@@ -169,23 +169,27 @@ local function give(stream, group, id, count)
   redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
--- Gives back what a consumer holds of a stream, at no cost of an attempt, at most \`limit\` entries: how many, how many were
--- settled, since nothing of them is left, and whether it holds more.
-local function giveBack(stream, group, consumer, limit)
-  local rows = pendingOf(stream, group, consumer, "-", limit)
-  if #rows == 0 then return 0, 0, false end
-  local released, trimmed = 0, 0
-  local present = presence(stream)
-  for _, row in ipairs(rows) do
-    if present(row[1]) then
-      give(stream, group, row[1], free(row[4]))
-      released = released + 1
-    else
-      redis.call("XACK", stream, group, row[1])
-      trimmed = trimmed + 1
+-- Gives back what a consumer holds, at no cost of an attempt, at most \`limit\` entries of each stream, which are given with
+-- their groups: how many, how many were settled, since nothing of them is left, and 1 where it holds more.
+local function giveBack(groups, consumer, limit)
+  local released, trimmed, more = 0, 0, 0
+  for stream, group in pairs(groups) do
+    local rows = pendingOf(stream, group, consumer, "-", limit)
+    if #rows > 0 then
+      local present = presence(stream)
+      for _, row in ipairs(rows) do
+        if present(row[1]) then
+          give(stream, group, row[1], free(row[4]))
+          released = released + 1
+        else
+          redis.call("XACK", stream, group, row[1])
+          trimmed = trimmed + 1
+        end
+      end
     end
+    if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
   end
-  return released, trimmed, #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0
+  return released, trimmed, more
 end
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
 local function decrement(number)
@@ -232,12 +236,7 @@ if wrong then return wrong end
 if redis.call("HGET", state, "owner") ~= consumer .. " " .. nonce then return { 0, 0, 0 } end
 
 redis.call("HDEL", state, "n:" .. consumer)
-local released, trimmed, more = 0, 0, 0
-for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
-  local given, gone, isMore = giveBack(stream, group, consumer, limit)
-  released, trimmed = released + given, trimmed + gone
-  if isMore then more = 1 end
-end
+local released, trimmed, more = giveBack({ [main] = mainGroup, [retry] = retryGroup }, consumer, limit)
 
 if more == 0 then
   redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)
@@ -1301,23 +1300,27 @@ local function give(stream, group, id, count)
   redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
--- Gives back what a consumer holds of a stream, at no cost of an attempt, at most \`limit\` entries: how many, how many were
--- settled, since nothing of them is left, and whether it holds more.
-local function giveBack(stream, group, consumer, limit)
-  local rows = pendingOf(stream, group, consumer, "-", limit)
-  if #rows == 0 then return 0, 0, false end
-  local released, trimmed = 0, 0
-  local present = presence(stream)
-  for _, row in ipairs(rows) do
-    if present(row[1]) then
-      give(stream, group, row[1], free(row[4]))
-      released = released + 1
-    else
-      redis.call("XACK", stream, group, row[1])
-      trimmed = trimmed + 1
+-- Gives back what a consumer holds, at no cost of an attempt, at most \`limit\` entries of each stream, which are given with
+-- their groups: how many, how many were settled, since nothing of them is left, and 1 where it holds more.
+local function giveBack(groups, consumer, limit)
+  local released, trimmed, more = 0, 0, 0
+  for stream, group in pairs(groups) do
+    local rows = pendingOf(stream, group, consumer, "-", limit)
+    if #rows > 0 then
+      local present = presence(stream)
+      for _, row in ipairs(rows) do
+        if present(row[1]) then
+          give(stream, group, row[1], free(row[4]))
+          released = released + 1
+        else
+          redis.call("XACK", stream, group, row[1])
+          trimmed = trimmed + 1
+        end
+      end
     end
+    if #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0 then more = 1 end
   end
-  return released, trimmed, #rows == tonumber(limit) and #pendingOf(stream, group, consumer, "-", 1) > 0
+  return released, trimmed, more
 end
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
 local function decrement(number)
@@ -1366,12 +1369,7 @@ if wrong then return wrong end
 local known = redis.call("HGET", state, "n:" .. consumer)
 if known and known ~= nonce then return { 0, 0, 0, 1 } end
 
-local released, trimmed, more = 0, 0, 0
-for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
-  local given, gone, isMore = giveBack(stream, group, consumer, limit)
-  released, trimmed = released + given, trimmed + gone
-  if isMore then more = 1 end
-end
+local released, trimmed, more = giveBack({ [main] = mainGroup, [retry] = retryGroup }, consumer, limit)
 
 if more == 0 then
   -- Redis 6.2 counts every XGROUP among the commands that need memory

@@ -111,7 +111,14 @@ export const make = (
       return entries
     }
 
+  /** Where nobody waits any more, the consumer may be leaving: a read behind that would make it again, for nobody. */
+  const skipped = async (): Promise<Array<RedisEntry>> => {
+    missed()
+    return []
+  }
+
   const read = (origin: Entry["origin"], count: number, bytes: number): Promise<Array<RedisEntry>> => {
+    if (!active) return skipped()
     const sizes = origin === "main" ? mainSizes : retrySizes
     const asked = sizes.count(count, bytes)
     const group = origin === "main" ? keys.mainGroup : keys.retryGroup
@@ -123,6 +130,7 @@ export const make = (
   }
 
   const take = async (count: number, limit: FetchLimit): Promise<Array<RedisEntry>> => {
+    if (!active) return skipped()
     const make = member.reading()
     const taken = await client.here.execute(Scripts.take, {
       keys,
@@ -193,11 +201,6 @@ export const make = (
     const entries = await take(limit.count, limit)
     given = { taken: entries.length, retried: 0 }
     for (const origin of main ? (["retry", "main"] as const) : (["retry"] as const)) {
-      // its consumer may be leaving: behind that, a read would make it again, and deliver to nobody
-      if (!active) {
-        missed()
-        return entries
-      }
       const count = limit.count - entries.length
       const bytes = limit.bytes - bytesOf(entries)
       if (count <= 0 || (bytes <= 0 && entries.length > 0)) {
@@ -257,7 +260,7 @@ export const make = (
   const together = async (limit: FetchLimit, main: boolean): Promise<Array<RedisEntry>> => {
     const unread = main ? limit.count - spare - 2 * (given.taken + given.retried) : 0
     const entries = await beside(limit, { given: limit.count, retried: limit.count, unread })
-    return entries.length > 0 || !main || unread > 0 || !active ? entries : read("main", limit.count, limit.bytes)
+    return entries.length > 0 || !main || unread > 0 ? entries : read("main", limit.count, limit.bytes)
   }
 
   /** Where both are many, new ones do not wait for what is retried: while Redis moves those, these are handled. */
@@ -271,7 +274,6 @@ export const make = (
 
   const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
     if (!member.held.isSurveyed()) await member.held.survey((entries) => lostOf(member, entries))
-    if (!active) return []
     if (limit.alone) return take(1, limit)
     const blocking = blocks()
     if (deaf && !blocking) {

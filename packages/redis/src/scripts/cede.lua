@@ -26,12 +26,7 @@ if wrong then return wrong end
 if redis.call("HGET", state, "owner") ~= consumer .. " " .. nonce then return { 0, 0, 0 } end
 
 redis.call("HDEL", state, "n:" .. consumer)
-local released, trimmed, more = 0, 0, 0
-for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
-  local given, gone, isMore = giveBack(stream, group, consumer, limit)
-  released, trimmed = released + given, trimmed + gone
-  if isMore then more = 1 end
-end
+local released, trimmed, more = giveBack({ [main] = mainGroup, [retry] = retryGroup }, consumer, limit)
 
 if more == 0 then
   redis.call("HDEL", state, "owner", "m:" .. consumer, "r:" .. consumer)

@@ -28,12 +28,7 @@ if wrong then return wrong end
 local known = redis.call("HGET", state, "n:" .. consumer)
 if known and known ~= nonce then return { 0, 0, 0, 1 } end
 
-local released, trimmed, more = 0, 0, 0
-for stream, group in pairs({ [main] = mainGroup, [retry] = retryGroup }) do
-  local given, gone, isMore = giveBack(stream, group, consumer, limit)
-  released, trimmed = released + given, trimmed + gone
-  if isMore then more = 1 end
-end
+local released, trimmed, more = giveBack({ [main] = mainGroup, [retry] = retryGroup }, consumer, limit)
 
 if more == 0 then
   -- Redis 6.2 counts every XGROUP among the commands that need memory

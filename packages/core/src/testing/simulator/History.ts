@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import * as Formatter from "effect/Formatter"
 import { type PublishError, SubscribeError, type TransportError } from "../../Errors.ts"
+import { anEffect } from "../../internal/anEffect.ts"
 import type { Definition } from "../../internal/definition.ts"
 import { logsOf } from "../../internal/partitions.ts"
 import * as policies from "../../internal/policy.ts"
@@ -218,12 +219,7 @@ class History {
         Effect.suspend(() => {
           const deliveries = ledger.started(worker, group, handlings)
           // one that throws before it gives an Effect has failed like any other, and so has one that gives none
-          const handled = Effect.scoped(
-            Effect.suspend(() => {
-              const handling = definition.handler(handlings)
-              return Effect.isEffect(handling) ? handling : Effect.die(new TypeError("the handler gave no Effect"))
-            })
-          )
+          const handled = Effect.scoped(Effect.suspend(() => anEffect("the handler", definition.handler(handlings))))
           return Effect.onExit(handled, (exit) => Effect.sync(() => ledger.ended(worker, group, deliveries, exit)))
         })
     }
