@@ -249,6 +249,20 @@ describe("the simulator", () => {
       })
     )
 
+    it.effect("may begin with poison on a topic that nobody has used, whatever partitions it has", () =>
+      Effect.gen(function* () {
+        const Keyed = Topic.make("keyed", { schema: Schema.String, key: (text) => text, partitions: 4 })
+        const reader = Subscription.make("reader", Keyed, () => Effect.void, { from: "beginning" })
+        const messages = [Simulator.poison(Keyed, "{")]
+        const scenario = Effect.sync(() => Simulator.scenario({ subscriptions: [reader], messages }))
+        for (let i = 0; i < 20; i++) {
+          const plan = { seed: `${i}`, workers: 1, faults: [] }
+          const { violation } = yield* Simulator.run({ scenario, plan })
+          assert.isUndefined(violation, `seed ${i}`)
+        }
+      })
+    )
+
     it.effect("that is another one each time is said to be so", () =>
       Effect.gen(function* () {
         let histories = 0

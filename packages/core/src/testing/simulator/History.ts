@@ -16,7 +16,7 @@ import * as Formatter from "effect/Formatter"
 import { type PublishError, SubscribeError, type TransportError } from "../../Errors.ts"
 import { anEffect } from "../../internal/anEffect.ts"
 import type { Definition } from "../../internal/definition.ts"
-import { logsOf } from "../../internal/partitions.ts"
+import { confirm, logsOf } from "../../internal/partitions.ts"
 import * as policies from "../../internal/policy.ts"
 import { sumOf } from "../../internal/stats.ts"
 import { subscribeAll } from "../../internal/subscribe.ts"
@@ -27,7 +27,7 @@ import { Reclaimer } from "../../Reclaimer.ts"
 import { TypeId } from "../../Source.ts"
 import * as Subscription from "../../Subscription.ts"
 import * as Topic from "../../Topic.ts"
-import { type Log, Transport } from "../../Transport.ts"
+import { Transport } from "../../Transport.ts"
 import { Dice } from "./Dice.ts"
 import * as Faults from "./Faults.ts"
 import { type Event, Ledger } from "./Ledger.ts"
@@ -495,10 +495,16 @@ const publishing = ([first, ...rest]: NonEmptyReadonlyArray<Publication>): Effec
     const others = rest.flatMap((one) => (one._tag === "Message" ? [one.data] : []))
     return Topic.publishAll(first.topic, [first.data, ...others])
   }
-  const log: Log = { topic: first.topic, partition: 0 }
+  const {
+    topic,
+    [TypeId]: { partitions }
+  } = first.topic
   const outgoing = { data: first.text, attributes: undefined }
   return Effect.flatMap(Transport, (transport) =>
-    transport.publish(log, [outgoing], { maxLength: undefined, maxAge: undefined })
+    Effect.andThen(
+      confirm(transport, topic, partitions, "publish"),
+      transport.publish({ topic, partition: 0 }, [outgoing], { maxLength: undefined, maxAge: undefined })
+    )
   )
 }
 

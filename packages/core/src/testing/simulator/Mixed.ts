@@ -169,13 +169,12 @@ export const mixed: Effect.Effect<Scenario> = Effect.map(Random.nextInt, (number
   const numbers = dice.chance(0.3)
     ? (ordered[dice.below(ordered.length)] ?? topics[0])
     : dice.pick(...topics, topics[0])
+  const topic = numbers.topic as Topic.Topic<unknown> // what is published is data of it
   const hasPoison = dice.chance(0.3)
-  const messages = Array.from(
-    { length: dice.between(11, 13) },
-    (_, n): Publication =>
-      hasPoison && dice.chance(0.1)
-        ? { _tag: "Raw", topic: numbers.topic.topic, text: dice.pick(...poisons) }
-        : { _tag: "Message", topic: numbers.topic as Topic.Topic<unknown>, data: { n } } // this is data of it
+  const messages = Array.from({ length: dice.between(11, 13) }, (_, n): Publication =>
+    hasPoison && dice.chance(0.1)
+      ? { _tag: "Raw", topic, text: dice.pick(...poisons) }
+      : { _tag: "Message", topic, data: { n } }
   )
   // alike, as who waits for another that takes many times as long has little to do but heartbeats
   const lease = dice.pick(100, 200, 400)

@@ -18,7 +18,7 @@ import type { Transport } from "../../Transport.ts"
  */
 export type Publication =
   | { readonly _tag: "Message"; readonly topic: Topic<unknown>; readonly data: unknown }
-  | { readonly _tag: "Raw"; readonly topic: string; readonly text: string }
+  | { readonly _tag: "Raw"; readonly topic: Topic<unknown>; readonly text: string }
 
 /**
  * What a history is about. Made by `Simulator.scenario`.
@@ -78,7 +78,7 @@ export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: O
   const read = new Set(
     options.subscriptions.map((subscription) => Subscription.definitionOf(subscription).source.topic)
   )
-  const unread = options.messages.map(topicOf).find((topic) => !read.has(topic))
+  const unread = options.messages.map(({ topic }) => topic.topic).find((topic) => !read.has(topic))
   if (unread !== undefined) throw new TypeError(`no subscription of the scenario reads topic "${unread}"`)
   return {
     subscriptions: options.subscriptions,
@@ -89,15 +89,12 @@ export const make = <const S extends ReadonlyArray<Subscription.Any>>(options: O
   }
 }
 
-const topicOf = (publication: Publication): string =>
-  publication._tag === "Message" ? publication.topic.topic : publication.topic
-
 /** Made by `Simulator.poison`. */
-export const poison = <A>({ topic, [TypeId]: { decode } }: Topic<A>, text: string): Publication => {
-  if (isJson(text) && Exit.isSuccess(decode(JSON.parse(text)))) {
-    throw new TypeError(`${text} is no poison: topic "${topic}" decodes it`)
+export const poison = <A>(topic: Topic<A>, text: string): Publication => {
+  if (isJson(text) && Exit.isSuccess(topic[TypeId].decode(JSON.parse(text)))) {
+    throw new TypeError(`${text} is no poison: topic "${topic.topic}" decodes it`)
   }
-  return { _tag: "Raw", topic, text }
+  return { _tag: "Raw", topic: topic as Topic<unknown>, text } // nothing is encoded for it
 }
 
 const isJson = (text: string): boolean => {
