@@ -14,6 +14,16 @@ const edit = (file: string, find: string, replace: string) => ({
 
 export const scripts: ReadonlyArray<Mutation> = [
   {
+    name: "join-namesake-not-seen",
+    edits: [edit("join", `if taken and lease(told, consumer, now()) > 0 then`, `if taken and false then`)],
+    killedBy: guard("join", "of an ordered group, a name is the worker's that has it, while that one lives")
+  },
+  {
+    name: "roster-namesake-not-seen",
+    edits: [edit("roster", `if isOther(told, consumer, first) then return { 0 } end\n`, ``)],
+    killedBy: guard("claim", "a worker whose name is another's is to join again, and ends nothing")
+  },
+  {
     name: "ack-lease-not-checked",
     edits: [edit("ack", `redis.call("HGET", state, "n:" .. consumer) == nonce`, `true`)],
     killedBy: guard("ack", "what was reclaimed and delivered to another is refused")

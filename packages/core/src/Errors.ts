@@ -108,8 +108,8 @@ export class InvalidOption extends Schema.TaggedError<InvalidOption>()("InvalidO
 }
 
 /**
- * Two live subscriptions share topic, name and consumer. Rename one of them, give one another `consumer`, or close
- * the first.
+ * Two live subscriptions share topic, name and consumer: in one process, or, where the topic has a key, in two. Rename one
+ * of them, give one another `consumer`, or close the first.
  *
  * @category reasons
  * @since 0.1.0
@@ -120,7 +120,7 @@ export class DuplicateSubscription extends Schema.TaggedError<DuplicateSubscript
 }) {
   override get message() {
     return (
-      `subscription "${this.subscription}" on topic "${this.topic}" is already running here: ` +
+      `subscription "${this.subscription}" on topic "${this.topic}" is already running: ` +
       `give one of the two another name or "consumer", or close the first`
     )
   }
@@ -199,7 +199,15 @@ export class AlreadySettled extends Schema.TaggedError<AlreadySettled>()("Alread
  */
 export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
   operation: Schema.String,
-  reason: Schema.Union([Unavailable, Unknown, Refused, NoSubscription, InvalidName, InvalidOption])
+  reason: Schema.Union([
+    Unavailable,
+    Unknown,
+    Refused,
+    NoSubscription,
+    DuplicateSubscription,
+    InvalidName,
+    InvalidOption
+  ])
 }) {
   override get message() {
     return `${this.operation}: ${this.reason.message}`

@@ -76,8 +76,9 @@ export interface Common {
    */
   readonly from?: "new" | "beginning" | { readonly id: string } | { readonly time: DateTime.Utc } | undefined
   /**
-   * The consumer's name in the group. Default: a name unique per Transport. Give one only if no other process uses it, not
-   * even while one takes the other's place: two of one name take what they hold from each other, at the cost of attempts.
+   * The consumer's name in the group. Default: a name unique per Transport. Give one only if no other process uses it. Of a
+   * topic with a key, subscribing waits for another of that name, until that has left or was silent for its visibility
+   * timeout; a second after `visibilityTimeout` it fails with reason `DuplicateSubscription`.
    */
   readonly consumer?: string | undefined
   /**

@@ -334,7 +334,11 @@ export interface Worker {
   readonly name: string
   /** Enrolling stands. Cannot fail: it touches nothing but this value. */
   readonly keep: () => void
-  /** Who is there. Asking is a sign of life. A group that has disappeared is created again first. */
+  /**
+   * Who is there. Asking is a sign of life. A group that has disappeared is created again first. Fails with reason
+   * `DuplicateSubscription` where this worker was silent for longer than its visibility timeout, and another one that lives
+   * has taken its name.
+   */
   readonly roster: Effect.Effect<Roster, TransportError>
   /** Calls `changed` whenever `roster` may answer differently, apart from a lease that ends. */
   readonly watch: (changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
@@ -562,7 +566,8 @@ export class Transport extends Context.Service<
     readonly join: (options: JoinOptions) => Effect.Effect<Consumer, TransportError, Scope.Scope>
     /**
      * Enrols as a worker of an ordered group, creating it if it is absent. Whatever fails, dies or is interrupted leaves
-     * nothing behind. A group is joined or enrolled for, and never both.
+     * nothing behind. A group is joined or enrolled for, and never both. Fails with reason `DuplicateSubscription` while
+     * another worker of that name lives.
      */
     readonly enroll: (options: EnrollOptions) => Effect.Effect<Worker, TransportError, Scope.Scope>
     /**

@@ -107,6 +107,16 @@ describe("roster", () => {
     assert.deepStrictEqual(await redis.keys("*"), [])
   })
 
+  test("a worker whose name is another's is to join again, and ends nothing", async () => {
+    await worker("a", { nonce: "two", first: "two" })
+    await claim("a")
+    const before = await everything()
+    assert.isUndefined(await run(Scripts.roster, { ...claimed("a", ""), first: "one" }))
+    assert.strictEqual(await run(Scripts.claim, { ...claimed("a", "another"), first: "one" }), "gone")
+    assert.deepStrictEqual(await everything(), before)
+    assert.strictEqual((await run(Scripts.roster, { ...claimed("a"), first: "two" }))?.owner?.name, "a")
+  })
+
   test("works while memory is full, and leaves keys of another type alone", async () => {
     await worker("a")
     await redis.hset(keys.state, "h:a", 5)

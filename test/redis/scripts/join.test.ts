@@ -30,7 +30,8 @@ describe("join", () => {
     assert.deepStrictEqual(joined, {
       created: { main: true, retry: true },
       start: "0-0",
-      repeats: { count: 0, more: false }
+      repeats: { count: 0, more: false },
+      taken: false
     })
     assert.deepStrictEqual(
       (await consumers(keys.main, keys.mainGroup)).map((_) => _["name"]),
@@ -171,6 +172,41 @@ describe("join", () => {
     assert.deepStrictEqual({ ...(await state("m:")), ...(await state("r:")) }, { "r:a": "1-0" })
     await join("a", { mode: "first" })
     assert.deepStrictEqual(await state("r:"), {})
+  })
+
+  test("of an ordered group, a name is the worker's that has it, while that one lives", async () => {
+    const named = (first: string, options: Partial<Scripts.Join> = {}) =>
+      join("a", { ordered: true, nonce: first, first, visibilityTimeout: 5000, ...options })
+    assert.isFalse((await named("one")).taken)
+    const before = await everything()
+    assert.isTrue((await named("two")).taken)
+    assert.isTrue((await named("two", { mode: "again", nonce: "later" })).taken)
+    assert.deepStrictEqual(await everything(), before)
+    // itself is not in its own way
+    assert.isFalse((await named("one")).taken)
+    assert.isFalse((await named("one", { mode: "again", nonce: "later" })).taken)
+    await redis.hset(keys.state, "h:a", (await now()) - 5001)
+    assert.isFalse((await named("two")).taken)
+    assert.isTrue((await named("one", { mode: "again", nonce: "later" })).taken)
+    await redis.hset(keys.state, "h:a", (await now()) - 5001)
+    assert.isFalse((await named("one", { mode: "again", nonce: "later" })).taken)
+    assert.isTrue((await named("two")).taken)
+    // what was taken over was not made by this one: nothing of it is undone
+    await run(Scripts.rollback, { ...member("a"), nonce: "one", ordered: true })
+    assert.lengthOf(await groups(keys.main), 1)
+  })
+
+  test("whoever joins again where nothing is left has its name to itself", async () => {
+    await join("a", { ordered: true, nonce: "one", first: "one" })
+    await redis.flushall()
+    await join("a", { ordered: true, mode: "again", nonce: "later", first: "one" })
+    assert.isTrue((await join("a", { ordered: true, nonce: "two", first: "two" })).taken)
+  })
+
+  test("of a group without an order, a name is the last one's", async () => {
+    await join("a", { nonce: "one", first: "one" })
+    assert.isFalse((await join("a", { nonce: "two", first: "two" })).taken)
+    assert.strictEqual((await state())["n:a"], "two")
   })
 
   test("works while memory is full", async () => {

@@ -21,6 +21,7 @@ import { keyFaults } from "./KeyFaults.ts"
 import { leases } from "./Leases.ts"
 import { manual } from "./Manual.ts"
 import { many } from "./Many.ts"
+import { namesakes } from "./Namesakes.ts"
 import { order } from "./Order.ts"
 import { partitions } from "./Partitions.ts"
 import { pause } from "./Pause.ts"
@@ -55,6 +56,7 @@ export const suite = (name: string, options: Options): void =>
     partitions,
     "order by key": orderByKey,
     "order by key, where things fail": keyFaults,
+    "workers of one name": namesakes,
     "start positions": startPositions,
     filters,
     retries,

@@ -378,22 +378,6 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
-  kit.test("10. a worker that starts again under the name of one that died owns what that one owned", () =>
-    Effect.gen(function* () {
-      const topic = keyedTopic(kit)
-      const options = { consumer: "fixed", visibilityTimeout: kit.lease }
-      const ledger = new Ledger(5)
-      const subscription = Subscription.make("s", topic, ledger.handler(), { ...options, from: "beginning" })
-      const owner = yield* own(kit, topic, "s", options.consumer)
-      yield* Topic.publishAll(topic, inTurn(["a"], 4))
-      yield* two(kit, owner)
-      yield* kit.open(subscription)
-      yield* kit.idle(subscription)
-      ledger.assertOrder()
-      assert.deepStrictEqual(ledger.starts("a"), range(4))
-    })
-  )
-
   kit.test("10. an owner from whom something was reclaimed owns nothing any more: what it parks is refused", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)

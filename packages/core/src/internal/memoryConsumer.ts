@@ -14,11 +14,15 @@ import type { Group } from "./memoryGroup.ts"
 import { type Log, readStart, type Store } from "./memoryStore.ts"
 import { parseId, type Position } from "./memoryStructures.ts"
 
-/** Takes a place; the Scope's end leaves it, or undoes the joining where nobody has kept it. */
+/**
+ * Takes a place, unless there is something against it; the Scope's end leaves it, or undoes the joining where nobody has
+ * kept it.
+ */
 export const sit = (
   store: Store,
   bells: Bells,
-  options: Omit<JoinOptions, "ownConnection">
+  options: Omit<JoinOptions, "ownConnection">,
+  against: (now: number) => TransportError | undefined = () => undefined
 ): Effect.Effect<Seat, TransportError, Scope.Scope> => {
   const from = readStart(options.from)
   if (from === undefined) {
@@ -27,8 +31,9 @@ export const sit = (
       new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
     )
   }
+  const taken = bells.step((now) => against(now) ?? new Seat(store, bells, options, from, now))
   return Effect.acquireRelease(
-    bells.step((now) => new Seat(store, bells, options, from, now)),
+    Effect.flatMap(taken, (seat) => (seat instanceof Seat ? Effect.succeed(seat) : Effect.fail(seat))),
     (seat) => bells.step((now) => seat.leave(now))
   )
 }
@@ -152,6 +157,7 @@ export class Seat {
       member.marks.retry = undefined
       this.group.announceLease(member)
     }
+    this.member.seat = this
   }
 
   keep(): void {
@@ -197,7 +203,7 @@ export class Seat {
 
   leave(now: number): void {
     this.left = true
-    const isOurs = this.kept || this.isNew
+    const isOurs = (this.kept || this.isNew) && this.member.seat === this
     if (isOurs && this.group.members.get(this.name) === this.member) {
       for (const tracked of this.member.held) this.group.giveBack(tracked)
       this.member.lastSeen = now

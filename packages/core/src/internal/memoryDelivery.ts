@@ -23,6 +23,8 @@ export class Member {
   readonly name: string
   visibility: number
   lastSeen: number
+  /** Who goes by this name: the last one that took it. */
+  seat: object | undefined
   /** How many of its fetches wait now: one that waits is alive. */
   waiting = 0
   /** What it holds, the lease that ends first in front. */

@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { TransportError } from "../Errors.ts"
+import { DuplicateSubscription, TransportError } from "../Errors.ts"
 import type { EnrollOptions, Owner, OwnerLimit, Roster, Worker } from "../Transport.ts"
 import type { Bells } from "./memoryBells.ts"
 import { fetch, type Seat, sit } from "./memoryConsumer.ts"
@@ -27,10 +27,15 @@ export const enroll: (
   options: EnrollOptions
 ) {
   const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
+  const { consumer, group } = options
+  const duplicate = new TransportError({ operation: "join", reason: new DuplicateSubscription(group) })
   // opened first, so closed last: whoever hears of it finds the seat empty
   let taken: Seat | undefined
   yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
-  const seat = yield* sit(store, bells, options)
+  const seat = yield* sit(store, bells, options, (now) => {
+    const other = consumer === undefined ? undefined : store.group(group)?.members.get(consumer)
+    return other !== undefined && isThere(other, now) ? duplicate : undefined
+  })
   taken = seat
   yield* bells.step(() => {
     // a worker of this name that is no more: by the newcomer's signs of life it would own the log for ever
@@ -41,11 +46,14 @@ export const enroll: (
   return {
     name: seat.name,
     keep: () => seat.keep(),
-    roster: bells.step((now) => {
-      seat.sit(now)
-      seat.member.lastSeen = now
-      return rosterOf(seat, now)
-    }),
+    roster: Effect.flatMap(
+      bells.step((now) => {
+        if (!hasName(seat, now)) return undefined
+        seat.member.lastSeen = now
+        return rosterOf(seat, now)
+      }),
+      (roster) => (roster === undefined ? Effect.fail(duplicate) : Effect.succeed(roster))
+    ),
     watch: (changed) =>
       Effect.acquireRelease(
         Effect.sync(() => {
@@ -71,6 +79,15 @@ export const enroll: (
 
 const isThere = (member: Member, now: number): boolean => member.lastSeen + member.visibility > now
 
+/** Whether it goes by its name still, or again: another that lives may have taken it while this one was silent. */
+const hasName = (seat: Seat, now: number): boolean => {
+  seat.sit(now)
+  const { member } = seat
+  if (member.seat !== seat && isThere(member, now)) return false
+  member.seat = seat
+  return true
+}
+
 /** When the lease of the log ends. */
 const leaseOf = ({ owner, renewed }: Order): number => (owner === undefined ? 0 : renewed + owner.visibility)
 
@@ -86,7 +103,7 @@ const rosterOf = ({ group }: Seat, now: number): Roster => {
 
 /** The fence of a new owner; `undefined` where there is one. */
 const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
-  seat.sit(now)
+  if (!hasName(seat, now)) return undefined
   const { group, member } = seat
   const { order } = group
   if (leaseOf(order) > now) return undefined

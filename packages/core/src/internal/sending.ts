@@ -298,5 +298,7 @@ const unanswered = (milliseconds: number) =>
   })
 
 const reasonOf = ({ reason }: TransportError): Reason =>
-  // publishing needs no subscription: a backend that says so is out of order, and nothing was stored
-  reason._tag === "NoSubscription" ? new Unavailable({ detail: reason.message, cause: reason }) : reason
+  // publishing needs no subscription: a backend that speaks of one is out of order, and nothing was stored
+  reason._tag === "NoSubscription" || reason._tag === "DuplicateSubscription"
+    ? new Unavailable({ detail: reason.message, cause: reason })
+    : reason

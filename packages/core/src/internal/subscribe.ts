@@ -2,7 +2,9 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { SubscribeError, TransportError } from "../Errors.ts"
 import { Reclaimer } from "../Reclaimer.ts"
@@ -73,11 +75,42 @@ const compete = (transport: Transport["Service"], groups: address.Groups, policy
     })
   )
 
+/** For how long and how often it is tried to take the name of a worker that may have died. */
+const untilGone = ({ visibilityTimeout }: Policy) =>
+  Schedule.upTo(Schedule.spaced("250 millis"), { duration: Duration.sum(visibilityTimeout, Duration.seconds(1)) })
+
+const isDuplicate = ({ reason }: TransportError) => reason._tag === "DuplicateSubscription"
+
+/** A worker of this name that died keeps it for its visibility timeout; one that lives, for good. */
+const patiently = <A>(
+  policy: Policy,
+  { topic }: Group,
+  enrolling: Effect.Effect<A, TransportError, Scope.Scope>
+): Effect.Effect<A, TransportError, Scope.Scope> =>
+  Effect.suspend(() => {
+    let told = false
+    const tell = Effect.suspend(() => {
+      if (told) return Effect.void
+      told = true
+      return Effect.logWarning(
+        `consumer "${policy.consumer}" is still known on topic "${topic}": this one starts when that has left, or has ` +
+          `been silent for its visibility timeout`
+      )
+    })
+    return enrolling.pipe(
+      Effect.tapError((error) => (isDuplicate(error) ? tell : Effect.void)),
+      Effect.retry({ while: isDuplicate, schedule: untilGone(policy) })
+    )
+  })
+
 const enroll = (transport: Transport["Service"], groups: address.Groups, policy: Policy) =>
-  Effect.map(everywhere<Worker>(groups, policy, transport.enroll), (places): engine.Places => ({
-    _tag: "Ordered",
-    enrolled: places.map(({ group, place }) => ({ group, worker: place }))
-  }))
+  Effect.map(
+    everywhere<Worker>(groups, policy, (options) => patiently(policy, options.group, transport.enroll(options))),
+    (places): engine.Places => ({
+      _tag: "Ordered",
+      enrolled: places.map(({ group, place }) => ({ group, worker: place }))
+    })
+  )
 
 /**
  * Runs the attempt in a scope of its own, forked from the caller's: the caller's may live as long as the process, and

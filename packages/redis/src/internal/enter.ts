@@ -6,7 +6,7 @@ import type { EnrollOptions } from "@clutch/core/Transport"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Keys from "../RedisKeys.ts"
-import { Member, rollback } from "./member.ts"
+import { duplicate, Member, rollback } from "./member.ts"
 import type { Shared } from "./shared.ts"
 
 /** `exit` is how a place that was kept is left, when the scope closes. */
@@ -27,6 +27,7 @@ export const enter = Effect.fnUntraced(function* (
     client,
     clock: yield* shared.clockOf(client),
     codec: shared.codec,
+    group: options.group,
     keys,
     consumer: options.consumer ?? shared.nextConsumer(),
     visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
@@ -40,7 +41,7 @@ export const enter = Effect.fnUntraced(function* (
     if (state === "outside") return Effect.void
     return state === "kept" ? how.exit(member) : rollback(member)
   })
-  yield* client
+  const { taken } = yield* client
     .attempt("join", () => {
       state = "uncertain"
       return member.first()
@@ -53,6 +54,10 @@ export const enter = Effect.fnUntraced(function* (
         })
       )
     )
+  if (taken) {
+    state = "outside"
+    return yield* duplicate(member)
+  }
   state = "joined"
   return {
     member,

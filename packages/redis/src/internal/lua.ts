@@ -250,10 +250,11 @@ return { released, trimmed, more }
   claim: `-- claim: makes a worker the owner of a log, and takes what anybody held of it, for the owner to fetch.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 first (nonce of
+--         the worker's first join, or "" for anybody's)
 -- RETURNS {1, fence, more is to be taken: call again, taken, trimmed (settled, since nothing of them is left)}, {0} where
---         another owner's lease has not ended, {2} where a group is gone or the consumer is no member: it is to join
---         again
+--         another owner's lease has not ended, {2} where a group is gone or the consumer is no member, or its name
+--         another's: it is to join again
 -- CALLER  Worker.claim, until nothing is left to be taken
 -- ORDER   The first call makes the owner, and takes every nonce: from then on no settlement of anybody else is accepted.
 --         Each taken entry is one XCLAIM. Marks tell which deliveries had not started, and lose the attempt that they
@@ -396,6 +397,11 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
+-- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
+local function isOther(told, name, first)
+  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
+  return first ~= "" and holder ~= nil and holder ~= first
+end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
   return string.match(told.owner or "", "^(%S+) %S+$")
@@ -419,12 +425,13 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, limit, first = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 2 } end
+if isOther(told, consumer, first) then return { 2 } end
 local time = now()
 local claim = consumer .. " " .. nonce
 local fence = told.fence or "0"
@@ -432,13 +439,13 @@ if not string.find(fence, "^%d+$") or #fence > 15 then
   return redis.error_reply("WRONGTYPE the field fence of " .. state .. " is no number")
 end
 
-local first = told.owner ~= claim
-if first then
+local begins = told.owner ~= claim
+if begins then
   local other = ownerOf(told)
   if other and other ~= consumer and lease(told, other, time) > 0 then return { 0 } end
 end
 begin(state)
-if first then
+if begins then
   for field in pairs(told) do
     if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
   end
@@ -1017,13 +1024,14 @@ return found
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 visibilityTimeout (ms),
 --         6 start (where the main group begins if it is created: "$" or an id, exclusive),
 --         7 mode ("first" for a new consumer, "again" for one that was in the group before),
---         8 ordered ("1" for a worker of an ordered group: the others are told)
+--         8 ordered ("1" for a worker of an ordered group: the others are told, and its name is its own while it lives),
+--         9 first (nonce of the member's join in mode "first", or "" for anybody's)
 -- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
---         more}
+--         more, 1 where nothing was done as a living worker has the name}
 -- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
--- STATE   writes v:, n:, h: and, on "first", j: of the consumer (what this join created, for rollback): "nonce flags
---         start", where flags are 0 or 1 for main key, retry key, main group, retry group, main consumer, retry
---         consumer, position.
+-- STATE   writes v:, n:, h: and, on "first" or where a worker takes over a name, j: of the consumer (what this join
+--         created, for rollback): "nonce flags start", where flags are 0 or 1 for main key, retry key, main group, retry
+--         group, main consumer, retry consumer, position.
 -- ORDER   Creating the main group can fail for a bad start, and comes first. A repeated call with the same nonce finds
 --         everything there, and keeps what j: says. Works while memory is full: a group that cannot be joined never
 --         shrinks.
@@ -1090,6 +1098,26 @@ local function consumersOf(stream, group)
   return consumers
 end
 
+-- All that the state hash tells, by field.
+local function toldBy(state)
+  return record(redis.call("HGETALL", state))
+end
+-- For how many more ms a worker is taken to be alive: its visibility timeout after its last sign of life. Not above 0
+-- where it is not.
+local function lease(told, name, time)
+  local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
+  return timeout and seen and seen + timeout - time or 0
+end
+-- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
+local function isOther(told, name, first)
+  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
+  return first ~= "" and holder ~= nil and holder ~= first
+end
+-- Who owns the log, whether or not it is alive; nil where nobody does.
+local function ownerOf(told)
+  return string.match(told.owner or "", "^(%S+) %S+$")
+end
+
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
@@ -1108,9 +1136,14 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered, first = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
+
+-- two by one name would take from each other what they hold; without an order each settles its own all the same
+local told = ordered == "1" and toldBy(state) or {}
+local taken = isOther(told, consumer, first)
+if taken and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
 
 local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
 local made = {
@@ -1170,6 +1203,8 @@ if mode == "first" then
     created, createdRetry = both[3], both[4]
   end
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
+elseif ordered == "1" and first ~= "" and (taken or not told["j:" .. consumer]) then
+  redis.call("HSET", state, "j:" .. consumer, first .. " 0000000 -")
 end
 
 if ordered == "1" then ring(owners, "owners") end
@@ -1192,7 +1227,7 @@ if mode == "again" and not mainThere then
     until more == 0 or repeats >= 1000 or bytes >= 4194304
   end
 end
-return { created, createdRetry, begins or false, repeats, more }
+return { created, createdRetry, begins or false, repeats, more, 0 }
 `,
   leave: `-- leave: gives back what a consumer holds, at no cost of an attempt, and removes the consumer.
 --
@@ -2432,9 +2467,10 @@ return { 1, consumers, groups, keys }
   roster: `-- roster: shows that a worker lives, and says who else does and who owns the log.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 first (nonce of
+--         its first join, or "" for anybody's)
 -- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive …}, or {0} where a group is gone,
---         or the consumer is no member: it is to join again
+--         or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
 -- ORDER   A few bytes are written. Works while memory is full.
 --
@@ -2501,6 +2537,11 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
+-- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
+local function isOther(told, name, first)
+  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
+  return first ~= "" and holder ~= nil and holder ~= first
+end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
   return string.match(told.owner or "", "^(%S+) %S+$")
@@ -2524,12 +2565,13 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, first = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 0 } end
+if isOther(told, consumer, first) then return { 0 } end
 
 local time = now()
 begin(state)

@@ -1,8 +1,8 @@
 /**
  * A consumer's place in its group: what it is called, what it holds, and how the place is taken, healed and left.
  */
-import type { TransportError } from "@clutch/core/Errors"
-import type { Entry, StartPosition } from "@clutch/core/Transport"
+import { DuplicateSubscription, TransportError } from "@clutch/core/Errors"
+import type { Entry, Group, StartPosition } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
 import type { Codec } from "../Codec.ts"
@@ -35,6 +35,7 @@ export class Member {
   readonly client: Connection
   readonly clock: ServerClock
   readonly codec: Codec
+  readonly group: Group
   readonly keys: GroupKeys
   readonly consumer: string
   /** Milliseconds. */
@@ -52,13 +53,23 @@ export class Member {
   constructor(
     options: Pick<
       Member,
-      "client" | "clock" | "codec" | "keys" | "consumer" | "visibilityTimeout" | "from" | "ordered" | "leaving"
+      | "client"
+      | "clock"
+      | "codec"
+      | "group"
+      | "keys"
+      | "consumer"
+      | "visibilityTimeout"
+      | "from"
+      | "ordered"
+      | "leaving"
     >
   ) {
     this.client = options.client
     this.held = new Holdings(options.client)
     this.clock = options.clock
     this.codec = options.codec
+    this.group = options.group
     this.keys = options.keys
     this.consumer = options.consumer
     this.visibilityTimeout = options.visibilityTimeout
@@ -98,8 +109,10 @@ export class Member {
     const joined = this.client
       .execute(Scripts.join, { ...this.joining(), mode: "again", nonce })
       .then((joined) => {
-        this.nonce = nonce
         this.isDoubtful = false
+        // whatever ran under this incarnation has ended
+        if (joined.taken) return joined
+        this.nonce = nonce
         if (joined.created.main || joined.created.retry) this.created = joined
         this.seen = performance.now()
         return joined
@@ -131,6 +144,7 @@ export class Member {
     return {
       keys: this.keys,
       consumer: this.consumer,
+      first: this.firstNonce,
       visibilityTimeout: this.visibilityTimeout,
       from: this.from,
       ordered: this.ordered
@@ -153,11 +167,15 @@ export const tellCreated = (member: Member): Effect.Effect<void> =>
     )
   })
 
+/** A living worker has the name. */
+export const duplicate = ({ group: { subscription, topic } }: Member): TransportError =>
+  new TransportError({ operation: "join", reason: new DuplicateSubscription({ topic, subscription }) })
+
 /** Creates again what is gone. */
 export const heal = (member: Member): Effect.Effect<void, TransportError> =>
-  Effect.andThen(
+  Effect.flatMap(
     member.client.attempt("join", () => member.again()),
-    tellCreated(member)
+    ({ taken }) => (taken ? Effect.fail(duplicate(member)) : tellCreated(member))
   )
 
 /** The incarnation has ended: a new one, so that settling is cheap again. It need not succeed now. */

@@ -35,34 +35,40 @@ interface Standing {
 const roster = (worker: Standing, healed = 0): Effect.Effect<Roster, TransportError> => {
   const { claim, member } = worker
   const { consumer, keys } = member
-  return Effect.flatMap(member.client.run(Scripts.roster, { keys, consumer, nonce: claim ?? "" }), (found) => {
-    if (found === undefined) {
-      if (healed === maxHealed) return Effect.fail(vanishing("roster"))
-      return Effect.andThen(
-        heal(member),
-        Effect.suspend(() => roster(worker, healed + 1))
-      )
+  return Effect.flatMap(
+    member.client.run(Scripts.roster, { keys, consumer, nonce: claim ?? "", first: member.firstNonce }),
+    (found) => {
+      if (found === undefined) {
+        if (healed === maxHealed) return Effect.fail(vanishing("roster"))
+        return Effect.andThen(
+          heal(member),
+          Effect.suspend(() => roster(worker, healed + 1))
+        )
+      }
+      member.seen = performance.now()
+      return Effect.succeed({
+        workers: found.workers,
+        owner: Option.fromUndefinedOr(found.owner?.name),
+        expires: Option.map(Option.fromUndefinedOr(found.owner?.expires), (left) => Duration.millis(left))
+      })
     }
-    member.seen = performance.now()
-    return Effect.succeed({
-      workers: found.workers,
-      owner: Option.fromUndefinedOr(found.owner?.name),
-      expires: Option.map(Option.fromUndefinedOr(found.owner?.expires), (left) => Duration.millis(left))
-    })
-  })
+  )
 }
 
 /** Until nobody else holds anything; the fence, or none where another owns the log. */
 const take = (claim: Claim, healed = 0): Effect.Effect<number | undefined, TransportError> =>
-  Effect.flatMap(claim.member.client.run(Scripts.claim, claim.proof), (claimed) => {
-    if (claimed === "taken") return Effect.succeed(undefined)
-    if (claimed === "gone") {
-      if (healed === maxHealed) return Effect.fail(vanishing("claim"))
-      return Effect.andThen(heal(claim.member), take(claim, healed + 1))
+  Effect.flatMap(
+    claim.member.client.run(Scripts.claim, { ...claim.proof, first: claim.member.firstNonce }),
+    (claimed) => {
+      if (claimed === "taken") return Effect.succeed(undefined)
+      if (claimed === "gone") {
+        if (healed === maxHealed) return Effect.fail(vanishing("claim"))
+        return Effect.andThen(heal(claim.member), take(claim, healed + 1))
+      }
+      const next = claimed.more ? take(claim, healed) : Effect.succeed(claimed.fence)
+      return Effect.andThen(tellTrimmed(claim.member, claimed.trimmed), next)
     }
-    const next = claimed.more ? take(claim, healed) : Effect.succeed(claimed.fence)
-    return Effect.andThen(tellTrimmed(claim.member, claimed.trimmed), next)
-  })
+  )
 
 /** What the log shows to its new owner: nobody but the owner changes it. */
 const look = (member: Member): Effect.Effect<Pick<Owner, "heldBack" | "parked">, TransportError> =>

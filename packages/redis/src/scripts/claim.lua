@@ -1,10 +1,11 @@
 -- claim: makes a worker the owner of a log, and takes what anybody held of it, for the owner to fetch.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 first (nonce of
+--         the worker's first join, or "" for anybody's)
 -- RETURNS {1, fence, more is to be taken: call again, taken, trimmed (settled, since nothing of them is left)}, {0} where
---         another owner's lease has not ended, {2} where a group is gone or the consumer is no member: it is to join
---         again
+--         another owner's lease has not ended, {2} where a group is gone or the consumer is no member, or its name
+--         another's: it is to join again
 -- CALLER  Worker.claim, until nothing is left to be taken
 -- ORDER   The first call makes the owner, and takes every nonce: from then on no settlement of anybody else is accepted.
 --         Each taken entry is one XCLAIM. Marks tell which deliveries had not started, and lose the attempt that they
@@ -24,12 +25,13 @@
 --@include workers
 --@include ring
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, limit, first = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 2 } end
+if isOther(told, consumer, first) then return { 2 } end
 local time = now()
 local claim = consumer .. " " .. nonce
 local fence = told.fence or "0"
@@ -37,13 +39,13 @@ if not string.find(fence, "^%d+$") or #fence > 15 then
   return redis.error_reply("WRONGTYPE the field fence of " .. state .. " is no number")
 end
 
-local first = told.owner ~= claim
-if first then
+local begins = told.owner ~= claim
+if begins then
   local other = ownerOf(told)
   if other and other ~= consumer and lease(told, other, time) > 0 then return { 0 } end
 end
 begin(state)
-if first then
+if begins then
   for field in pairs(told) do
     if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
   end

@@ -7,7 +7,7 @@ import type { StartPosition } from "@clutch/core/Transport"
 import * as DateTime from "effect/DateTime"
 import { lua } from "../internal/lua.ts"
 import * as Script from "../Script.ts"
-import { flag, maxIds, millis, type Place } from "./shared.ts"
+import { flag, maxIds, millis, type Named, type Place } from "./shared.ts"
 
 /**
  * How a consumer joins.
@@ -15,7 +15,7 @@ import { flag, maxIds, millis, type Place } from "./shared.ts"
  * @category membership
  * @since 0.1.0
  */
-export interface Join extends Place {
+export interface Join extends Place, Named {
   /** Milliseconds. */
   readonly visibilityTimeout: number
   /** Where the main group begins, if it is created and no position is remembered. */
@@ -43,6 +43,8 @@ export interface Joined {
    * `more` is true.
    */
   readonly repeats: { readonly count: number; readonly more: boolean }
+  /** Nothing was done: a worker of an ordered group that lives has the name. */
+  readonly taken: boolean
 }
 
 const start = (from: StartPosition): string => {
@@ -64,9 +66,9 @@ export const join: Script.Script<Join, Joined> = Script.make({
   name: "join",
   lua: lua.join,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode", "ordered"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode", "ordered", "first"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, from, keys, mode, nonce, ordered, visibilityTimeout }) => [
+  args: ({ consumer, first, from, keys, mode, nonce, ordered, visibilityTimeout }) => [
     keys.mainGroup,
     keys.retryGroup,
     consumer,
@@ -74,14 +76,16 @@ export const join: Script.Script<Join, Joined> = Script.make({
     millis(visibilityTimeout),
     start(from),
     mode,
-    flag(ordered)
+    flag(ordered),
+    first ?? ""
   ],
   decode: (reply) => {
-    const [main, retry, begin, count, more] = Script.list(reply)
+    const [main, retry, begin, count, more, taken] = Script.list(reply)
     return {
       created: { main: Script.bool(main), retry: Script.bool(retry) },
       start: begin === null ? undefined : Script.text(begin),
-      repeats: { count: Script.number(count), more: Script.bool(more) }
+      repeats: { count: Script.number(count), more: Script.bool(more) },
+      taken: Script.bool(taken)
     }
   }
 })

@@ -8,7 +8,7 @@
  */
 import { lua } from "../internal/lua.ts"
 import * as Script from "../Script.ts"
-import { maxIds, type Member } from "./shared.ts"
+import { maxIds, type Member, type Named } from "./shared.ts"
 
 /**
  * Who works on a log.
@@ -24,19 +24,19 @@ export interface Roster {
 }
 
 /**
- * Shows that a worker lives, and says who else does; `undefined` where a group is gone, or the worker was removed as dead:
- * it is to join `again`. The nonce is that of the claim that it lives by, `""` without one: any other of its name ends.
+ * Shows that a worker lives, and says who else does; `undefined` where a group is gone, or the worker was removed as dead,
+ * or its name is another's: it is to join `again`. The nonce is that of the claim that it lives by, `""` without one: any other of its name ends.
  *
  * @category ordering
  * @since 0.1.0
  */
-export const roster: Script.Script<Member, Roster | undefined> = Script.make({
+export const roster: Script.Script<Named, Roster | undefined> = Script.make({
   name: "roster",
   lua: lua.roster,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "first"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce],
+  args: ({ consumer, first, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, first ?? ""],
   decode: (reply) => {
     const [there, owner, expires, ...workers] = Script.list(reply)
     if (!Script.bool(there)) return undefined
@@ -74,13 +74,20 @@ export type Claimed =
  * @category ordering
  * @since 0.1.0
  */
-export const claim: Script.Script<Member, Claimed> = Script.make({
+export const claim: Script.Script<Named, Claimed> = Script.make({
   name: "claim",
   lua: lua.claim,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "first"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, `${maxIds}`],
+  args: ({ consumer, first, keys, nonce }) => [
+    keys.mainGroup,
+    keys.retryGroup,
+    consumer,
+    nonce,
+    `${maxIds}`,
+    first ?? ""
+  ],
   decode: (reply) => {
     const [how, fence, more, reclaimed, trimmed] = Script.list(reply)
     const answer = Script.word(["taken", "claimed", "gone"], how)

@@ -41,6 +41,17 @@ export interface Place extends Member {
 }
 
 /**
+ * An incarnation of a worker of an ordered group, which has its name to itself while it lives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Named extends Member {
+  /** The nonce of its `first` join, whatever its incarnation now. Default: the name may be anybody's. */
+  readonly first?: string | undefined
+}
+
+/**
  * Of a flag, as the scripts read it.
  *
  * @category arguments

@@ -8,6 +8,11 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
+-- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
+local function isOther(told, name, first)
+  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
+  return first ~= "" and holder ~= nil and holder ~= first
+end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
   return string.match(told.owner or "", "^(%S+) %S+$")
