@@ -140,12 +140,17 @@ export class Ledger {
     this.note(worker.process.name, () => `fault: ${describeFault(fault)}`)
   }
 
-  /** Who fails to tend tries again later, and later each time; nobody else may be there to tend. */
+  /**
+   * Who fails to tend tries again later, and later each time; nobody else may be there to tend. Who stands still may hear
+   * only then that it has failed.
+   */
   private hesitation(worker: Worker, { call, kind }: Fault): number {
-    if (call !== "tend" || (kind !== "fails" && kind !== "losesReply")) return 0
-    const failures = (this.failures.get(worker) ?? 0) + 1
-    this.failures.set(worker, failures)
-    return 50 * 2 ** (failures - 1)
+    const before = this.failures.get(worker) ?? 0
+    const isFailure = call === "tend" && (kind === "fails" || kind === "losesReply")
+    const standsStill = kind === "freezesBefore" || kind === "freezesAfter"
+    const failures = isFailure ? before + 1 : standsStill ? before : 0
+    if (isFailure) this.failures.set(worker, failures)
+    return failures === 0 ? 0 : 50 * 2 ** (failures - 1)
   }
 
   disturbed(worker: Worker, millis: number): void {
