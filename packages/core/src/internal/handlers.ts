@@ -11,6 +11,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import { Delivery } from "../Delivery.ts"
 import { Unsettled } from "../Errors.ts"
 import * as Tracing from "../Tracing.ts"
@@ -55,36 +56,61 @@ export const make = (options: Options): Handlers => {
   const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
   const running: Array<Run> = []
 
-  const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
-    Effect.scoped(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout))
+  const bounded = (handler: Effect.Effect<void, unknown, unknown>) =>
+    policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout)
   // the same for all, as it finds its delivery around it: one made for each message would be felt
-  const each = scoped(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
+  const each = bounded(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
 
   const effectOf = (handlings: NonEmptyReadonlyArray<Handling>): Effect.Effect<void, unknown, unknown> => {
-    const handler = definition.kind === "each" ? each : scoped(Effect.suspend(() => definition.handler(handlings)))
+    const handler = definition.kind === "each" ? each : bounded(Effect.suspend(() => definition.handler(handlings)))
     const whole = policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), handler) : handler
-    return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
+    // finalizers are part of the span
+    return traced ? observe.processSpan(Effect.scoped(whole), { group, system, relation }, handlings) : whole
   }
 
-  const contextOf = (handlings: NonEmptyReadonlyArray<Handling>): Context.Context<never> => {
+  const contextOf = (handlings: NonEmptyReadonlyArray<Handling>, scope: Scope.Scope): Context.Context<never> => {
     const [first] = handlings
-    if (definition.kind === "batch") return context
-    const around = observe.traceContext(context, first.message)
-    return definition.kind === "each" ? Context.add(around, Delivery, first) : around
+    const around = definition.kind === "batch" ? context : observe.traceContext(context, first.message)
+    const given = definition.kind === "each" ? Context.add(around, Delivery, first) : around
+    return Context.add(given, Scope.Scope, scope)
   }
 
   const start = (handlings: NonEmptyReadonlyArray<Handling>, begun: number) => {
+    const scope = Scope.makeUnsafe()
+    const context = contextOf(handlings, scope)
     // what the handler requires is in the context that was captured where the subscription was started
     const effect = effectOf(handlings) as Effect.Effect<void, unknown>
-    const fiber = Effect.runForkWith(contextOf(handlings))(effect)
+    const fiber = Effect.runForkWith(context)(effect)
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return end(handlings, begun, exit)
+    if (exit !== undefined) return close(handlings, begun, scope, context, exit)
+    follow(fiber, handlings, (exit) => close(handlings, begun, scope, context, exit))
+  }
+
+  const follow = <E>(
+    fiber: Fiber.Fiber<void, E>,
+    handlings: NonEmptyReadonlyArray<Handling>,
+    ended: (exit: Exit.Exit<void, E>) => void
+  ) => {
     const run = new Run(fiber, handlings, running.length)
     running.push(run)
     fiber.addObserver((exit) => {
       run.leave(running)
-      end(handlings, begun, exit)
+      ended(exit)
     })
+  }
+
+  /** Closes the handler's scope. Most have nothing in it, and `Effect.scoped` around each is felt. */
+  const close = (
+    handlings: NonEmptyReadonlyArray<Handling>,
+    begun: number,
+    scope: Scope.Closeable,
+    context: Context.Context<never>,
+    exit: Exit.Exit<void, unknown>
+  ) => {
+    const finalizers = Scope.closeUnsafe(scope, exit)
+    if (finalizers === undefined) return end(handlings, begun, exit)
+    const fiber = Effect.runForkWith(context)(finalizers, { uninterruptible: true })
+    follow(fiber, handlings, (closed) => end(handlings, begun, both(exit, closed)))
   }
 
   const end = (handlings: NonEmptyReadonlyArray<Handling>, begun: number, exit: Exit.Exit<void, unknown>) => {
@@ -107,7 +133,12 @@ export const make = (options: Options): Handlers => {
         fiber.interruptUnsafe()
       }
     },
-    await: Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(running.map(({ fiber }) => fiber))))
+    // a handler is followed by its finalizers
+    await: Effect.whileLoop({
+      while: () => running.length > 0,
+      body: () => Fiber.awaitAll(running.map(({ fiber }) => fiber)),
+      step: () => {}
+    })
   }
 }
 
@@ -139,6 +170,12 @@ const deliveryOf = (context: Context.Context<never>) => Context.getUnsafe(contex
 
 const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
   Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
+
+/** What a finalizer died of is a failure of its handler, too. */
+const both = (exit: Exit.Exit<void, unknown>, closed: Exit.Exit<void>): Exit.Exit<void, unknown> => {
+  if (Exit.isSuccess(closed)) return exit
+  return Exit.isSuccess(exit) ? closed : Exit.failCause(Cause.combine(exit.cause, closed.cause))
+}
 
 const ackAll = (handlings: ReadonlyArray<Handling>) =>
   Effect.forEach(handlings, (handling) => handling.ack, { discard: true, concurrency: "unbounded" })

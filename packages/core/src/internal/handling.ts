@@ -36,6 +36,8 @@ export class Handling implements Delivered<unknown> {
   readonly taken: number
   /** Where `Held` has it. */
   place = -1
+  /** A handler was given it. */
+  begun = false
   /** What was decided; once set it stays. */
   outcome: Outcome | undefined
   /** Called once, when the outcome is decided. */

@@ -370,7 +370,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     next,
     begin: (batch, now) => {
       running += batch.length
-      for (const handling of batch) mark.started(handling)
+      for (const handling of batch) handling.begun = true
       handler.start(batch, now)
     }
   }
@@ -441,7 +441,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const unsettled = Effect.andThen(book.empty, keyBook.empty)
   const queue = { [Symbol.iterator]: () => unstarted(waiting, order) }
   const mark = yield* marks
-    .make({ consumer: seat, health, queue, step: slots, onMoved: dispatch, died: options.died })
+    .make({ consumer: seat, health, held, queue, step: slots, onMoved: dispatch, died: options.died })
     .pipe(annotated)
   const lease = yield* leases
     .make({

@@ -24,8 +24,6 @@ export type Origin = "main" | "retry"
 interface Mark {
   /** What the log says; `undefined` where it says that anything may have started. */
   written: string | undefined
-  /** The greatest id that was started here. */
-  started: string | undefined
   /** A write is under way: nothing behind this may start until it is done. */
   writing: { readonly limit: string | undefined } | undefined
   /** When the mark was last moved, and by how many deliveries. */
@@ -36,7 +34,6 @@ interface Mark {
 export interface Marks {
   /** Whether a handler may start now. Where not, the mark is on its way, and `onMoved` is called when it may. */
   readonly mayStart: (handling: Handling) => boolean
-  readonly started: (handling: Handling) => void
   /** How many deliveries of each log wait for a handler. */
   readonly waiting: (count: Readonly<Record<Origin, number>>) => void
 }
@@ -44,6 +41,8 @@ export interface Marks {
 export interface Options {
   readonly consumer: Pick<Seat, "mark">
   readonly health: Health.Health
+  /** What was taken and is not settled. */
+  readonly held: Iterable<Handling>
   /** The deliveries that wait, in the order in which they will start. */
   readonly queue: Iterable<Handling>
   /** How many will start soon: a mark is moved so far at a time. */
@@ -61,8 +60,8 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
 ) {
   const clock = yield* Clock.Clock
   const marks: Record<Origin, Mark> = {
-    main: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step },
-    retry: { written: undefined, started: undefined, writing: undefined, moved: 0, step: options.step }
+    main: { written: undefined, writing: undefined, moved: 0, step: options.step },
+    retry: { written: undefined, writing: undefined, moved: 0, step: options.step }
   }
   const of = ({ origin }: Pick<Entry, "origin">) => (origin === "main" ? marks.main : marks.retry)
   const unmarked = Latch.makeUnsafe(false)
@@ -76,6 +75,15 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
     toWrite.openUnsafe()
   }
 
+  /** The greatest id that was started and is not settled: a mark says nothing of others. */
+  const started = (origin: Origin): string | undefined => {
+    let last: string | undefined
+    for (const { begun, entry } of options.held) {
+      if (begun && entry.origin === origin) last = later(last, entry.id)
+    }
+    return last
+  }
+
   /** The last of the next few of a log; `undefined` where they are all that waits. */
   const next = (origin: Origin): string | undefined => {
     const mark = marks[origin]
@@ -87,7 +95,7 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
     let last: string | undefined
     for (const handling of options.queue) {
       if (handling.entry.origin !== origin) continue
-      if (taken >= mark.step) return later(last, mark.started)
+      if (taken >= mark.step) return later(last, started(origin))
       taken += 1
       last = later(last, handling.entry.id)
     }
@@ -145,7 +153,7 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
       body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
       step: () => {
         for (const origin of ["main", "retry"] as const) {
-          if (worthWriting(origin) && waitsLong(origin)) want(origin, marks[origin].started ?? "0-0")
+          if (worthWriting(origin) && waitsLong(origin)) want(origin, started(origin) ?? "0-0")
         }
         if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
       }
@@ -160,10 +168,6 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
       if (limit === undefined || compareIds(entry.id, limit) <= 0) return true
       if (mark.writing === undefined) want(entry.origin, next(entry.origin))
       return false
-    },
-    started: ({ entry }) => {
-      const mark = of(entry)
-      mark.started = later(mark.started, entry.id)
     },
     waiting: (count) => {
       waits = { ...count }
