@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
 import { given, layerWith, open, pass, probe, run, settled, Texts, unavailable, withConsumers } from "./support.ts"
 
 /** A log whose scopes wait when they close, as outside tests. */
@@ -133,6 +134,45 @@ describe("Subscription: closing", () => {
       assert.strictEqual((yield* groupNow).released, 0)
       yield* gate.open
       yield* Fiber.join(closing)
+    })
+  )
+
+  it.effect("what is in a handler's scope is closed, and waited for, before its message is released", () =>
+    run(patient, function* () {
+      const gate = yield* Latch.make()
+      const handler = () =>
+        Effect.andThen(
+          Effect.addFinalizer(() => gate.await),
+          Effect.never
+        )
+      const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second" }))
+      yield* Topic.publish(Texts, "x")
+      yield* settled
+      const closing = yield* Effect.forkChild(worker.close)
+      yield* pass("1 minute")
+      assert.isUndefined(closing.pollUnsafe())
+      assert.strictEqual((yield* groupNow).released, 0)
+      yield* gate.open
+      yield* Fiber.join(closing)
+      assert.strictEqual((yield* groupNow).released, 1)
+    })
+  )
+
+  it.effect("what is added to a handler's scope when that has ended is closed at once", () =>
+    run(patient, function* () {
+      let kept: Scope.Scope | undefined
+      const handler = () => Effect.map(Effect.scope, (scope) => void (kept = scope))
+      const subscription = Subscription.make("s", Texts, handler)
+      yield* open(subscription)
+      yield* Topic.publish(Texts, "x")
+      yield* Subscription.awaitIdle(subscription)
+      let closed = false
+      if (kept === undefined) return assert.fail("no scope")
+      yield* Scope.addFinalizer(
+        kept,
+        Effect.sync(() => void (closed = true))
+      )
+      assert.isTrue(closed)
     })
   )
 
