@@ -1,5 +1,6 @@
 /** When a delivery is acked: the policies, and what a handler's end means under each. */
 import { Delivery } from "@clutch/core/Delivery"
+import type { Message } from "@clutch/core/Message"
 import * as Metrics from "@clutch/core/Metrics"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
@@ -11,6 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import {
   given,
@@ -383,6 +385,31 @@ describe("Subscription: ack policies", () => {
           "open x2",
           "close x2, pending 1, due 0"
         ])
+      })
+    )
+
+    it.effect(
+      "finalizers of a handler find alive what it forked, and are waited for",
+      given(function* () {
+        const written: Array<string> = []
+        const handler = ({ data }: Message<string>) =>
+          Effect.gen(function* () {
+            const queue = yield* Queue.unbounded<string, Cause.Done>()
+            const write = Effect.flatMap(Queue.take(queue), (text) =>
+              Effect.andThen(
+                Effect.sleep("1 second"),
+                Effect.sync(() => void written.push(text))
+              )
+            )
+            const writer = yield* Effect.forkChild(Effect.forever(write))
+            yield* Effect.addFinalizer(() => Effect.andThen(Queue.end(queue), Fiber.await(writer)))
+            yield* Queue.offer(queue, data)
+          })
+        const subscription = Subscription.make("s", Texts, handler)
+        yield* open(subscription)
+        yield* Topic.publish(Texts, "x")
+        yield* passing("1 second")(Subscription.awaitIdle(subscription))
+        assert.deepStrictEqual(written, ["x"])
       })
     )
 

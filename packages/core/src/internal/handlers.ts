@@ -56,16 +56,15 @@ export const make = (options: Options): Handlers => {
   const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
   const running: Array<Run> = []
 
-  const bounded = (handler: Effect.Effect<void, unknown, unknown>) =>
-    policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout)
+  const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
+    Effect.matchCauseEffect(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout), closesScope)
   // the same for all, as it finds its delivery around it: one made for each message would be felt
-  const each = bounded(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
+  const each = scoped(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
 
   const effectOf = (handlings: NonEmptyReadonlyArray<Handling>): Effect.Effect<void, unknown, unknown> => {
-    const handler = definition.kind === "each" ? each : bounded(Effect.suspend(() => definition.handler(handlings)))
+    const handler = definition.kind === "each" ? each : scoped(Effect.suspend(() => definition.handler(handlings)))
     const whole = policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), handler) : handler
-    // finalizers are part of the span
-    return traced ? observe.processSpan(Effect.scoped(whole), { group, system, relation }, handlings) : whole
+    return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
   }
 
   const contextOf = (handlings: NonEmptyReadonlyArray<Handling>, scope: Scope.Scope): Context.Context<never> => {
@@ -99,7 +98,7 @@ export const make = (options: Options): Handlers => {
     })
   }
 
-  /** Closes the handler's scope. Most have nothing in it, and `Effect.scoped` around each is felt. */
+  /** Who was interrupted could not close its scope itself. */
   const close = (
     handlings: NonEmptyReadonlyArray<Handling>,
     begun: number,
@@ -170,6 +169,22 @@ const deliveryOf = (context: Context.Context<never>) => Context.getUnsafe(contex
 
 const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
   Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
+
+/**
+ * Closes the handler's scope in its fiber, where what it forked still runs. As `Effect.scoped` does, whose frame is felt where
+ * nothing is in the scope.
+ */
+const closeScope = (exit: Exit.Exit<void, unknown>): Effect.Effect<void, unknown> => {
+  const { context } = Fiber.getCurrent() as Fiber.Fiber<void, unknown> // this one
+  const scope = Context.getUnsafe(context, Scope.Scope) as Scope.Closeable // of `contextOf`
+  if (scope.state._tag !== "Empty") return Effect.onExitPrimitive(exit, (exit) => Scope.closeUnsafe(scope, exit))
+  Scope.closeUnsafe(scope, exit)
+  return exit
+}
+const closesScope = {
+  onSuccess: () => closeScope(Exit.void),
+  onFailure: (cause: Cause.Cause<unknown>) => closeScope(Exit.failCause(cause))
+}
 
 /** What a finalizer died of is a failure of its handler, too. */
 const both = (exit: Exit.Exit<void, unknown>, closed: Exit.Exit<void>): Exit.Exit<void, unknown> => {
