@@ -15,12 +15,22 @@ const edit = (file: string, find: string, replace: string) => ({
 export const scripts: ReadonlyArray<Mutation> = [
   {
     name: "join-namesake-not-seen",
-    edits: [edit("join", `if taken and lease(told, consumer, now()) > 0 then`, `if taken and false then`)],
+    edits: [edit("join", `if isForeign and lease(told, consumer, now()) > 0 then`, `if isForeign and false then`)],
     killedBy: guard("join", "of an ordered group, a name is the worker's that has it, while that one lives")
   },
   {
+    name: "leave-namesake-not-seen",
+    edits: [edit("leave", `isOther(joined, consumer, holder) then`, `false then`)],
+    killedBy: guard("claim", "a worker whose name is another's leaves nothing of that one's")
+  },
+  {
+    name: "mark-claim-not-checked",
+    edits: [edit("mark", `if ARGV[4] ~= "" and`, `if false and`)],
+    killedBy: guard("claim", "an owner's mark is none once its claim is over")
+  },
+  {
     name: "roster-namesake-not-seen",
-    edits: [edit("roster", `if isOther(told, consumer, first) then return { 0 } end\n`, ``)],
+    edits: [edit("roster", `if isOther(told, consumer, holder) then return { 0 } end\n`, ``)],
     killedBy: guard("claim", "a worker whose name is another's is to join again, and ends nothing")
   },
   {

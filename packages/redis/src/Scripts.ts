@@ -36,7 +36,7 @@ export * from "./scripts/retention.ts"
 export * from "./scripts/owning.ts"
 export * from "./scripts/ordering.ts"
 export * from "./scripts/partitioning.ts"
-export { type Held, maxIds, type Member, type Place } from "./scripts/shared.ts"
+export { type Held, maxIds, type Member, type Named, type Place } from "./scripts/shared.ts"
 
 /**
  * Every script, for a client that loads them ahead.

@@ -10,6 +10,7 @@ import {
   idle,
   join,
   keys,
+  member,
   now,
   pending,
   read,
@@ -107,14 +108,58 @@ describe("roster", () => {
     assert.deepStrictEqual(await redis.keys("*"), [])
   })
 
+  test("a name that is nobody's, since who took it was undone, is that of whoever lives by it", async () => {
+    const named = (holder: string, options: Partial<Scripts.Join> = {}) =>
+      worker("a", { nonce: holder, holder, visibilityTimeout: 5000, ...options })
+    await add(1)
+    await named("one")
+    await claim("a")
+    await read("a")
+    await redis.hset(keys.state, "h:a", (await now()) - 5001)
+    await named("two")
+    await run(Scripts.rollback, { ...member("a"), nonce: "two", ordered: true })
+    assert.isUndefined((await state())["j:a"])
+    assert.isTrue((await named("three")).taken)
+    assert.isDefined(await run(Scripts.roster, { ...claimed("a", ""), holder: "one" }))
+    await redis.hdel(keys.state, "j:a")
+    assert.notStrictEqual(await run(Scripts.claim, { ...claimed("a", "again"), holder: "one" }), "gone")
+    assert.match((await state())["j:a"] ?? "", /^one /)
+    assert.isTrue((await named("three")).taken)
+  })
+
+  test("a worker whose name is another's leaves nothing of that one's, though nobody has a nonce", async () => {
+    await worker("a", { nonce: "one", holder: "one" })
+    await redis.hset(keys.state, "h:a", 5)
+    await worker("a", { nonce: "two", holder: "two" })
+    await worker("b")
+    await claim("b")
+    const before = await everything()
+    const left = await run(Scripts.leave, { ...member("a"), nonce: "one", ordered: true, holder: "one" })
+    assert.deepStrictEqual(left, { released: 0, trimmed: 0, more: false, removed: true })
+    assert.deepStrictEqual(await everything(), before)
+  })
+
+  test("an owner's mark is none once its claim is over", async () => {
+    const mark = (nonce: string, id: string) => run(Scripts.mark, { ...claimed("a", nonce), origin: "main", id })
+    await worker("a")
+    await claim("a", "first")
+    await mark("first", "1-0")
+    assert.strictEqual((await state())["m:a"], "1-0")
+    await claim("a", "second")
+    await mark("first", "2-0")
+    assert.isUndefined((await state())["m:a"])
+    await mark("second", "3-0")
+    assert.strictEqual((await state())["m:a"], "3-0")
+  })
+
   test("a worker whose name is another's is to join again, and ends nothing", async () => {
-    await worker("a", { nonce: "two", first: "two" })
+    await worker("a", { nonce: "two", holder: "two" })
     await claim("a")
     const before = await everything()
-    assert.isUndefined(await run(Scripts.roster, { ...claimed("a", ""), first: "one" }))
-    assert.strictEqual(await run(Scripts.claim, { ...claimed("a", "another"), first: "one" }), "gone")
+    assert.isUndefined(await run(Scripts.roster, { ...claimed("a", ""), holder: "one" }))
+    assert.strictEqual(await run(Scripts.claim, { ...claimed("a", "another"), holder: "one" }), "gone")
     assert.deepStrictEqual(await everything(), before)
-    assert.strictEqual((await run(Scripts.roster, { ...claimed("a"), first: "two" }))?.owner?.name, "a")
+    assert.strictEqual((await run(Scripts.roster, { ...claimed("a"), holder: "two" }))?.owner?.name, "a")
   })
 
   test("works while memory is full, and leaves keys of another type alone", async () => {

@@ -175,8 +175,8 @@ describe("join", () => {
   })
 
   test("of an ordered group, a name is the worker's that has it, while that one lives", async () => {
-    const named = (first: string, options: Partial<Scripts.Join> = {}) =>
-      join("a", { ordered: true, nonce: first, first, visibilityTimeout: 5000, ...options })
+    const named = (holder: string, options: Partial<Scripts.Join> = {}) =>
+      join("a", { ordered: true, nonce: holder, holder, visibilityTimeout: 5000, ...options })
     assert.isFalse((await named("one")).taken)
     const before = await everything()
     assert.isTrue((await named("two")).taken)
@@ -197,15 +197,15 @@ describe("join", () => {
   })
 
   test("whoever joins again where nothing is left has its name to itself", async () => {
-    await join("a", { ordered: true, nonce: "one", first: "one" })
+    await join("a", { ordered: true, nonce: "one", holder: "one" })
     await redis.flushall()
-    await join("a", { ordered: true, mode: "again", nonce: "later", first: "one" })
-    assert.isTrue((await join("a", { ordered: true, nonce: "two", first: "two" })).taken)
+    await join("a", { ordered: true, mode: "again", nonce: "later", holder: "one" })
+    assert.isTrue((await join("a", { ordered: true, nonce: "two", holder: "two" })).taken)
   })
 
   test("of a group without an order, a name is the last one's", async () => {
-    await join("a", { nonce: "one", first: "one" })
-    assert.isFalse((await join("a", { nonce: "two", first: "two" })).taken)
+    await join("a", { nonce: "one", holder: "one" })
+    assert.isFalse((await join("a", { nonce: "two", holder: "two" })).taken)
     assert.strictEqual((await state())["n:a"], "two")
   })
 

@@ -5,10 +5,12 @@ import { assert } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import { Subscription, type SubscribeError, Topic, Transport } from "../index.ts"
+import * as Scope from "effect/Scope"
+import { Subscription, type SubscribeError, Topic, Transport, type TransportError } from "../index.ts"
 import * as Faults from "./Faults.ts"
 import type { Category, Kit } from "./Kit.ts"
 import { inTurn, type Keyed, keyedTopic, Ledger } from "./Ordered.ts"
@@ -24,16 +26,17 @@ const open = (kit: Kit, topic: Topic.Topic<Keyed>, ledger: Ledger, patience: Dur
       .pipe(Effect.provideService(Transport, transport))
   )
 
-const enroll = Effect.fnUntraced(function* (kit: Kit, topic: Topic.Topic<Keyed>) {
-  const worker = yield* (yield* Transport).enroll({
-    group: group(topic, "s"),
-    consumer: "w",
-    from: "beginning",
-    visibilityTimeout: kit.lease
-  })
-  worker.keep()
-  return worker
-})
+/** Enrols, and is not there to stay yet. */
+const arrive = (kit: Kit, topic: Topic.Topic<Keyed>, consumer = "w") =>
+  Effect.flatMap(Transport, (transport) =>
+    transport.enroll({ group: group(topic, "s"), consumer, from: "beginning", visibilityTimeout: kit.lease })
+  )
+
+const enroll = (kit: Kit, topic: Topic.Topic<Keyed>, consumer?: string) =>
+  Effect.tap(arrive(kit, topic, consumer), (worker) => Effect.sync(() => worker.keep()))
+
+const refusal = (enrolling: Effect.Effect<unknown, TransportError, Transport | Scope.Scope>) =>
+  Effect.map(Effect.flip(enrolling), ({ reason }) => reason._tag)
 
 export const namesakes: Category = (kit) => {
   /** Until whoever shows no sign of life is taken for dead. */
@@ -127,13 +130,71 @@ export const namesakes: Category = (kit) => {
       yield* silence
       const heir = yield* enroll(kit, topic)
       const owner = Option.getOrThrow(yield* heir.claim)
-      const told = yield* Effect.flip(silent.roster)
-      assert.strictEqual(told.reason._tag, "DuplicateSubscription")
+      assert.strictEqual(yield* refusal(silent.roster), "DuplicateSubscription")
       yield* two(kit, owner)
-      // and when that is gone, it is itself again
+      // and when that one is silent, it is itself again, and the other is not
       yield* silence
       assert.deepStrictEqual((yield* silent.roster).workers, ["w"])
+      assert.strictEqual(yield* owner.extend([]), "lost")
       assert.isTrue(Option.isSome(yield* silent.claim))
+    })
+  )
+
+  kit.test("10. a worker that was silent has its name again as soon as its namesake has left", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const silent = yield* enroll(kit, topic)
+      yield* silence
+      yield* Effect.scoped(Effect.andThen(enroll(kit, topic), refusal(silent.roster)))
+      assert.deepStrictEqual((yield* silent.roster).workers, ["w"])
+    })
+  )
+
+  kit.test("10. a name is its living owner's, also after one that took it meanwhile was undone", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const silent = yield* enroll(kit, topic)
+      yield* silent.claim
+      yield* silence
+      yield* Effect.scoped(arrive(kit, topic))
+      yield* kit.eventually("it has its name", Effect.map(Effect.exit(silent.roster), Exit.isSuccess))
+      const owner = Option.getOrThrow(yield* silent.claim)
+      assert.strictEqual(yield* refusal(enroll(kit, topic)), "DuplicateSubscription")
+      assert.deepStrictEqual(yield* owner.extend([]), [])
+    })
+  )
+
+  kit.test("10. a worker that lost its name leaves its namesake alone when it goes", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const gone = yield* Scope.fork(yield* Effect.scope)
+      yield* Scope.provide(enroll(kit, topic), gone)
+      yield* silence
+      const heir = yield* enroll(kit, topic)
+      // whoever claims, takes from all the others what proves that they hold something
+      yield* Effect.flatMap(enroll(kit, topic, "other"), ({ claim }) => claim)
+      yield* Scope.close(gone, Exit.void)
+      assert.strictEqual(yield* refusal(enroll(kit, topic)), "DuplicateSubscription")
+      assert.sameMembers([...(yield* heir.roster).workers], ["w", "other"])
+    })
+  )
+
+  kit.test("10. a former owner of a name moves no mark of its heir", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      yield* Topic.publishAll(topic, inTurn(["a"], 2))
+      const former = Option.getOrThrow(yield* Effect.flatMap(enroll(kit, topic), ({ claim }) => claim))
+      yield* silence
+      const heir = Option.getOrThrow(yield* Effect.flatMap(enroll(kit, topic), ({ claim }) => claim))
+      yield* two(kit, heir)
+      yield* former.mark("main", "0-0")
+      yield* silence
+      const last = Option.getOrThrow(yield* Effect.flatMap(enroll(kit, topic, "other"), ({ claim }) => claim))
+      const taken = yield* two(kit, last)
+      assert.deepStrictEqual(
+        taken.map(({ attempt }) => attempt),
+        [2, 2]
+      )
     })
   )
 }

@@ -6,7 +6,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { InvalidOption, TransportError, Unavailable } from "../Errors.ts"
+import { DuplicateSubscription, InvalidOption, TransportError, Unavailable } from "../Errors.ts"
 import type { Consumer, Fetched, FetchLimit, JoinOptions } from "../Transport.ts"
 import type { Bells } from "./memoryBells.ts"
 import { isDelivered, Member } from "./memoryDelivery.ts"
@@ -15,14 +15,13 @@ import { type Log, readStart, type Store } from "./memoryStore.ts"
 import { parseId, type Position } from "./memoryStructures.ts"
 
 /**
- * Takes a place, unless there is something against it; the Scope's end leaves it, or undoes the joining where nobody has
- * kept it.
+ * Takes a place, unless its name is not free; the Scope's end leaves it, or undoes the joining where nobody has kept it.
  */
 export const sit = (
   store: Store,
   bells: Bells,
   options: Omit<JoinOptions, "ownConnection">,
-  against: (now: number) => TransportError | undefined = () => undefined
+  isFree: (now: number) => boolean = () => true
 ): Effect.Effect<Seat, TransportError, Scope.Scope> => {
   const from = readStart(options.from)
   if (from === undefined) {
@@ -31,12 +30,16 @@ export const sit = (
       new TransportError({ operation: "join", reason: new InvalidOption({ option: "from", problem }) })
     )
   }
-  const taken = bells.step((now) => against(now) ?? new Seat(store, bells, options, from, now))
+  const free = bells.step((now) => (isFree(now) ? new Seat(store, bells, options, from, now) : undefined))
   return Effect.acquireRelease(
-    Effect.flatMap(taken, (seat) => (seat instanceof Seat ? Effect.succeed(seat) : Effect.fail(seat))),
+    Effect.flatMap(free, (seat) => (seat === undefined ? Effect.fail(duplicate(options)) : Effect.succeed(seat))),
     (seat) => bells.step((now) => seat.leave(now))
   )
 }
+
+/** Another that lives has the name. */
+export const duplicate = ({ group }: Pick<JoinOptions, "group">): TransportError =>
+  new TransportError({ operation: "join", reason: new DuplicateSubscription(group) })
 
 /** Joins. */
 export const join = (
@@ -176,8 +179,11 @@ export class Seat {
   sit(now: number): void {
     this.group = this.store.restore(this.log, this.group, now)
     const there = this.group.members.get(this.name)
-    if (there === undefined) this.group.members.set(this.name, this.member)
-    else this.member = there
+    if (there !== undefined) this.member = there
+    else {
+      this.group.members.set(this.name, this.member)
+      this.member.seat = this
+    }
   }
 
   wait(isReady: (group: Group) => boolean): Effect.Effect<void> {

@@ -7,10 +7,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { DuplicateSubscription, TransportError } from "../Errors.ts"
+import type { TransportError } from "../Errors.ts"
 import type { EnrollOptions, Owner, OwnerLimit, Roster, Worker } from "../Transport.ts"
 import type { Bells } from "./memoryBells.ts"
-import { fetch, type Seat, sit } from "./memoryConsumer.ts"
+import { duplicate, fetch, type Seat, sit } from "./memoryConsumer.ts"
 import type { Member } from "./memoryDelivery.ts"
 import type { Order } from "./memoryOrder.ts"
 import type { Store } from "./memoryStore.ts"
@@ -28,31 +28,25 @@ export const enroll: (
 ) {
   const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
   const { consumer, group } = options
-  const duplicate = new TransportError({ operation: "join", reason: new DuplicateSubscription(group) })
   // opened first, so closed last: whoever hears of it finds the seat empty
   let taken: Seat | undefined
   yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
   const seat = yield* sit(store, bells, options, (now) => {
     const other = consumer === undefined ? undefined : store.group(group)?.members.get(consumer)
-    return other !== undefined && isThere(other, now) ? duplicate : undefined
+    return other === undefined || !isThere(other, now)
   })
   taken = seat
-  yield* bells.step(() => {
-    // a worker of this name that is no more: by the newcomer's signs of life it would own the log for ever
-    const { order } = seat.group
-    if (order.owner === seat.member) order.owner = undefined
-    rings(seat)
-  })
+  yield* bells.step(() => succeed(bells, seat))
   return {
     name: seat.name,
     keep: () => seat.keep(),
     roster: Effect.flatMap(
       bells.step((now) => {
-        if (!hasName(seat, now)) return undefined
+        if (!hasName(bells, seat, now)) return undefined
         seat.member.lastSeen = now
         return rosterOf(seat, now)
       }),
-      (roster) => (roster === undefined ? Effect.fail(duplicate) : Effect.succeed(roster))
+      (roster) => (roster === undefined ? Effect.fail(duplicate(options)) : Effect.succeed(roster))
     ),
     watch: (changed) =>
       Effect.acquireRelease(
@@ -79,12 +73,20 @@ export const enroll: (
 
 const isThere = (member: Member, now: number): boolean => member.lastSeen + member.visibility > now
 
+/** Whoever went by its name owns nothing any more: by its own signs of life it would for ever. */
+const succeed = (bells: Bells, { group: { order }, member }: Seat): void => {
+  if (order.owner === member) order.owner = undefined
+  bells.ring(order.changes)
+}
+
 /** Whether it goes by its name still, or again: another that lives may have taken it while this one was silent. */
-const hasName = (seat: Seat, now: number): boolean => {
+const hasName = (bells: Bells, seat: Seat, now: number): boolean => {
   seat.sit(now)
   const { member } = seat
-  if (member.seat !== seat && isThere(member, now)) return false
+  if (member.seat === seat) return true
+  if (isThere(member, now)) return false
   member.seat = seat
+  succeed(bells, seat)
   return true
 }
 
@@ -103,7 +105,7 @@ const rosterOf = ({ group }: Seat, now: number): Roster => {
 
 /** The fence of a new owner; `undefined` where there is one. */
 const claim = (bells: Bells, seat: Seat, now: number): number | undefined => {
-  if (!hasName(seat, now)) return undefined
+  if (!hasName(bells, seat, now)) return undefined
   const { group, member } = seat
   const { order } = group
   if (leaseOf(order) > now) return undefined

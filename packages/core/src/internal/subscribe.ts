@@ -1,8 +1,8 @@
 /** Starting subscriptions: all that were asked for, or none, with nothing left of the attempt. */
 import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -84,7 +84,7 @@ const isDuplicate = ({ reason }: TransportError) => reason._tag === "DuplicateSu
 /** A worker of this name that died keeps it for its visibility timeout; one that lives, for good. */
 const patiently = <A>(
   policy: Policy,
-  { topic }: Group,
+  { subscription, topic }: Group,
   enrolling: Effect.Effect<A, TransportError, Scope.Scope>
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   Effect.suspend(() => {
@@ -93,11 +93,17 @@ const patiently = <A>(
       if (told) return Effect.void
       told = true
       return Effect.logWarning(
-        `consumer "${policy.consumer}" is still known on topic "${topic}": this one starts when that has left, or has ` +
-          `been silent for its visibility timeout`
-      )
+        `another worker goes by the name "${policy.consumer}": this one starts when that has left, or has been silent ` +
+          `for its visibility timeout`
+      ).pipe(Effect.annotateLogs({ topic, subscription }))
     })
-    return enrolling.pipe(
+    // each attempt is gone when it fails, not when the subscription closes
+    const attempt = Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (own) =>
+      Effect.onExit(Scope.provide(enrolling, own), (exit) =>
+        Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void
+      )
+    )
+    return attempt.pipe(
       Effect.tapError((error) => (isDuplicate(error) ? tell : Effect.void)),
       Effect.retry({ while: isDuplicate, schedule: untilGone(policy) })
     )

@@ -250,8 +250,8 @@ return { released, trimmed, more }
   claim: `-- claim: makes a worker the owner of a log, and takes what anybody held of it, for the owner to fetch.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 first (nonce of
---         the worker's first join, or "" for anybody's)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 holder (nonce
+--         of the worker's first join; "" asks nothing of the name)
 -- RETURNS {1, fence, more is to be taken: call again, taken, trimmed (settled, since nothing of them is left)}, {0} where
 --         another owner's lease has not ended, {2} where a group is gone or the consumer is no member, or its name
 --         another's: it is to join again
@@ -397,10 +397,20 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
--- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
-local function isOther(told, name, first)
-  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
-  return first ~= "" and holder ~= nil and holder ~= first
+-- By the nonce of its first join, the member that has a name; nil where nobody has.
+local function holderOf(told, name)
+  return string.match(told["j:" .. name] or "", "^(%S+) ")
+end
+-- Whether the name is another's than this one's ("" asks nothing).
+local function isOther(told, name, holder)
+  local known = holderOf(told, name)
+  return holder ~= "" and known ~= nil and known ~= holder
+end
+-- Gives a member the name, beside whose join nothing is to be undone.
+local function entitle(state, told, name, holder)
+  if holder ~= "" and holderOf(told, name) ~= holder then
+    redis.call("HSET", state, "j:" .. name, holder .. " 0000000 -")
+  end
 end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
@@ -425,13 +435,13 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, limit, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 2 } end
-if isOther(told, consumer, first) then return { 2 } end
+if isOther(told, consumer, holder) then return { 2 } end
 local time = now()
 local claim = consumer .. " " .. nonce
 local fence = told.fence or "0"
@@ -439,13 +449,13 @@ if not string.find(fence, "^%d+$") or #fence > 15 then
   return redis.error_reply("WRONGTYPE the field fence of " .. state .. " is no number")
 end
 
-local begins = told.owner ~= claim
-if begins then
+local isNew = told.owner ~= claim
+if isNew then
   local other = ownerOf(told)
   if other and other ~= consumer and lease(told, other, time) > 0 then return { 0 } end
 end
 begin(state)
-if begins then
+if isNew then
   for field in pairs(told) do
     if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
   end
@@ -454,6 +464,7 @@ if begins then
   redis.call("HSET", state, "owner", claim, "fence", fence)
   ring(owners, "owners")
 end
+entitle(state, told, consumer, holder)
 -- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
 redis.call("HSET", state, "n:" .. consumer, nonce, "h:" .. consumer, digits(time))
 
@@ -1025,11 +1036,11 @@ return found
 --         6 start (where the main group begins if it is created: "$" or an id, exclusive),
 --         7 mode ("first" for a new consumer, "again" for one that was in the group before),
 --         8 ordered ("1" for a worker of an ordered group: the others are told, and its name is its own while it lives),
---         9 first (nonce of the member's join in mode "first", or "" for anybody's)
+--         9 holder (nonce of the member's join in mode "first"; "" asks nothing of the name)
 -- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
 --         more, 1 where nothing was done as a living worker has the name}
 -- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
--- STATE   writes v:, n:, h: and, on "first" or where a worker takes over a name, j: of the consumer (what this join
+-- STATE   writes v:, n:, h: and, on "first" or where a worker takes a name again, j: of the consumer (what this join
 --         created, for rollback): "nonce flags start", where flags are 0 or 1 for main key, retry key, main group, retry
 --         group, main consumer, retry consumer, position.
 -- ORDER   Creating the main group can fail for a bad start, and comes first. A repeated call with the same nonce finds
@@ -1108,10 +1119,20 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
--- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
-local function isOther(told, name, first)
-  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
-  return first ~= "" and holder ~= nil and holder ~= first
+-- By the nonce of its first join, the member that has a name; nil where nobody has.
+local function holderOf(told, name)
+  return string.match(told["j:" .. name] or "", "^(%S+) ")
+end
+-- Whether the name is another's than this one's ("" asks nothing).
+local function isOther(told, name, holder)
+  local known = holderOf(told, name)
+  return holder ~= "" and known ~= nil and known ~= holder
+end
+-- Gives a member the name, beside whose join nothing is to be undone.
+local function entitle(state, told, name, holder)
+  if holder ~= "" and holderOf(told, name) ~= holder then
+    redis.call("HSET", state, "j:" .. name, holder .. " 0000000 -")
+  end
 end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
@@ -1136,14 +1157,15 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 -- two by one name would take from each other what they hold; without an order each settles its own all the same
 local told = ordered == "1" and toldBy(state) or {}
-local taken = isOther(told, consumer, first)
-if taken and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
+-- a name that lives and is nobody's is that of one that was undone: whoever had it before may be back any time
+local isForeign = isOther(told, consumer, holder) or (mode == "first" and holder ~= "" and not holderOf(told, consumer))
+if isForeign and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
 
 local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
 local made = {
@@ -1203,8 +1225,8 @@ if mode == "first" then
     created, createdRetry = both[3], both[4]
   end
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
-elseif ordered == "1" and first ~= "" and (taken or not told["j:" .. consumer]) then
-  redis.call("HSET", state, "j:" .. consumer, first .. " 0000000 -")
+elseif ordered == "1" then
+  entitle(state, told, consumer, holder)
 end
 
 if ordered == "1" then ring(owners, "owners") end
@@ -1233,7 +1255,8 @@ return { created, createdRetry, begins or false, repeats, more, 0 }
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 bell, 5 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce, 5 limit (entries of each stream),
---         6 ordered ("1" for a worker of an ordered group: the others are told)
+--         6 ordered ("1" for a worker of an ordered group: the others are told), 7 holder (nonce of its first join; ""
+--         asks nothing of the name)
 -- RETURNS {released, trimmed (settled, since nothing of them is left), more is pending: call again, removed}
 -- CALLER  Consumer, when its Scope closes
 -- ORDER   Each entry moves by itself. The consumer is removed last, and only when nothing is pending for it: removing
@@ -1378,6 +1401,36 @@ local function positionOf(stream, group)
   return groupOf(stream, group)["last-delivered-id"]
 end
 
+-- All that the state hash tells, by field.
+local function toldBy(state)
+  return record(redis.call("HGETALL", state))
+end
+-- For how many more ms a worker is taken to be alive: its visibility timeout after its last sign of life. Not above 0
+-- where it is not.
+local function lease(told, name, time)
+  local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
+  return timeout and seen and seen + timeout - time or 0
+end
+-- By the nonce of its first join, the member that has a name; nil where nobody has.
+local function holderOf(told, name)
+  return string.match(told["j:" .. name] or "", "^(%S+) ")
+end
+-- Whether the name is another's than this one's ("" asks nothing).
+local function isOther(told, name, holder)
+  local known = holderOf(told, name)
+  return holder ~= "" and known ~= nil and known ~= holder
+end
+-- Gives a member the name, beside whose join nothing is to be undone.
+local function entitle(state, told, name, holder)
+  if holder ~= "" and holderOf(told, name) ~= holder then
+    redis.call("HSET", state, "j:" .. name, holder .. " 0000000 -")
+  end
+end
+-- Who owns the log, whether or not it is alive; nil where nobody does.
+local function ownerOf(told)
+  return string.match(told.owner or "", "^(%S+) %S+$")
+end
+
 -- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
 -- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
 -- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
@@ -1396,13 +1449,16 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, bell, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local mainGroup, retryGroup, consumer, nonce, limit, ordered = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, limit, ordered, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, bell, bellKind, owners)
 if wrong then return wrong end
 
 -- the name belongs to another incarnation, and so does what is pending
 local known = redis.call("HGET", state, "n:" .. consumer)
 if known and known ~= nonce then return { 0, 0, 0, 1 } end
+-- whoever claims takes all nonces: of a worker the name alone tells
+local joined = { ["j:" .. consumer] = redis.call("HGET", state, "j:" .. consumer) }
+if ordered == "1" and isOther(joined, consumer, holder) then return { 0, 0, 0, 1 } end
 
 local released, trimmed, more = giveBack({ [main] = mainGroup, [retry] = retryGroup }, consumer, limit)
 
@@ -1425,13 +1481,15 @@ return { released, trimmed, more, 1 - more }
 -- may be.
 --
 -- KEYS    1 state
--- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear)
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear), 4 nonce (of an owner's claim, else "")
 -- RETURNS 1
--- CALLER  Consumer.mark
+-- CALLER  Consumer.mark, Owner.mark
 -- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
 --         a mark that could not be moved would let a message that kills its process go uncounted.
 
 local state = KEYS[1]
+-- a mark of a claim that is over would be taken for one of what its heir holds
+if ARGV[4] ~= "" and redis.call("HGET", state, "owner") ~= ARGV[1] .. " " .. ARGV[4] then return 1 end
 local field = (ARGV[2] == "main" and "m:" or "r:") .. ARGV[1]
 redis.call("HDEL", state, field)
 if ARGV[3] ~= "" then redis.call("HSET", state, field, ARGV[3]) end
@@ -2467,8 +2525,8 @@ return { 1, consumers, groups, keys }
   roster: `-- roster: shows that a worker lives, and says who else does and who owns the log.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 first (nonce of
---         its first join, or "" for anybody's)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 holder (nonce
+--         of its first join; "" asks nothing of the name)
 -- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive …}, or {0} where a group is gone,
 --         or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
@@ -2537,10 +2595,20 @@ local function lease(told, name, time)
   local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
   return timeout and seen and seen + timeout - time or 0
 end
--- Whether a name is another's than that of the member whose first join had this nonce ("" is anybody's).
-local function isOther(told, name, first)
-  local holder = string.match(told["j:" .. name] or "", "^(%S+) ")
-  return first ~= "" and holder ~= nil and holder ~= first
+-- By the nonce of its first join, the member that has a name; nil where nobody has.
+local function holderOf(told, name)
+  return string.match(told["j:" .. name] or "", "^(%S+) ")
+end
+-- Whether the name is another's than this one's ("" asks nothing).
+local function isOther(told, name, holder)
+  local known = holderOf(told, name)
+  return holder ~= "" and known ~= nil and known ~= holder
+end
+-- Gives a member the name, beside whose join nothing is to be undone.
+local function entitle(state, told, name, holder)
+  if holder ~= "" and holderOf(told, name) ~= holder then
+    redis.call("HSET", state, "j:" .. name, holder .. " 0000000 -")
+  end
 end
 -- Who owns the log, whether or not it is alive; nil where nobody does.
 local function ownerOf(told)
@@ -2565,17 +2633,18 @@ local function ring(bell, what, told)
   redis.pcall("PUBLISH", bell, what)
 end
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 0 } end
-if isOther(told, consumer, first) then return { 0 } end
+if isOther(told, consumer, holder) then return { 0 } end
 
 local time = now()
 begin(state)
 redis.call("HSET", state, "h:" .. consumer, digits(time))
+entitle(state, told, consumer, holder)
 told["h:" .. consumer] = digits(time)
 
 local owner = ownerOf(told)

@@ -110,7 +110,7 @@ export class Member {
       .execute(Scripts.join, { ...this.joining(), mode: "again", nonce })
       .then((joined) => {
         this.isDoubtful = false
-        // whatever ran under this incarnation has ended
+        // nothing was done: the last incarnation was this one's last
         if (joined.taken) return joined
         this.nonce = nonce
         if (joined.created.main || joined.created.retry) this.created = joined
@@ -136,15 +136,16 @@ export class Member {
   }
 
   /** That it is this incarnation that asks. */
-  get proof(): Scripts.Place {
-    return { keys: this.keys, consumer: this.consumer, nonce: this.nonce, ordered: this.ordered }
+  get proof(): Scripts.Place & Scripts.Named {
+    const { consumer, firstNonce, keys, nonce, ordered } = this
+    return { keys, consumer, nonce, ordered, holder: firstNonce }
   }
 
   private joining() {
     return {
       keys: this.keys,
       consumer: this.consumer,
-      first: this.firstNonce,
+      holder: this.firstNonce,
       visibilityTimeout: this.visibilityTimeout,
       from: this.from,
       ordered: this.ordered

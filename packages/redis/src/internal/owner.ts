@@ -43,7 +43,7 @@ const forGiven = (row: Reply, f: (id: string, count: number, fields: Codec.Field
 
 /** `looks`: when the log is looked at though nothing rang. */
 export const make = (claim: Claim, looks: Looks): Running => {
-  const { client, keys } = claim.member
+  const { client } = claim.member
   const mainSizes = new Sizes()
   const retrySizes = new Sizes()
   let rung = true
@@ -219,7 +219,7 @@ export const make = (claim: Claim, looks: Looks): Running => {
     mark: (origin, id) =>
       Effect.suspend(() =>
         // a mark speaks of what this claim holds, and would be taken for one of the next
-        closed ? Effect.void : client.run(Scripts.mark, { keys, consumer: claim.member.consumer, origin, id })
+        closed ? Effect.void : client.run(Scripts.mark, { ...claim.proof, origin, id })
       ),
     close: Effect.suspend(() => {
       closed = true

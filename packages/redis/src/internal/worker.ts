@@ -36,7 +36,7 @@ const roster = (worker: Standing, healed = 0): Effect.Effect<Roster, TransportEr
   const { claim, member } = worker
   const { consumer, keys } = member
   return Effect.flatMap(
-    member.client.run(Scripts.roster, { keys, consumer, nonce: claim ?? "", first: member.firstNonce }),
+    member.client.run(Scripts.roster, { keys, consumer, nonce: claim ?? "", holder: member.firstNonce }),
     (found) => {
       if (found === undefined) {
         if (healed === maxHealed) return Effect.fail(vanishing("roster"))
@@ -58,7 +58,7 @@ const roster = (worker: Standing, healed = 0): Effect.Effect<Roster, TransportEr
 /** Until nobody else holds anything; the fence, or none where another owns the log. */
 const take = (claim: Claim, healed = 0): Effect.Effect<number | undefined, TransportError> =>
   Effect.flatMap(
-    claim.member.client.run(Scripts.claim, { ...claim.proof, first: claim.member.firstNonce }),
+    claim.member.client.run(Scripts.claim, { ...claim.proof, holder: claim.member.firstNonce }),
     (claimed) => {
       if (claimed === "taken") return Effect.succeed(undefined)
       if (claimed === "gone") {

@@ -1,8 +1,8 @@
 -- claim: makes a worker the owner of a log, and takes what anybody held of it, for the owner to fetch.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 first (nonce of
---         the worker's first join, or "" for anybody's)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of this claim), 5 limit (entries taken a call), 6 holder (nonce
+--         of the worker's first join; "" asks nothing of the name)
 -- RETURNS {1, fence, more is to be taken: call again, taken, trimmed (settled, since nothing of them is left)}, {0} where
 --         another owner's lease has not ended, {2} where a group is gone or the consumer is no member, or its name
 --         another's: it is to join again
@@ -25,13 +25,13 @@
 --@include workers
 --@include ring
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, limit, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, limit, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 2 } end
-if isOther(told, consumer, first) then return { 2 } end
+if isOther(told, consumer, holder) then return { 2 } end
 local time = now()
 local claim = consumer .. " " .. nonce
 local fence = told.fence or "0"
@@ -39,13 +39,13 @@ if not string.find(fence, "^%d+$") or #fence > 15 then
   return redis.error_reply("WRONGTYPE the field fence of " .. state .. " is no number")
 end
 
-local begins = told.owner ~= claim
-if begins then
+local isNew = told.owner ~= claim
+if isNew then
   local other = ownerOf(told)
   if other and other ~= consumer and lease(told, other, time) > 0 then return { 0 } end
 end
 begin(state)
-if begins then
+if isNew then
   for field in pairs(told) do
     if string.sub(field, 1, 2) == "n:" then redis.call("HDEL", state, field) end
   end
@@ -54,6 +54,7 @@ if begins then
   redis.call("HSET", state, "owner", claim, "fence", fence)
   ring(owners, "owners")
 end
+entitle(state, told, consumer, holder)
 -- a reclaim of what this name held before may have taken the nonce between two calls: nothing is held under it yet
 redis.call("HSET", state, "n:" .. consumer, nonce, "h:" .. consumer, digits(time))
 

@@ -5,11 +5,11 @@
 --         6 start (where the main group begins if it is created: "$" or an id, exclusive),
 --         7 mode ("first" for a new consumer, "again" for one that was in the group before),
 --         8 ordered ("1" for a worker of an ordered group: the others are told, and its name is its own while it lives),
---         9 first (nonce of the member's join in mode "first", or "" for anybody's)
+--         9 holder (nonce of the member's join in mode "first"; "" asks nothing of the name)
 -- RETURNS {main group created, retry group created, start or nil if the main group was there, entries that may repeat,
 --         more, 1 where nothing was done as a living worker has the name}
 -- CALLER  Transport.join; a consumer after a reconnect, a lost nonce or NOGROUP
--- STATE   writes v:, n:, h: and, on "first" or where a worker takes over a name, j: of the consumer (what this join
+-- STATE   writes v:, n:, h: and, on "first" or where a worker takes a name again, j: of the consumer (what this join
 --         created, for rollback): "nonce flags start", where flags are 0 or 1 for main key, retry key, main group, retry
 --         group, main consumer, retry consumer, position.
 -- ORDER   Creating the main group can fail for a bad start, and comes first. A repeated call with the same nonce finds
@@ -27,14 +27,15 @@
 --@include workers
 --@include ring
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, timeout, start, mode, ordered, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 -- two by one name would take from each other what they hold; without an order each settles its own all the same
 local told = ordered == "1" and toldBy(state) or {}
-local taken = isOther(told, consumer, first)
-if taken and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
+-- a name that lives and is nobody's is that of one that was undone: whoever had it before may be back any time
+local isForeign = isOther(told, consumer, holder) or (mode == "first" and holder ~= "" and not holderOf(told, consumer))
+if isForeign and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
 
 local mainThere, retryThere = groupOf(main, mainGroup), groupOf(retry, retryGroup)
 local made = {
@@ -94,8 +95,8 @@ if mode == "first" then
     created, createdRetry = both[3], both[4]
   end
   redis.call("HSET", state, "j:" .. consumer, nonce .. " " .. flags .. " " .. from)
-elseif ordered == "1" and first ~= "" and (taken or not told["j:" .. consumer]) then
-  redis.call("HSET", state, "j:" .. consumer, first .. " 0000000 -")
+elseif ordered == "1" then
+  entitle(state, told, consumer, holder)
 end
 
 if ordered == "1" then ring(owners, "owners") end

@@ -83,6 +83,8 @@ export interface Mark {
   readonly origin: Entry["origin"]
   /** Nothing with a greater id was started; `undefined`: anything may have been. */
   readonly id: string | undefined
+  /** Of an owner's claim: nothing is marked where that is over. Default: no owner. */
+  readonly nonce?: string | undefined
 }
 
 /**
@@ -95,8 +97,8 @@ export const mark: Script.Script<Mark, void> = Script.make({
   name: "mark",
   lua: lua.mark,
   keyNames: ["state"],
-  argNames: ["consumer", "origin", "mark"],
+  argNames: ["consumer", "origin", "mark", "nonce"],
   keys: ({ keys }) => [keys.state],
-  args: ({ consumer, id, origin }) => [consumer, origin, id ?? ""],
+  args: ({ consumer, id, nonce, origin }) => [consumer, origin, id ?? "", nonce ?? ""],
   decode: () => undefined
 })

@@ -66,9 +66,9 @@ export const join: Script.Script<Join, Joined> = Script.make({
   name: "join",
   lua: lua.join,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode", "ordered", "first"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "visibilityTimeout", "start", "mode", "ordered", "holder"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, first, from, keys, mode, nonce, ordered, visibilityTimeout }) => [
+  args: ({ consumer, from, holder, keys, mode, nonce, ordered, visibilityTimeout }) => [
     keys.mainGroup,
     keys.retryGroup,
     consumer,
@@ -77,7 +77,7 @@ export const join: Script.Script<Join, Joined> = Script.make({
     start(from),
     mode,
     flag(ordered),
-    first ?? ""
+    holder ?? ""
   ],
   decode: (reply) => {
     const [main, retry, begin, count, more, taken] = Script.list(reply)
@@ -155,19 +155,20 @@ export interface Left {
  * @category membership
  * @since 0.1.0
  */
-export const leave: Script.Script<Place, Left> = Script.make({
+export const leave: Script.Script<Place & Named, Left> = Script.make({
   name: "leave",
   lua: lua.leave,
   keyNames: ["main", "retry", "state", "bell", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "ordered"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "ordered", "holder"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.bell, keys.owners],
-  args: ({ consumer, keys, nonce, ordered }) => [
+  args: ({ consumer, holder, keys, nonce, ordered }) => [
     keys.mainGroup,
     keys.retryGroup,
     consumer,
     nonce,
     `${maxIds}`,
-    flag(ordered)
+    flag(ordered),
+    holder ?? ""
   ],
   decode: (reply) => {
     const [released, trimmed, more, removed] = Script.list(reply)

@@ -34,9 +34,9 @@ export const roster: Script.Script<Named, Roster | undefined> = Script.make({
   name: "roster",
   lua: lua.roster,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "first"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "holder"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, first, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, first ?? ""],
+  args: ({ consumer, holder, keys, nonce }) => [keys.mainGroup, keys.retryGroup, consumer, nonce, holder ?? ""],
   decode: (reply) => {
     const [there, owner, expires, ...workers] = Script.list(reply)
     if (!Script.bool(there)) return undefined
@@ -78,15 +78,15 @@ export const claim: Script.Script<Named, Claimed> = Script.make({
   name: "claim",
   lua: lua.claim,
   keyNames: ["main", "retry", "state", "owners"],
-  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "first"],
+  argNames: ["mainGroup", "retryGroup", "consumer", "nonce", "limit", "holder"],
   keys: ({ keys }) => [keys.main, keys.retry, keys.state, keys.owners],
-  args: ({ consumer, first, keys, nonce }) => [
+  args: ({ consumer, holder, keys, nonce }) => [
     keys.mainGroup,
     keys.retryGroup,
     consumer,
     nonce,
     `${maxIds}`,
-    first ?? ""
+    holder ?? ""
   ],
   decode: (reply) => {
     const [how, fence, more, reclaimed, trimmed] = Script.list(reply)

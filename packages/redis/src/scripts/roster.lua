@@ -1,8 +1,8 @@
 -- roster: shows that a worker lives, and says who else does and who owns the log.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
--- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 first (nonce of
---         its first join, or "" for anybody's)
+-- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 holder (nonce
+--         of its first join; "" asks nothing of the name)
 -- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive …}, or {0} where a group is gone,
 --         or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
@@ -18,17 +18,18 @@
 --@include workers
 --@include ring
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local mainGroup, retryGroup, consumer, nonce, first = unpack(ARGV)
+local mainGroup, retryGroup, consumer, nonce, holder = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "hash", state, bellKind, owners)
 if wrong then return wrong end
 
 local told = toldBy(state)
 if not told["v:" .. consumer] or not groupOf(main, mainGroup) or not groupOf(retry, retryGroup) then return { 0 } end
-if isOther(told, consumer, first) then return { 0 } end
+if isOther(told, consumer, holder) then return { 0 } end
 
 local time = now()
 begin(state)
 redis.call("HSET", state, "h:" .. consumer, digits(time))
+entitle(state, told, consumer, holder)
 told["h:" .. consumer] = digits(time)
 
 local owner = ownerOf(told)

@@ -47,8 +47,8 @@ export interface Place extends Member {
  * @since 0.1.0
  */
 export interface Named extends Member {
-  /** The nonce of its `first` join, whatever its incarnation now. Default: the name may be anybody's. */
-  readonly first?: string | undefined
+  /** The nonce of its `first` join, whatever its incarnation now. Default: nothing is asked of the name. */
+  readonly holder?: string | undefined
 }
 
 /**

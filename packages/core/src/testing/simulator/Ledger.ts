@@ -145,12 +145,12 @@ export class Ledger {
    * only then that it has failed.
    */
   private hesitation(worker: Worker, { call, kind }: Fault): number {
-    const before = this.failures.get(worker) ?? 0
     const isFailure = call === "tend" && (kind === "fails" || kind === "losesReply")
-    const standsStill = kind === "freezesBefore" || kind === "freezesAfter"
-    const failures = isFailure ? before + 1 : standsStill ? before : 0
-    if (isFailure) this.failures.set(worker, failures)
-    return failures === 0 ? 0 : 50 * 2 ** (failures - 1)
+    if (!isFailure && kind !== "freezesBefore" && kind !== "freezesAfter") return 0
+    const failures = (this.failures.get(worker) ?? 0) + (isFailure ? 1 : 0)
+    if (failures === 0) return 0
+    this.failures.set(worker, failures)
+    return 50 * 2 ** (failures - 1)
   }
 
   disturbed(worker: Worker, millis: number): void {
