@@ -1,6 +1,7 @@
 /** Closing drains: fetching stops, handlers get drainTimeout, what is unfinished is released at no cost. */
 import { Delivery } from "@clutch/core/Delivery"
 import type { SettleError } from "@clutch/core/Errors"
+import type { Message } from "@clutch/core/Message"
 import * as MemoryTransport from "@clutch/core/MemoryTransport"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
@@ -118,6 +119,41 @@ describe("Subscription: closing", () => {
       yield* Fiber.join(closing)
       const { due, pending } = yield* groupNow
       assert.deepStrictEqual([due, pending], [1, 0])
+    })
+  )
+
+  it.effect("a handler that fails when closing has interrupted it has failed, too: it could not be interrupted", () =>
+    run(patient, function* () {
+      const gate = yield* Latch.make()
+      const handler = () => Effect.uninterruptible(Effect.andThen(gate.await, Effect.fail("no")))
+      const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second" }))
+      yield* Topic.publish(Texts, "x")
+      yield* settled
+      const closing = yield* Effect.forkChild(worker.close)
+      yield* pass("1500 millis")
+      yield* gate.open
+      yield* Fiber.join(closing)
+      const { due, pending } = yield* groupNow
+      assert.deepStrictEqual([due, pending], [1, 0])
+    })
+  )
+
+  it.effect("finalizers find alive what a handler forked, also where closing interrupts it", () =>
+    run(patient, function* () {
+      const written: Array<string> = []
+      const handler = ({ data }: Message<string>) =>
+        Effect.gen(function* () {
+          const gate = yield* Latch.make()
+          const write = Effect.sync(() => void written.push(data))
+          const writer = yield* Effect.forkChild(Effect.andThen(gate.await, write))
+          yield* Effect.addFinalizer(() => Effect.andThen(gate.open, Fiber.await(writer)))
+          yield* Effect.never
+        })
+      const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: 0 }))
+      yield* Topic.publish(Texts, "x")
+      yield* settled
+      yield* worker.close
+      assert.deepStrictEqual(written, ["x"])
     })
   )
 

@@ -119,12 +119,26 @@ describe("roster", () => {
     await named("two")
     await run(Scripts.rollback, { ...member("a"), nonce: "two", ordered: true })
     assert.isUndefined((await state())["j:a"])
-    assert.isTrue((await named("three")).taken)
     assert.isDefined(await run(Scripts.roster, { ...claimed("a", ""), holder: "one" }))
     await redis.hdel(keys.state, "j:a")
+    assert.isTrue((await named("three")).taken)
     assert.notStrictEqual(await run(Scripts.claim, { ...claimed("a", "again"), holder: "one" }), "gone")
     assert.match((await state())["j:a"] ?? "", /^one /)
     assert.isTrue((await named("three")).taken)
+  })
+
+  test("an attempt that was undone is in nobody's way, though the name was known before", async () => {
+    const named = (holder: string) => worker("a", { nonce: holder, holder, visibilityTimeout: 5000 })
+    await add(1)
+    await named("one")
+    await claim("a")
+    await read("a")
+    await redis.hset(keys.state, "h:a", (await now()) - 5001)
+    for (const holder of ["two", "three"]) {
+      assert.isFalse((await named(holder)).taken, holder)
+      await run(Scripts.rollback, { ...member("a"), nonce: holder, ordered: true })
+    }
+    assert.isFalse((await named("four")).taken)
   })
 
   test("a worker whose name is another's leaves nothing of that one's, though nobody has a nonce", async () => {

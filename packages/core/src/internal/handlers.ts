@@ -57,7 +57,7 @@ export const make = (options: Options): Handlers => {
   const running: Array<Run> = []
 
   const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
-    Effect.matchCauseEffect(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout), closesScope)
+    Effect.onExitPrimitive(policy.timeout === undefined ? handler : boundedBy(handler, policy.timeout), closeScope)
   // the same for all, as it finds its delivery around it: one made for each message would be felt
   const each = scoped(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
 
@@ -67,49 +67,25 @@ export const make = (options: Options): Handlers => {
     return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
   }
 
-  const contextOf = (handlings: NonEmptyReadonlyArray<Handling>, scope: Scope.Scope): Context.Context<never> => {
+  const contextOf = (handlings: NonEmptyReadonlyArray<Handling>): Context.Context<never> => {
     const [first] = handlings
     const around = definition.kind === "batch" ? context : observe.traceContext(context, first.message)
     const given = definition.kind === "each" ? Context.add(around, Delivery, first) : around
-    return Context.add(given, Scope.Scope, scope)
+    return Context.add(given, Scope.Scope, Scope.makeUnsafe())
   }
 
   const start = (handlings: NonEmptyReadonlyArray<Handling>, begun: number) => {
-    const scope = Scope.makeUnsafe()
-    const context = contextOf(handlings, scope)
     // what the handler requires is in the context that was captured where the subscription was started
     const effect = effectOf(handlings) as Effect.Effect<void, unknown>
-    const fiber = Effect.runForkWith(context)(effect)
+    const fiber = Effect.runForkWith(contextOf(handlings))(effect)
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return close(handlings, begun, scope, context, exit)
-    follow(fiber, handlings, (exit) => close(handlings, begun, scope, context, exit))
-  }
-
-  const follow = <E>(
-    fiber: Fiber.Fiber<void, E>,
-    handlings: NonEmptyReadonlyArray<Handling>,
-    ended: (exit: Exit.Exit<void, E>) => void
-  ) => {
+    if (exit !== undefined) return end(handlings, begun, exit)
     const run = new Run(fiber, handlings, running.length)
     running.push(run)
     fiber.addObserver((exit) => {
       run.leave(running)
-      ended(exit)
+      end(handlings, begun, exit)
     })
-  }
-
-  /** Who was interrupted could not close its scope itself. */
-  const close = (
-    handlings: NonEmptyReadonlyArray<Handling>,
-    begun: number,
-    scope: Scope.Closeable,
-    context: Context.Context<never>,
-    exit: Exit.Exit<void, unknown>
-  ) => {
-    const finalizers = Scope.closeUnsafe(scope, exit)
-    if (finalizers === undefined) return end(handlings, begun, exit)
-    const fiber = Effect.runForkWith(context)(finalizers, { uninterruptible: true })
-    follow(fiber, handlings, (closed) => end(handlings, begun, both(exit, closed)))
   }
 
   const end = (handlings: NonEmptyReadonlyArray<Handling>, begun: number, exit: Exit.Exit<void, unknown>) => {
@@ -132,12 +108,7 @@ export const make = (options: Options): Handlers => {
         fiber.interruptUnsafe()
       }
     },
-    // a handler is followed by its finalizers
-    await: Effect.whileLoop({
-      while: () => running.length > 0,
-      body: () => Fiber.awaitAll(running.map(({ fiber }) => fiber)),
-      step: () => {}
-    })
+    await: Effect.suspend(() => Effect.asVoid(Fiber.awaitAll(running.map(({ fiber }) => fiber))))
   }
 }
 
@@ -167,30 +138,14 @@ class Run {
 /** What `contextOf` put there. */
 const deliveryOf = (context: Context.Context<never>) => Context.getUnsafe(context, Delivery) as Handling
 
+/** As `Effect.scoped` does, which makes a scope, a context and a function for each: that would be felt. */
+const closeScope = (exit: Exit.Exit<void, unknown>) => {
+  const { context } = Fiber.getCurrent() as Fiber.Fiber<void, unknown> // the handler's own
+  return Scope.closeUnsafe(Context.getUnsafe(context, Scope.Scope) as Scope.Closeable, exit) // of `contextOf`
+}
+
 const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
   Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
-
-/**
- * Closes the handler's scope in its fiber, where what it forked still runs. As `Effect.scoped` does, whose frame is felt where
- * nothing is in the scope.
- */
-const closeScope = (exit: Exit.Exit<void, unknown>): Effect.Effect<void, unknown> => {
-  const { context } = Fiber.getCurrent() as Fiber.Fiber<void, unknown> // this one
-  const scope = Context.getUnsafe(context, Scope.Scope) as Scope.Closeable // of `contextOf`
-  if (scope.state._tag !== "Empty") return Effect.onExitPrimitive(exit, (exit) => Scope.closeUnsafe(scope, exit))
-  Scope.closeUnsafe(scope, exit)
-  return exit
-}
-const closesScope = {
-  onSuccess: () => closeScope(Exit.void),
-  onFailure: (cause: Cause.Cause<unknown>) => closeScope(Exit.failCause(cause))
-}
-
-/** What a finalizer died of is a failure of its handler, too. */
-const both = (exit: Exit.Exit<void, unknown>, closed: Exit.Exit<void>): Exit.Exit<void, unknown> => {
-  if (Exit.isSuccess(closed)) return exit
-  return Exit.isSuccess(exit) ? closed : Exit.failCause(Cause.combine(exit.cause, closed.cause))
-}
 
 const ackAll = (handlings: ReadonlyArray<Handling>) =>
   Effect.forEach(handlings, (handling) => handling.ack, { discard: true, concurrency: "unbounded" })

@@ -126,8 +126,8 @@ export class Seat {
   member: Member
   left = false
   private kept = false
-  /** The name was nobody's before. */
-  private readonly isNew: boolean
+  /** How the name was, which was somebody's before. */
+  private readonly before: Pick<Member, "seat" | "visibility" | "lastSeen"> | undefined
   private readonly store: Store
   private readonly bells: Bells
 
@@ -147,11 +147,11 @@ export class Seat {
       store.createGroup(this.log, options.group.subscription, this.log.start(from), now)
     const visibility = Duration.toMillis(options.visibilityTimeout)
     const member = this.group.members.get(this.name)
-    this.isNew = member === undefined
     if (member === undefined) {
       this.member = new Member(this.name, visibility, now)
       this.group.members.set(this.name, this.member)
     } else {
+      this.before = { seat: member.seat, visibility: member.visibility, lastSeen: member.lastSeen }
       // what its predecessor holds stays with the name, by the newcomer's timeout, and counts as started
       this.member = member
       member.visibility = visibility
@@ -209,8 +209,9 @@ export class Seat {
 
   leave(now: number): void {
     this.left = true
-    const isOurs = (this.kept || this.isNew) && this.member.seat === this
-    if (isOurs && this.group.members.get(this.name) === this.member) {
+    const isOurs = this.member.seat === this
+    if (isOurs && this.before !== undefined && !this.kept) Object.assign(this.member, this.before)
+    else if (isOurs && this.group.members.get(this.name) === this.member) {
       for (const tracked of this.member.held) this.group.giveBack(tracked)
       this.member.lastSeen = now
       this.group.removeMember(this.member)

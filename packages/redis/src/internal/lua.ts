@@ -1163,7 +1163,7 @@ if wrong then return wrong end
 
 -- two by one name would take from each other what they hold; without an order each settles its own all the same
 local told = ordered == "1" and toldBy(state) or {}
--- a name that lives and is nobody's is that of one that was undone: whoever had it before may be back any time
+-- a name that lives and is nobody's is that of a worker whose version does not say so
 local isForeign = isOther(told, consumer, holder) or (mode == "first" and holder ~= "" and not holderOf(told, consumer))
 if isForeign and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
 
@@ -2509,7 +2509,12 @@ local mainGone = undo(main, mainGroup, start, made(1), made(3), made(5))
 undo(retry, retryGroup, "0-0", made(2), made(4), made(6))
 
 -- a consumer that was there before, or holds something, is still to be judged by its own timeout
-if not stays then redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer) end
+if not stays then
+  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer)
+elseif ordered == "1" then
+  -- whoever had the name before was silent for so long that this one could join
+  redis.call("HDEL", state, "h:" .. consumer)
+end
 redis.call("HDEL", state, "n:" .. consumer, "j:" .. consumer)
 -- a position that was remembered before this join stays remembered
 if mainGone and not made(7) then redis.call("HDEL", state, "position") end

@@ -33,7 +33,7 @@ if wrong then return wrong end
 
 -- two by one name would take from each other what they hold; without an order each settles its own all the same
 local told = ordered == "1" and toldBy(state) or {}
--- a name that lives and is nobody's is that of one that was undone: whoever had it before may be back any time
+-- a name that lives and is nobody's is that of a worker whose version does not say so
 local isForeign = isOther(told, consumer, holder) or (mode == "first" and holder ~= "" and not holderOf(told, consumer))
 if isForeign and lease(told, consumer, now()) > 0 then return { 0, 0, false, 0, 0, 1 } end
 

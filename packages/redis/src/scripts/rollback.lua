@@ -63,7 +63,12 @@ local mainGone = undo(main, mainGroup, start, made(1), made(3), made(5))
 undo(retry, retryGroup, "0-0", made(2), made(4), made(6))
 
 -- a consumer that was there before, or holds something, is still to be judged by its own timeout
-if not stays then redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer) end
+if not stays then
+  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer)
+elseif ordered == "1" then
+  -- whoever had the name before was silent for so long that this one could join
+  redis.call("HDEL", state, "h:" .. consumer)
+end
 redis.call("HDEL", state, "n:" .. consumer, "j:" .. consumer)
 -- a position that was remembered before this join stays remembered
 if mainGone and not made(7) then redis.call("HDEL", state, "position") end
