@@ -186,8 +186,9 @@ export interface Settlement {
 
 /**
  * How a settlement went: `done`; for a dead letter, the id it is kept under; `freed` and its field say, of a group that
- * hands out by key, that the key is held back no longer; `lost`, refused because the delivery belongs to another consumer; `unknown`, there is nothing to settle, and it may have been this worker's own earlier call; or an
- * error, where it was not stored, the delivery is still pending, and the call is worth repeating.
+ * hands out by key, that the key is held back no longer; `lost`, refused because the delivery belongs to another consumer;
+ * `unknown`, there is nothing to settle, and it may have been this worker's own earlier call; or an error, where it was not
+ * stored, the delivery is still pending, and the call is worth repeating.
  *
  * @category models
  * @since 0.1.0

@@ -25,7 +25,8 @@ export interface Roster {
 
 /**
  * Shows that a worker lives, and says who else does; `undefined` where a group is gone, or the worker was removed as dead,
- * or its name is another's: it is to join `again`. The nonce is that of the claim that it lives by, `""` without one: any other of its name ends.
+ * or its name is another's: it is to join `again`. The nonce is that of the claim that it lives by, `""` without one: any
+ * other of its name ends.
  *
  * @category ordering
  * @since 0.1.0
