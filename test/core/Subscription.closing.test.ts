@@ -13,6 +13,7 @@ import { identity } from "effect/Function"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import {
   given,
   layerWith,
@@ -122,20 +123,25 @@ describe("Subscription: closing", () => {
     })
   )
 
-  it.effect("a handler that fails when closing has interrupted it has failed, too: it could not be interrupted", () =>
-    run(patient, function* () {
-      const gate = yield* Latch.make()
-      const handler = () => Effect.uninterruptible(Effect.andThen(gate.await, Effect.fail("no")))
-      const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second" }))
-      yield* Topic.publish(Texts, "x")
-      yield* settled
-      const closing = yield* Effect.forkChild(worker.close)
-      yield* pass("1500 millis")
-      yield* gate.open
-      yield* Fiber.join(closing)
-      const { due, pending } = yield* groupNow
-      assert.deepStrictEqual([due, pending], [1, 0])
-    })
+  const spans = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+  it.effect.each([["no"], ["a"]])(
+    "a handler that fails though closing has interrupted it has failed, with %s tracer",
+    ([a]) =>
+      run(patient, function* () {
+        const gate = yield* Latch.make()
+        const handler = () => Effect.uninterruptible(Effect.andThen(gate.await, Effect.fail("no")))
+        const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second" })).pipe(
+          a === "a" ? Effect.provideService(Tracer.Tracer, spans) : identity
+        )
+        yield* Topic.publish(Texts, "x")
+        yield* settled
+        const closing = yield* Effect.forkChild(worker.close)
+        yield* pass("1500 millis")
+        yield* gate.open
+        yield* Fiber.join(closing)
+        const { due, pending } = yield* groupNow
+        assert.deepStrictEqual([due, pending], [1, 0])
+      })
   )
 
   it.effect("finalizers find alive what a handler forked, also where closing interrupts it", () =>

@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
@@ -170,9 +171,12 @@ export const processSpan = <A, E, R>(
   )
 }
 
-/** OpenTelemetry's `error.type`: what kind of error ended the span. */
+/** OpenTelemetry's `error.type`: what kind of error ended the span. Nothing is recovered from: an interrupt hides no failure. */
 const recordingError = <A, E, R>(span: Tracer.Span, self: Effect.Effect<A, E, R>) =>
-  Effect.tapCause(self, (cause) => Effect.sync(() => span.attribute("error.type", errorType(Cause.squash(cause)))))
+  Effect.onExitPrimitive(self, (exit) => {
+    if (Exit.isFailure(exit)) span.attribute("error.type", errorType(Cause.squash(exit.cause)))
+    return undefined
+  })
 
 const errorType = (error: unknown): string => {
   try {
