@@ -319,10 +319,30 @@ export const runtime: ReadonlyArray<Mutation> = [
   {
     name: "owner-goes-on-after-its-lease",
     edits: [
-      edit("internal/lane.ts", `return order === undefined || now - lease.renewed() < visibility`, `return true`)
+      edit(
+        "internal/lane.ts",
+        `return order === undefined || now - Math.min(lease.renewed(), leased) < visibility`,
+        `return true`
+      )
     ],
     killedBy: conformance(
       "10. a worker that was frozen past its lease starts nothing more before the log has renewed it"
     )
+  },
+  {
+    name: "delivery-heard-of-late-not-extended",
+    edits: [edit("internal/lane.ts", `Math.min(lease.renewed(), leased)`, `lease.renewed()`)],
+    killedBy: unit("leases", "10. an owner that hears late of a delivery starts it when the log has extended it")
+  },
+  {
+    name: "lease-from-when-the-claim-is-heard",
+    edits: [
+      edit(
+        "internal/leases.ts",
+        `let renewed = seat.order?.claimed ?? clock.currentTimeMillisUnsafe()`,
+        `let renewed = clock.currentTimeMillisUnsafe()`
+      )
+    ],
+    killedBy: conformance("10. a worker that was frozen before it heard of its claim starts nothing")
   }
 ]

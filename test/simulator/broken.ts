@@ -158,8 +158,8 @@ export const logs: Record<
     )
   },
   "tells former owners that all is done": {
-    // by most others, the first lie that is found is told of a delivery that had ended
-    seed: "e",
+    // by others, the first lie that is found is told of a delivery that had ended
+    seed: "m",
     promise: /^contract (8|10)$/,
     log: withOwners(({ settle }) => ({
       settle: (settlements) =>

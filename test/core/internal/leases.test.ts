@@ -1,5 +1,6 @@
 /** Heartbeats: a living worker keeps what it holds, however long its handlers take. */
 import * as Metrics from "@clutch/core/Metrics"
+import type { Message } from "@clutch/core/Message"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import type { Owner } from "@clutch/core/Transport"
@@ -327,6 +328,42 @@ describe("leases", () => {
         "extending leases is failing and goes on trying: extend: the log is down",
         "extending leases works again"
       ])
+    })
+  })
+
+  it.effect("10. an owner that hears late of a delivery starts it when the log has extended it, and not before", () => {
+    const events: Array<string> = []
+    const owner = (self: Owner): Owner => ({
+      ...self,
+      // nobody extends what nobody has heard of: two seconds later it would be taken for a dead worker's
+      fetch: (limit) => Effect.tap(self.fetch(limit), () => Effect.sleep("38 seconds")),
+      extend: (entries) =>
+        Effect.tap(Effect.delay(self.extend(entries), "1 second"), () =>
+          Effect.sync(() => {
+            if (entries.length > 0) events.push("extended")
+          })
+        )
+    })
+    const layer = layerWith((self) => ({
+      ...self,
+      enroll: (options) =>
+        Effect.map(self.enroll(options), (worker) => ({
+          ...worker,
+          claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, owner))
+        }))
+    }))
+    return run(layer, function* () {
+      const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
+      const handler = ({ data }: Message<string>) =>
+        Effect.andThen(
+          Effect.sync(() => void events.push(`starts ${data}`)),
+          Effect.sleep("5 seconds")
+        )
+      yield* open(Subscription.make("s", topic, handler, { visibilityTimeout: "40 seconds" }))
+      yield* pass("5 seconds")
+      yield* Topic.publish(topic, "x")
+      for (let seconds = 0; seconds < 50; seconds++) yield* pass("1 second")
+      assert.deepStrictEqual(events.slice(0, 2), ["extended", "starts x"])
     })
   })
 })

@@ -23,6 +23,21 @@ const faulty = (isFailing: (step: Faults.Step) => boolean, done: (step: Faults.S
     return Faults.wrap(yield* Transport, inject)
   })
 
+/** A process that stops sees only that the time is another one: this clock is so many milliseconds ahead. */
+const shiftedBy = (frozen: () => number) =>
+  Effect.map(Clock.Clock, (clock): Clock.Clock => {
+    const millis = () => clock.currentTimeMillisUnsafe() + frozen()
+    return {
+      currentTimeMillisUnsafe: millis,
+      currentTimeMillis: Effect.sync(millis),
+      currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+      currentTimeNanos: clock.currentTimeNanos,
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+      monotonicTimeNanos: clock.monotonicTimeNanos,
+      sleep: (duration) => clock.sleep(duration)
+    }
+  })
+
 export const keyFaults: Category = (kit) => {
   kit.test("10. the next of a key starts after the log has the settlement of the one before it", () =>
     Effect.gen(function* () {
@@ -87,18 +102,7 @@ export const keyFaults: Category = (kit) => {
           if (frozen > 0 && (operation === "extend" || operation === "claim")) renewals += 1
         }
       )
-      const clock = yield* Clock.Clock
-      // a process that stops in the middle of a handler sees only that the time is another one
-      const millis = () => clock.currentTimeMillisUnsafe() + frozen
-      const shifted: Clock.Clock = {
-        currentTimeMillisUnsafe: millis,
-        currentTimeMillis: Effect.sync(millis),
-        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
-        currentTimeNanos: clock.currentTimeNanos,
-        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
-        monotonicTimeNanos: clock.monotonicTimeNanos,
-        sleep: (duration) => clock.sleep(duration)
-      }
+      const shifted = yield* shiftedBy(() => frozen)
       const handler = ledger.handler(({ n }) =>
         Effect.sync(() => {
           before.push(renewals)
@@ -117,5 +121,36 @@ export const keyFaults: Category = (kit) => {
       assert.strictEqual(before[0], 0)
       assert.isAtLeast(before.at(-1) ?? 0, 1)
     })
+  )
+
+  kit.test(
+    "10. a worker that was frozen before it heard of its claim starts nothing before the log has renewed it",
+    () =>
+      Effect.gen(function* () {
+        const topic = keyedTopic(kit)
+        const ledger = new Ledger(1)
+        let frozen = 0
+        let renewals = 0
+        const before: Array<number> = []
+        const transport = yield* faulty(
+          () => false,
+          ({ operation }) => {
+            if (operation === "claim") frozen = 2 * Duration.toMillis(kit.lease)
+            if (operation === "extend") renewals += 1
+          }
+        )
+        const shifted = yield* shiftedBy(() => frozen)
+        const handler = ledger.handler(() => Effect.sync(() => before.push(renewals)))
+        const options = { visibilityTimeout: kit.lease, from: "beginning" } as const
+        yield* Topic.publishAll(topic, inTurn(["a"], 1))
+        yield* kit
+          .open(Subscription.make("s", topic, handler, options))
+          .pipe(Effect.provideService(Transport, transport), Effect.provideService(Clock.Clock, shifted))
+        yield* kit.eventually(
+          "it has begun",
+          Effect.sync(() => before.length > 0)
+        )
+        assert.isAtLeast(before[0] ?? 0, 1)
+      })
   )
 }

@@ -101,7 +101,7 @@ export const start: (
           enrolled: places.enrolled,
           visibilityTimeout: policy.visibilityTimeout,
           health: health.of,
-          start: ({ group, worker }, owner, lost) => lane(group, seats.owning(worker.name, owner), lost),
+          start: ({ group, worker }, owner, asked, lost) => lane(group, seats.owning(worker.name, owner, asked), lost),
           died
         })
         .pipe(Effect.annotateLogs(annotations))

@@ -1,4 +1,5 @@
 /** The fetch loop: takes when there is room, alone what must be alone, and goes on trying where the log is out of reach. */
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -15,7 +16,10 @@ export interface Options {
   readonly health: Health.Health
   /** How much to take now. */
   readonly limit: () => Omit<OwnerLimit, "alone">
-  readonly accept: (entries: ReadonlyArray<Entry>) => void
+  /** `asked` is when they were asked for: the log may have delivered them at any time since. */
+  readonly accept: (entries: ReadonlyArray<Entry>, asked: number) => void
+  /** The runtime's clock. */
+  readonly clock: Pick<Clock.Clock, "currentTimeMillisUnsafe">
   /** Waits until there is room. */
   readonly room: Effect.Effect<void>
   /** Waits until new messages may be taken. */
@@ -31,6 +35,7 @@ export interface Options {
 export const loop = ({
   accept,
   alone,
+  clock,
   health,
   limit,
   lost,
@@ -41,17 +46,18 @@ export const loop = ({
 }: Options): Effect.Effect<void> => {
   const take = (single: boolean) =>
     Effect.uninterruptible(
-      Effect.suspend(() =>
-        Effect.flatMap(seat.fetch({ ...limit(), ...(single ? { count: 1 } : {}), alone: single }), (fetched) => {
+      Effect.suspend(() => {
+        const asked = clock.currentTimeMillisUnsafe()
+        return Effect.flatMap(seat.fetch({ ...limit(), ...(single ? { count: 1 } : {}), alone: single }), (fetched) => {
           if (fetched === "lost") {
             lost()
             // whoever is told closes this loop
             return Effect.interruptible(Effect.never)
           }
-          accept(fetched.entries)
+          accept(fetched.entries, asked)
           return Effect.succeed(fetched.suspects)
         })
-      )
+      })
     )
   // what a process may have died of runs while nothing else of this subscription does
   const quarantine = alone(Effect.andThen(take(true), nothingHeld))

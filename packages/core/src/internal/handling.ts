@@ -38,6 +38,8 @@ export class Handling implements Delivered<unknown> {
   place = -1
   /** A handler was given it. */
   begun = false
+  /** Of an owner: its lease is counted from then, or later. */
+  leased = 0
   /** What was decided; once set it stays. */
   outcome: Outcome | undefined
   /** Called once, when the outcome is decided. */

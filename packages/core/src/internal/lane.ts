@@ -126,6 +126,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const held = new Held()
   /** Taken, and not read yet. */
   const arrived: Array<Entry> = []
+  /** When the first of them was asked for. */
+  let asked = Infinity
   let bytes = 0
   let running = 0
   let told = 0
@@ -285,8 +287,9 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
         })
 
   /** Of many only counts: what comes next is on its way while these are read. */
-  const accept = (entries: ReadonlyArray<Entry>) => {
+  const accept = (entries: ReadonlyArray<Entry>, since: number) => {
     observer.consumed(entries.length)
+    asked = Math.min(asked, since)
     for (const entry of entries) {
       arrived.push(entry)
       bytes += entry.size
@@ -297,10 +300,13 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   }
   const admit = () => {
     const now = clock.currentTimeMillisUnsafe()
+    const leased = asked
+    asked = Infinity
     for (const entry of arrived.splice(0)) {
       const reading = read(entry)
       const message = reading._tag === "Message" ? reading.message : unseen(entry)
       const handling = new Handling(desk, entry, message, now)
+      handling.leased = leased
       held.add(handling)
       if (reading._tag === "Poison") verdict.poison(handling, reading.problem)
       else if (reading._tag === "Filtered") {
@@ -314,6 +320,8 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       }
     }
     refresh()
+    // what was waited for so long may have been delivered long ago: nothing of it starts before the log says that it is ours
+    if (order !== undefined && now - leased >= visibility / 2) run(lease.extend)
   }
   const begin = () => {
     try {
@@ -327,19 +335,20 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
 
   // --- handling ------------------------------------------------------------------------------------------------
 
-  const mayStart = (now: number) => {
+  const mayStart = ({ leased }: Handling, now: number) => {
     if (state !== "running" || lost) return false
-    // whoever was frozen for so long may have lost the partition, and does not know it yet
-    return order === undefined || now - lease.renewed() < visibility
+    // whoever was frozen for so long may have lost the partition, or the message, and does not know it yet
+    return order === undefined || now - Math.min(lease.renewed(), leased) < visibility
   }
   const next = (now: number): NonEmptyReadonlyArray<Handling> | undefined => {
     const first = waiting.first
-    if (first === undefined || !mayStart(now) || !mark.mayStart(first)) return undefined
+    if (first === undefined || !mayStart(first, now) || !mark.mayStart(first)) return undefined
     if (definition.kind === "batch" && waiting.size < policy.size && !ripe(first, now)) return undefined
     waiting.shift()
     const batch: [Handling, ...Array<Handling>] = [first]
-    while (batch.length < policy.size && waiting.first !== undefined && mark.mayStart(waiting.first)) {
-      batch.push(waiting.first)
+    for (let more = waiting.first; batch.length < policy.size && more !== undefined; more = waiting.first) {
+      if (!mayStart(more, now) || !mark.mayStart(more)) break
+      batch.push(more)
       waiting.shift()
     }
     return batch
@@ -493,6 +502,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
 
   const fetching = loop({
     seat,
+    clock,
     health,
     accept,
     lost: lose,

@@ -36,6 +36,8 @@ export interface Leases {
   readonly holding: (some: boolean) => void
   /** When the partition was last known to be this worker's; milliseconds of the runtime's clock. */
   readonly renewed: () => number
+  /** Extends what is held, before the next beat does. */
+  readonly extend: Effect.Effect<void>
 }
 
 export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = Effect.fnUntraced(function* (
@@ -48,7 +50,7 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
   const clock = yield* Clock.Clock
   const holding = Latch.makeUnsafe(false)
   let since = 0
-  let renewed = clock.currentTimeMillisUnsafe()
+  let renewed = seat.order?.claimed ?? clock.currentTimeMillisUnsafe()
 
   const extend = (now: number) =>
     Effect.suspend(() => {
@@ -63,6 +65,7 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
             // what was settled meanwhile is held no more: of what is being settled, the answer to that tells
             options.lost(own.filter(({ entry, outcome }) => gone.has(entry) && outcome === undefined))
             renewed = now
+            for (const handling of own) handling.leased = now
             options.renewed()
           }
           return health.worked("extending leases")
@@ -94,6 +97,7 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
       if (!some) holding.closeUnsafe()
       else if (holding.openUnsafe()) since = clock.currentTimeMillisUnsafe()
     },
-    renewed: () => renewed
+    renewed: () => renewed,
+    extend: Effect.suspend(() => extend(clock.currentTimeMillisUnsafe()))
   }
 })

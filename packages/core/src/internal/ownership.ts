@@ -2,6 +2,7 @@
  * A worker of an ordered subscription: it claims its share of the partitions, gives up what is more than that, and claims
  * anew what it lost. Each partition is read in a Scope of its own, so giving one up is closing it, which drains.
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,8 +26,15 @@ export interface Options {
   readonly enrolled: ReadonlyArray<Enrolled>
   readonly visibilityTimeout: Duration.Duration
   readonly health: (partition: number) => Health.Health
-  /** Reads a partition until the scope closes; `lost` is called where it must be claimed anew. */
-  readonly start: (at: Enrolled, owner: Owner, lost: () => void) => Effect.Effect<Running, never, Scope.Scope>
+  /**
+   * Reads a partition until the scope closes; `asked` is when it was claimed, `lost` is called where it must be claimed anew.
+   */
+  readonly start: (
+    at: Enrolled,
+    owner: Owner,
+    asked: number,
+    lost: () => void
+  ) => Effect.Effect<Running, never, Scope.Scope>
   readonly died: (cause: unknown) => void
 }
 
@@ -58,6 +66,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
   options: Options
 ) {
   const enrolled = options.enrolled.map((at): Place => ({ ...at, health: options.health(at.group.partition) }))
+  const clock = yield* Clock.Clock
   const me = enrolled[0]?.worker.name ?? ""
   // partitions drain side by side
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
@@ -90,15 +99,19 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
 
   const claim = (at: Enrolled) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Scope.fork(scope), (own) =>
-        restore(Scope.provide(at.worker.claim, own)).pipe(
+      Effect.flatMap(Scope.fork(scope), (own) => {
+        // not when the answer was heard: a freeze may lie between the two
+        const asked = clock.currentTimeMillisUnsafe()
+        return restore(Scope.provide(at.worker.claim, own)).pipe(
           Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void)),
-          Effect.flatMap((owner) => (Option.isNone(owner) ? Scope.close(own, Exit.void) : take(at, owner.value, own)))
+          Effect.flatMap((owner) =>
+            Option.isNone(owner) ? Scope.close(own, Exit.void) : take(at, owner.value, asked, own)
+          )
         )
-      )
+      })
     )
 
-  const take = (at: Enrolled, owner: Owner, own: Scope.Closeable) => {
+  const take = (at: Enrolled, owner: Owner, asked: number, own: Scope.Closeable) => {
     const { partition } = at.group
     let lost = false
     const lose = () => {
@@ -107,7 +120,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
       losses += 1
       fork(giveUp(partition))
     }
-    return Effect.flatMap(Scope.provide(options.start(at, owner, lose), own), (running) => {
+    return Effect.flatMap(Scope.provide(options.start(at, owner, asked, lose), own), (running) => {
       owned.set(partition, { scope: own, running, closing: false })
       // it may have been paused while it claimed
       return wanted.isOpen() ? running.begin : giveUp(partition)

@@ -9,8 +9,8 @@ export interface Seat {
   readonly settle: Consumer["settle"]
   readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
   readonly mark: Consumer["mark"]
-  /** Of an owner alone. */
-  readonly order: Pick<Owner, "fence" | "heldBack" | "parked"> | undefined
+  /** Of an owner alone; `claimed` is when it claimed, by the runtime's clock. */
+  readonly order: (Pick<Owner, "fence" | "heldBack" | "parked"> & { readonly claimed: number }) | undefined
 }
 
 export const competing = (consumer: Consumer): Seat => ({
@@ -22,11 +22,11 @@ export const competing = (consumer: Consumer): Seat => ({
   order: undefined
 })
 
-export const owning = (name: string, owner: Owner): Seat => ({
+export const owning = (name: string, owner: Owner, claimed: number): Seat => ({
   name,
   fetch: owner.fetch,
   settle: owner.settle,
   extend: owner.extend,
   mark: owner.mark,
-  order: owner
+  order: { fence: owner.fence, heldBack: owner.heldBack, parked: owner.parked, claimed }
 })
