@@ -110,7 +110,7 @@ export class Member {
       .execute(Scripts.join, { ...this.joining(), mode: "again", nonce })
       .then((joined) => {
         this.isDoubtful = false
-        // nothing was done: the last incarnation was this one's last
+        // the name is another's: nothing was done, and this member has no further incarnation
         if (joined.taken) return joined
         this.nonce = nonce
         if (joined.created.main || joined.created.retry) this.created = joined
