@@ -153,7 +153,7 @@ describe("Subscription: closing", () => {
           const write = Effect.sync(() => void written.push(data))
           const writer = yield* Effect.forkChild(Effect.andThen(gate.await, write))
           yield* Effect.addFinalizer(() => Effect.andThen(gate.open, Fiber.await(writer)))
-          yield* Effect.never
+          return yield* Effect.never
         })
       const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: 0 }))
       yield* Topic.publish(Texts, "x")
