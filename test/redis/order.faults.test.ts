@@ -34,7 +34,7 @@ const script =
   }
 const isDraw = (command: string) => script(3)(command) && command.includes(" 16777216 ")
 const isOrder = script(8, ".blocked", ".parked")
-const isClaim = (command: string) => script(4, ".owners")(command) && command.endsWith(" 1000")
+const isClaim = (command: string) => script(4, ".owners")(command) && / 1000 \S+$/.test(command)
 const isCede = (command: string) => script(5, ".owners")(command) && command.endsWith(" 1000")
 
 const ready = (transport: Effect.Success<ReturnType<typeof S.transport>>) =>
