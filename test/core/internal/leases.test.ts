@@ -33,6 +33,17 @@ const tags = {
 const counted = (metric: Metric.Counter<number>) =>
   Effect.map(Metric.value(Metric.withAttributes(metric, tags)), ({ count }) => count)
 
+/** A log whose owners are changed. */
+const withOwners = (change: (owner: Owner) => Owner) =>
+  layerWith((self) => ({
+    ...self,
+    enroll: (options) =>
+      Effect.map(self.enroll(options), (worker) => ({
+        ...worker,
+        claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, change))
+      }))
+  }))
+
 describe("leases", () => {
   it.effect(
     "7. a handler that takes hours keeps its lease, and is not run twice, with other workers waiting",
@@ -302,15 +313,7 @@ describe("leases", () => {
       ...self,
       extend: (entries) => (down ? Effect.fail(unavailable("extend")) : self.extend(entries))
     })
-    const layer = layerWith((self) => ({
-      ...self,
-      enroll: (options) =>
-        Effect.map(self.enroll(options), (worker) => ({
-          ...worker,
-          claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, owner))
-        }))
-    }))
-    return run(layer, function* () {
+    return run(withOwners(owner), function* () {
       const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
       const { handle } = yield* open(
         Subscription.make("s", topic, () => Effect.void, { visibilityTimeout: "40 seconds" })
@@ -344,15 +347,7 @@ describe("leases", () => {
           })
         )
     })
-    const layer = layerWith((self) => ({
-      ...self,
-      enroll: (options) =>
-        Effect.map(self.enroll(options), (worker) => ({
-          ...worker,
-          claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, owner))
-        }))
-    }))
-    return run(layer, function* () {
+    return run(withOwners(owner), function* () {
       const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
       const handler = ({ data }: Message<string>) =>
         Effect.andThen(

@@ -26,11 +26,10 @@ export const enroll: (
   bells: Bells,
   options: EnrollOptions
 ) {
-  const rings = (seat: Seat) => bells.ring(seat.group.order.changes)
   const { consumer, group } = options
   // opened first, so closed last: whoever hears of it finds the seat empty
   let taken: Seat | undefined
-  yield* Effect.addFinalizer(() => bells.step(() => taken && rings(taken)))
+  yield* Effect.addFinalizer(() => bells.step(() => taken && bells.ring(taken.group.order.changes)))
   const seat = yield* sit(store, bells, options, (now) => {
     const other = consumer === undefined ? undefined : store.group(group)?.members.get(consumer)
     return other === undefined || !isThere(other, now)

@@ -47,6 +47,21 @@ const join = Effect.fnUntraced(function* (definition: Definition) {
   return { definition, policy, groups, transport, places }
 })
 
+/** Runs in a scope of its own, forked from the caller's: it ends with that, or at once where this fails. */
+const apart = <A, E, R>(
+  attempt: (scope: Scope.Closeable) => Effect.Effect<A, E, R>,
+  strategy: "sequential" | "parallel"
+): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(
+      Effect.flatMap(Effect.scope, (parent) => Scope.fork(parent, strategy)),
+      (scope) =>
+        restore(Scope.provide(attempt(scope), scope)).pipe(
+          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+        )
+    )
+  )
+
 /** A place on every partition, under one name. */
 const everywhere = Effect.fnUntraced(function* <A>(
   groups: address.Groups,
@@ -98,12 +113,7 @@ const patiently = <A>(
       ).pipe(Effect.annotateLogs({ topic, subscription }))
     })
     // each attempt is gone when it fails, not when the subscription closes
-    const attempt = Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (own) =>
-      Effect.onExit(Scope.provide(enrolling, own), (exit) =>
-        Exit.isFailure(exit) ? Scope.close(own, exit) : Effect.void
-      )
-    )
-    return attempt.pipe(
+    return apart(() => enrolling, "sequential").pipe(
       Effect.tapError((error) => (isDuplicate(error) ? tell : Effect.void)),
       Effect.retry({ while: isDuplicate, schedule: untilGone(policy) })
     )
@@ -128,13 +138,9 @@ const atomically = <A, E, R>(
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope> | Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     // in parallel: where the log is gone, each takes its time to give up
-    Effect.flatMap(
-      Effect.flatMap(Effect.scope, (parent) => Scope.fork(parent, "parallel")),
-      (scope) =>
-        restore(Scope.provide(attempt(scope), scope)).pipe(
-          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void)),
-          Effect.tap(commit)
-        )
+    Effect.tap(
+      apart((scope) => restore(attempt(scope)), "parallel"),
+      commit
     )
   )
 
