@@ -13,11 +13,11 @@ import {
   type Admin,
   as,
   clients,
+  connectionsOf,
   eachOnce,
   fibers,
   fresh,
   keysOf,
-  masters,
   recorder,
   shared,
   test,
@@ -73,9 +73,6 @@ const orders: ReadonlyArray<ReadonlyArray<Step>> = [
 const bells = async (redis: Admin, name: string) =>
   (await clients(redis, name)).filter(({ sub }) => Number(sub) > 0).length
 
-/** How many connections a transport has: one to each server that holds keys, and the bell's. */
-const connections = (redis: Admin) => masters(redis).length + 1
-
 describe("two agents on one transport", () => {
   test("2. they start and stop in any order, repeatedly: no second fetch loop, no orphan fiber, no open socket left", () =>
     Effect.gen(function* () {
@@ -129,7 +126,7 @@ describe("two agents on one transport", () => {
             yield* until(`${running.size} agents have ${goal} fibers, not ${live()}`, () => live() === goal, 5000)
             yield* until("one connection waits for bells", async () => (await bells(redis, name)) === 1)
           }
-          assert.isAtMost((yield* Effect.promise(() => clients(redis, name))).length, connections(redis))
+          assert.isAtMost((yield* Effect.promise(() => clients(redis, name))).length, connectionsOf(redis))
         }
       }
       assert.isAbove(seen.started(), 20)
@@ -172,7 +169,7 @@ describe("two agents on one transport", () => {
       })
       const first = yield* open
       const second = yield* open
-      assert.lengthOf(yield* Effect.promise(() => clients(redis, name)), 2 * connections(redis))
+      assert.lengthOf(yield* Effect.promise(() => clients(redis, name)), 2 * connectionsOf(redis))
       const consumers = yield* Effect.promise(() =>
         xinfo(redis, "CONSUMERS", `${namespace}.{${topic.topic}}`, "billing")
       )
@@ -180,7 +177,7 @@ describe("two agents on one transport", () => {
       yield* Scope.close(first.scope, Exit.void)
       yield* until(
         "the first one's connections are closed",
-        async () => (await clients(redis, name)).length === connections(redis)
+        async () => (await clients(redis, name)).length === connectionsOf(redis)
       )
       yield* second.run(Topic.publish(topic, "x"))
       yield* until("the second goes on", () => seen.data().includes("x"))
@@ -214,7 +211,7 @@ describe("two agents on one transport", () => {
       ])
       yield* until(
         "its own connections are closed",
-        async () => (await clients(redis, name)).length <= connections(redis)
+        async () => (await clients(redis, name)).length <= connectionsOf(redis)
       )
     }))
 })

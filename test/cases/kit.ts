@@ -21,7 +21,7 @@ import * as Place from "../support/place.ts"
 import { type Proxy, startProxy } from "../support/proxy.ts"
 import { type RedisServer, startRedis } from "../support/redis.ts"
 
-export { admin, calls, flush, limitMemory, masters, own, servers, shared } from "../support/place.ts"
+export { admin, calls, connectionsOf, flush, limitMemory, masters, own, servers, shared } from "../support/place.ts"
 export type Admin = Place.Admin
 
 export type Worker = Context.Context<Transport | Reclaimer>

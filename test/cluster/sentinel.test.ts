@@ -50,7 +50,7 @@ describe("redis sentinel", () => {
         assert.isAtLeast(failing.length, 1)
         assert.isAtMost(failing.length, 2 * new Set(failing).size)
         const names = (yield* connections([successor], namespace)).flat()
-        assert.deepStrictEqual(names, ["bell", "commands", "consumer", "replicas"])
+        assert.deepStrictEqual(names, ["bell", "commands", "consumer", "consumer", "replicas"])
       }),
     90_000
   )

@@ -210,6 +210,27 @@ export const backend: ReadonlyArray<Mutation> = [
     killedBy: redis("redis/recover", "what was taken from others, and whose reply was cut, comes back")
   },
   {
+    name: "redis-lost-seat-not-recovered",
+    edits: [onRedis("internal/reader.ts", `unsure = true\n        return null`, `return null`)],
+    killedBy: redis("redis/seat", "what was delivered there and got lost with the connection comes back, at no cost")
+  },
+  {
+    name: "redis-lost-seat-goes-on-at-the-server",
+    edits: [onRedis("internal/seat.ts", `client.submit("CLIENT", ["UNBLOCK", id]).catch(() => {})`, `awaited?.()`)],
+    killedBy: redis(
+      "redis/seat",
+      "a read that got lost is ended at the server too, unless that may be another one by now"
+    )
+  },
+  {
+    name: "redis-seat-outlives-its-consumer",
+    edits: [onRedis("internal/reader.ts", `if (sitting === undefined) return Effect.void`, `return Effect.void`)],
+    killedBy: redis(
+      "redis/seat",
+      "whoever leaves while it waits there leaves nothing, and what comes next goes to others"
+    )
+  },
+  {
     name: "redis-held-given-back",
     edits: [
       onRedis("internal/recover.ts", `filter(({ id }) => !held.knows(origin, id))`, `filter(({ id }) => id !== "")`)

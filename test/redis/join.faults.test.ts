@@ -51,7 +51,7 @@ describe("joining", () => {
         yield* Scope.close(scope, Exit.void)
         assert.deepStrictEqual(yield* keys, [], `after ${delay} ms`)
       }
-      assert.strictEqual(yield* connections, 2)
+      assert.strictEqual(yield* connections, 3)
     }).pipe(Effect.scoped)
   )
 

@@ -157,7 +157,7 @@ describe("TLS", () => {
           const list = yield* connections(redis.url, "secured")
           assert.deepStrictEqual(
             list.map((line) => /name=(\S+).* user=(\S+)/.exec(line)?.slice(1).join(" of ") ?? line).toSorted(),
-            ["secured-bell of worker", "secured-commands of worker", "secured-consumer of worker"]
+            ["bell", "commands", "consumer", "consumer"].map((role) => `secured-${role} of worker`)
           )
           // none of them went past TLS
           assert.isAtLeast(proxy.secured(), list.length)

@@ -105,14 +105,19 @@ describe("replicas", () => {
     Effect.gen(function* () {
       const { admin, publish } = yield* setup(1)
       yield* publish("x")
-      yield* S.until("both are named", async () => (await names(admin)).length === 2)
-      assert.deepStrictEqual(yield* Effect.promise(() => names(admin)), ["clutch-bell", "clutch-commands"])
+      yield* S.until("all are named", async () => (await names(admin)).length === 3)
+      assert.deepStrictEqual(yield* Effect.promise(() => names(admin)), [
+        "clutch-bell",
+        "clutch-commands",
+        "clutch-consumer"
+      ])
       const all = Array.from({ length: 1000 }, (_, i) => `${i}`)
       const options = { replicas: 1, within: "10 seconds" } as const
       yield* Effect.forEach(all, (data) => publish(data, options), { concurrency: "unbounded" })
       assert.deepStrictEqual(yield* Effect.promise(() => names(admin)), [
         "clutch-bell",
         "clutch-commands",
+        "clutch-consumer",
         "clutch-replicas"
       ])
       // 256 a batch at most, and the first may leave alone

@@ -15,7 +15,7 @@ import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import { startProxy } from "../support/proxy.ts"
 import { startRedis } from "../support/redis.ts"
-import { type Admin, admin as looker, masters, removeKeys, servers } from "../support/place.ts"
+import { type Admin, admin as looker, connectionsOf, removeKeys, servers } from "../support/place.ts"
 
 export { type Admin, calls, flush, keysOf, masters, own, servers, shared } from "../support/place.ts"
 export { looker }
@@ -121,9 +121,9 @@ export const connections = async (redis: Admin, name = "clutch-"): Promise<numbe
   return lists.flatMap((list) => String(list).split("\n")).filter((line) => line.includes(` name=${name}`)).length
 }
 
-/** Until a transport has the connections that it has by itself: one a master, and the bell's, which nothing waits for. */
+/** Until a transport has the connections that it has by itself: nothing waits for the bell's and the seat's. */
 export const connected = (redis: Admin): Effect.Effect<void> =>
-  until("it is connected", async () => (await connections(redis)) === masters(redis).length + 1)
+  until("it is connected", async () => (await connections(redis)) === connectionsOf(redis))
 
 /** Ids and texts of a stream, but for the first entry. */
 export const stored = (redis: Admin, stream: string): Effect.Effect<ReadonlyArray<readonly [string, string]>> =>

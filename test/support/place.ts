@@ -61,6 +61,9 @@ export const masters = (redis: Admin): ReadonlyArray<Redis> =>
 /** All servers: replicas take connections, too. */
 export const servers = (redis: Admin): ReadonlyArray<Redis> => (redis instanceof Cluster ? redis.nodes("all") : [redis])
 
+/** How many connections a transport has by itself: one a master, the bell's, and, but for clusters, the seat's. */
+export const connectionsOf = (redis: Admin): number => (redis instanceof Cluster ? masters(redis).length + 1 : 3)
+
 /** Every key of a pattern, wherever it is, sorted. */
 export const keysOf = async (redis: Admin, pattern: string): Promise<ReadonlyArray<string>> => {
   const found = new Set<string>()

@@ -3,9 +3,10 @@
  *
  * A topic is a stream, a subscription a consumer group on it, with a retry stream, a set of retries not yet due and a
  * stream of dead letters of its own (see `RedisKeys`). Every move between them is one Lua script (see `Scripts`) or one
- * command, so a crash leaves the state before it or after it. However many subscriptions run, two connections serve them:
- * one for commands (on a cluster, one to each master), and one that hears all bells; `replicas` takes another one beside
- * that for commands, and `ownConnection` gives a subscription one of its own.
+ * command, so a crash leaves the state before it or after it. However many subscriptions run, three connections serve them:
+ * one for commands (on a cluster, one to each master), one that hears all bells, and, but for clusters, one on which a
+ * subscription that had a message lately waits for the next; `replicas` takes another one beside that for commands, and
+ * `ownConnection` gives a subscription one of its own.
  *
  * Needs Redis 6.2 or later, or Valkey.
  *

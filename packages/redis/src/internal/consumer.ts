@@ -11,7 +11,8 @@ import { extend } from "./extend.ts"
 import { leave, patience } from "./member.ts"
 import type { Member } from "./member.ts"
 import * as Reader from "./reader.ts"
-import { recover } from "./recover.ts"
+import { recoverRetries } from "./recover.ts"
+import * as Seat from "./seat.ts"
 import { settle } from "./settle.ts"
 import type { Shared } from "./shared.ts"
 import { pause } from "./time.ts"
@@ -29,13 +30,13 @@ const isRelease = ({ outcome }: Settlement) => outcome._tag === "Release"
 
 const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)
 
-/** Until the pending list was compared once since the last connect. */
-const recovering = (member: Member, ownConnection: boolean, times = 0): Effect.Effect<void> =>
-  Effect.catch(recover(member, ownConnection), (error) =>
+/** Until the retries' pending list was compared once since the last connect. */
+const recovering = (member: Member, times = 0): Effect.Effect<void> =>
+  Effect.catch(recoverRetries(member), (error) =>
     // the next connect begins anew, and a group that is gone has nothing to compare
     error.reason._tag === "Refused" || isGone(error) || !member.client.isReady()
       ? Effect.void
-      : Effect.andThen(pause(backoff(times)), recovering(member, ownConnection, times + 1))
+      : Effect.andThen(pause(backoff(times)), recovering(member, times + 1))
   )
 
 export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOptions) {
@@ -45,26 +46,23 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
   })
   const { client, keys } = member
 
-  const own = options.ownConnection
-    ? yield* shared.client.open("consumer", { block: Reader.ownBlock, key: keys.main })
-    : undefined
-  const reader = Reader.make(member, own, shared.looks)
+  const seat = options.ownConnection
+    ? yield* Seat.open(shared.client, { client, key: keys.main, patience: Infinity, mustWake: false })
+    : shared.seat
+  const reader = Reader.make(member, seat, shared.looks)
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope
   const reconnected = () => {
-    reader.ring("listening")
     reader.suspect()
-    Fiber.runIn(fork(recovering(member, own !== undefined)), scope)
+    reader.ring("listening")
+    Fiber.runIn(fork(recovering(member)), scope)
   }
-  const stops = [client.onReady(reconnected)]
-  if (own !== undefined) stops.push(own.onReady(() => void reader.ring("listening")))
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      reader.close()
-      for (const stop of stops) stop()
-    })
+  yield* Effect.acquireRelease(
+    Effect.sync(() => client.onReady(reconnected)),
+    (stop) => Effect.sync(stop)
   )
-  yield* shared.bell.register(member.keys.bell, reader.ring, reader.heeds)
+  yield* Effect.addFinalizer(() => Effect.timeoutOption(reader.close, patience))
+  yield* shared.bell.register(keys.bell, reader.ring, reader.heeds)
   yield* shared.enlist(member)
 
   return {
@@ -77,6 +75,6 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
       return settle(member, settlements)
     },
     extend: (entries) => extend(member, entries),
-    mark: (origin, id) => client.run(Scripts.mark, { keys: member.keys, consumer: member.consumer, origin, id })
+    mark: (origin, id) => client.run(Scripts.mark, { keys, consumer: member.consumer, origin, id })
   } satisfies Consumer
 })

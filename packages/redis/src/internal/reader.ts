@@ -6,12 +6,11 @@
 import type { TransportError } from "@clutch/core/Errors"
 import type { Entry, Fetched, FetchLimit } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
-import type { Connection } from "../RedisClient.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import * as Entries from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
-import { isElsewhere } from "./connection.ts"
+import { codeOf, isElsewhere } from "./connection.ts"
 import { isGone } from "./errors.ts"
 import { lostOf } from "./extend.ts"
 import { heal, tellCreated } from "./member.ts"
@@ -20,15 +19,18 @@ import { recoverFrom, tell } from "./recover.ts"
 import type { Recovered } from "./recover.ts"
 import type { Heeds, Ring } from "./bell.ts"
 import type { Looks } from "./looks.ts"
+import * as Seat from "./seat.ts"
 import { giveBack } from "./settle.ts"
 import { Sizes } from "./sizes.ts"
-import * as Unblock from "./unblock.ts"
 
 /** Under load, what was released and what is retried is looked for this often, in milliseconds. */
 const checkEvery = 10
 
 /** How much is left for these in a read of new entries that does not wait for them: as much as came last time, and this. */
 const spare = 16
+
+/** Of so many new entries at once, the next are not waited for where one is woken the soonest, but read with all else. */
+const many = 64
 
 export interface Reader {
   readonly fetch: (limit: FetchLimit) => Effect.Effect<Fetched, TransportError>
@@ -37,10 +39,10 @@ export interface Reader {
   readonly heeds: Heeds
   /** Released and retried entries are to be looked for next, before new ones. */
   readonly expect: () => void
-  /** The pending list is to be compared with what is held, before the next read of a connection of its own. */
+  /** The pending list is to be compared with what is held, before the next read. */
   readonly suspect: () => void
-  /** Ends reads that block. */
-  readonly close: () => void
+  /** Ends a read that blocks, and waits for that: behind it, nothing is delivered here. For when nobody fetches. */
+  readonly close: Effect.Effect<void>
 }
 
 interface Batch {
@@ -51,7 +53,8 @@ interface Batch {
 
 export const make = (
   member: Member,
-  own: Connection | undefined,
+  /** Where new entries may be waited for without a bell. */
+  seat: Seat.Seat,
   /** When new entries are looked for though nothing rang; after four times as long, all is looked at. */
   looks: Looks
 ): Reader => {
@@ -72,21 +75,24 @@ export const make = (
   let active = false
   let reading: Promise<void> | undefined
   let ready: Batch | undefined
-  // of a connection of its own
-  let ownBlocked = false
-  let ownEpoch = -1
-  let ownId: string | undefined
-  /** The last read brought few. */
+  /** Many came at once: new entries are not waited for in the seat until nothing is left. */
+  let busy = true
+  /** When the last new ones came. */
+  let came = -Infinity
+  let sitting: Seat.Sitting | undefined
+  /** The last read in the seat brought few. */
   let few = false
+  /** A reply may have got lost. */
   let unsure = false
-  /** It was read by a connection of its own, so that nobody took the mark of a ring for new entries away. */
+  /** It was waited for in the seat, so that nobody took the mark of a ring for new entries away. */
   let deaf = false
   /** What is to be logged, and happened where that could not be done. */
   let untold: Recovered = { released: 0, trimmed: 0 }
   const tellLater = ({ released, trimmed }: Recovered) => {
     untold = { released: untold.released + released, trimmed: untold.trimmed + trimmed }
   }
-  const unblock = Unblock.make(client, () => (ownBlocked && (rung || expected || unsure) ? ownId : undefined))
+  /** The seat's read is to end, whether something came or not. */
+  const isAwaited = () => rung || expected || unsure
 
   // ---------------------------------------------------------------------------
   // single reads
@@ -103,6 +109,7 @@ export const make = (
         entries.push(entry)
       })
       sizes.learn(asked, entries.length, bytes)
+      if (origin === "main" && entries.length > 0) came = performance.now()
       // more may wait behind these, and nothing will ring for it again
       if (entries.length === asked) {
         if (origin === "retry") expected = true
@@ -146,42 +153,38 @@ export const make = (
     return taken.entries.map((one) => make(one.origin, one.id, one.count, one.fields))
   }
 
-  /** New entries by a connection of its own, which blocks until there are some or somebody rings. */
-  const block = async (connection: Connection, limit: FetchLimit): Promise<Array<RedisEntry>> => {
-    if (connection.epoch() !== ownEpoch) {
-      const epoch = connection.epoch()
-      ownId = await connection.submit("CLIENT", ["ID"]).then(String, () => undefined)
-      ownEpoch = epoch
-      unsure = true
-    }
-    if (unsure) {
-      tellLater(await recoverFrom(member, "main", connection))
-      unsure = false
-    }
+  /** New entries from the seat, which waits until there are some or somebody rings. */
+  const block = async (there: Seat.Sitting, limit: FetchLimit): Promise<Array<RedisEntry>> => {
     // the handlers of a few are not worth reading meanwhile, and would wait for this write
     if (few) await Promise.resolve()
     // what it brought would be given back
     if (!active) return []
     const asked = mainSizes.count(limit.count, limit.bytes)
-    const make = member.reading()
+    const collected = collect("main", mainSizes, asked, member.reading())
     const args = ["GROUP", keys.mainGroup, consumer, "COUNT", String(asked)]
-    ownBlocked = true
-    if (rung || expected) unblock.poke()
-    return connection
-      .submit("XREADGROUP", [...args, "BLOCK", String(ownBlock), "STREAMS", keys.main, ">"])
+    const reply = await there
+      .read([...args, "BLOCK", String(Seat.longest), "STREAMS", keys.main, ">"])
       .catch((error: unknown) => {
         // the log is at another server now, where this connection goes: nothing was read
-        if (!isElsewhere(error)) throw error
+        if (isElsewhere(error)) return null
+        if (codeOf(error) !== undefined) throw error
+        // whether it is more than this connection that is lost shows in what is asked next
+        unsure = true
         return null
       })
-      .finally(() => {
-        ownBlocked = false
-      })
-      .then(collect("main", mainSizes, asked, make))
-      .then((entries) => {
-        few = entries.length < 16
-        return entries
-      })
+    const entries = collected(reply)
+    few = entries.length < 16
+    busy = entries.length >= Math.min(asked, many)
+    return entries
+  }
+
+  /** What a lost connection had read, and did not deliver, is given back. */
+  const recovered = (): Promise<void> => {
+    unsure = false
+    return recoverFrom(member, "main").then(tellLater, (error: unknown) => {
+      unsure = true
+      throw error
+    })
   }
 
   // ---------------------------------------------------------------------------
@@ -269,13 +272,15 @@ export const make = (
     return beside(limit, { given: spare, retried, unread: limit.count - spare - retried })
   }
 
-  /** Whether new entries come by a connection of its own; while that is away, they come as without it. */
-  const blocks = () => own !== undefined && own.isReady()
+  /** Whether the next new entries are waited for in the seat, if it is free. */
+  const maySit = () => !busy && performance.now() - came <= seat.patience && seat.isFree()
 
   const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
     if (!member.held.isSurveyed()) await member.held.survey((entries) => lostOf(member, entries))
+    if (unsure) await recovered()
     if (limit.alone) return take(1, limit)
-    const blocking = blocks()
+    sitting = maySit() ? seat.take(isAwaited) : undefined
+    const blocking = sitting !== undefined
     if (deaf && !blocking) {
       // while the mark is there, nobody rings
       fresh = true
@@ -296,11 +301,13 @@ export const make = (
       expected = false
       lastCheck = now
       const main = !blocking && fresh
-      const many = main && given.taken === 0 && given.retried >= spare && limit.count >= 4 * spare
-      const entries = await (known ? (many ? halves(limit) : inOrder(limit, main)) : together(limit, main))
+      const both = main && given.taken === 0 && given.retried >= spare && limit.count >= 4 * spare
+      const entries = await (known ? (both ? halves(limit) : inOrder(limit, main)) : together(limit, main))
       if (entries.length > 0 || suspects) return entries
     }
-    return own === undefined || !blocking ? [] : block(own, limit)
+    if (sitting !== undefined) return block(sitting, limit)
+    busy = false
+    return []
   }
 
   // ---------------------------------------------------------------------------
@@ -318,9 +325,13 @@ export const make = (
         if (!isElsewhere(error)) throw error
       })
       .finally(() => {
+        sitting?.leave()
+        sitting = undefined
         reading = undefined
         // whoever asked was interrupted, and nobody else asks
-        if (!active) abandon()
+        if (active) return
+        abandon()
+        review()
       })
     reading = current
     return current
@@ -333,8 +344,19 @@ export const make = (
     giveBack(member, entries)
   }
 
+  /** Where nobody fetches, and a read of its own would find out. */
+  const review = () => {
+    if (!unsure || active || reading !== undefined) return
+    reading = recovered()
+      // before the next read, or after the next connect
+      .catch(() => {})
+      .finally(() => {
+        reading = undefined
+      })
+  }
+
   const wait = Effect.callback<void>((resume) => {
-    if (rung || expected || fresh || blocks()) return resume(Effect.void)
+    if (rung || expected || fresh || deaf || maySit()) return resume(Effect.void)
     const forget = looks.next(() => {
       // entries of somebody who does not ring
       fresh = true
@@ -394,13 +416,16 @@ export const make = (
       return { entries: batch.entries.slice(0, limit.count), suspects: batch.suspects }
     })
 
+  const wake = () => {
+    if (sitting === undefined) return
+    rung = true
+    sitting.wake()
+  }
+
   const stop = Effect.sync(() => {
     active = false
     if (reading === undefined) abandon()
-    else if (ownBlocked) {
-      rung = true
-      unblock.poke()
-    }
+    else wake()
   })
 
   return {
@@ -421,23 +446,25 @@ export const make = (
       if (news !== "given") fresh = true
       if (news !== "new") {
         rung = true
-        if (ownBlocked) unblock.poke()
+        sitting?.wake()
       }
       if (waiter === undefined) return false
       waiter()
       return true
     },
-    heeds: (news) => news !== "due" && !(news === "new" && blocks()),
+    heeds: (news) => news !== "due" && !(news === "new" && deaf),
     expect: () => {
       expected = true
     },
     suspect: () => {
       unsure = true
-      if (ownBlocked) unblock.poke()
+      sitting?.wake()
+      review()
     },
-    close: unblock.close
+    close: Effect.suspend(() => {
+      if (sitting === undefined) return Effect.void
+      wake()
+      return Effect.ignore(Effect.interruptible(Effect.tryPromise(() => reading ?? Promise.resolve())))
+    })
   }
 }
-
-/** How long a connection of its own blocks, in milliseconds. */
-export const ownBlock = 5000

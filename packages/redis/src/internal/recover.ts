@@ -5,7 +5,6 @@
 import type { TransportError } from "@clutch/core/Errors"
 import type { Entry } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
-import type { Connection } from "../RedisClient.ts"
 import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import { tellTrimmed } from "./member.ts"
@@ -37,21 +36,17 @@ const pendingOf = (reply: Reply): ReadonlyArray<Pending> => {
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 /**
- * Compares one of the two logs. `connection` is the one that reads it: replies come in order, so whatever it read before
- * is held by the time the pending list is looked at.
+ * Compares one of the two logs. Replies come in order, so whatever this connection read before is held by the time the
+ * pending list is looked at. New entries, which another one reads too, are compared between two reads.
  */
-export const recoverFrom = async (
-  member: Member,
-  origin: Entry["origin"],
-  connection: Connection
-): Promise<Recovered> => {
+export const recoverFrom = async (member: Member, origin: Entry["origin"]): Promise<Recovered> => {
   const { client, consumer, held, keys } = member
   const group = origin === "main" ? keys.mainGroup : keys.retryGroup
   let released = 0
   let trimmed = 0
   let start = "-"
   for (;;) {
-    const reply = await connection.submit("XPENDING", [keys[origin], group, start, "+", String(page), consumer])
+    const reply = await client.submit("XPENDING", [keys[origin], group, start, "+", String(page), consumer])
     await turn()
     const pending = pendingOf(reply)
     const [first, ...rest] = pending.filter(({ id }) => !held.knows(origin, id))
@@ -69,14 +64,10 @@ export const recoverFrom = async (
   }
 }
 
-/** Compares both logs, as far as the shared connection reads them. */
-export const recover = (member: Member, ownConnection: boolean): Effect.Effect<void, TransportError> =>
+/** Compares the retries, which the connection for commands reads. */
+export const recoverRetries = (member: Member): Effect.Effect<void, TransportError> =>
   member.client
-    .attempt("recover", async () => {
-      const retry = await recoverFrom(member, "retry", member.client)
-      const main = ownConnection ? { released: 0, trimmed: 0 } : await recoverFrom(member, "main", member.client)
-      return { released: main.released + retry.released, trimmed: main.trimmed + retry.trimmed }
-    })
+    .attempt("recover", () => recoverFrom(member, "retry"))
     .pipe(Effect.flatMap((recovered) => tell(member, recovered)))
 
 /** One line, where something had got lost. */

@@ -12,6 +12,7 @@ import * as Bell from "./bell.ts"
 import { signOfLife } from "./extend.ts"
 import * as Looks from "./looks.ts"
 import type { Leaving, Member } from "./member.ts"
+import * as Seat from "./seat.ts"
 import { pause, serverClock } from "./time.ts"
 import type { ServerClock } from "./time.ts"
 
@@ -29,6 +30,8 @@ export interface Shared {
   /** Counts the owner of an ordered log, which shows that it lives by itself, for the budget. */
   readonly attend: Effect.Effect<void, never, Scope.Scope>
   readonly looks: Looks.Looks
+  /** One connection more, on which one of all readers waits that have something to do. */
+  readonly seat: Seat.Seat
   readonly leaving: Leaving
 }
 
@@ -96,6 +99,11 @@ export const make = Effect.fnUntraced(function* (options: {
   }
   yield* Effect.suspend(() => pause(rest())).pipe(Effect.andThen(speak), Effect.forever, Effect.forkScoped)
 
+  // on a cluster a connection reads from one server
+  const seat = client.isCluster
+    ? Seat.none
+    : yield* Seat.open(client, { client: client.at(""), patience: Seat.longest, mustWake: true })
+
   return {
     ...options,
     clockOf,
@@ -111,6 +119,7 @@ export const make = Effect.fnUntraced(function* (options: {
       () => Effect.sync(() => void (owners -= 1))
     ),
     looks: Looks.make(() => members.size + owners),
+    seat,
     leaving: { givenUp: -Infinity }
   } satisfies Shared
 })
