@@ -210,25 +210,30 @@ export const backend: ReadonlyArray<Mutation> = [
     killedBy: redis("redis/recover", "what was taken from others, and whose reply was cut, comes back")
   },
   {
-    name: "redis-lost-seat-not-recovered",
-    edits: [onRedis("internal/reader.ts", `unsure = true\n        return null`, `return null`)],
-    killedBy: redis("redis/seat", "what was delivered there and got lost with the connection comes back, at no cost")
-  },
-  {
-    name: "redis-lost-seat-goes-on-at-the-server",
-    edits: [onRedis("internal/seat.ts", `client.submit("CLIENT", ["UNBLOCK", id]).catch(() => {})`, `awaited?.()`)],
+    name: "redis-lost-blocking-read-not-recovered",
+    edits: [onRedis("internal/reader.ts", `next\n        unsure = true`, `next`)],
     killedBy: redis(
-      "redis/seat",
-      "a read that got lost is ended at the server too, unless that may be another one by now"
+      "redis/blocking",
+      "what was delivered there and got lost with the connection comes back, at no cost"
     )
   },
   {
-    name: "redis-seat-outlives-its-consumer",
-    edits: [onRedis("internal/reader.ts", `if (sitting === undefined) return Effect.void`, `return Effect.void`)],
+    name: "redis-lost-blocking-read-compared-once",
+    edits: [onRedis("internal/reader.ts", `doubt = setTimeout(suspect, Blocking.longest).unref()`, ``)],
+    killedBy: redis("redis/blocking", "what is delivered to who is gone, as the server has not noticed")
+  },
+  {
+    name: "redis-blocking-read-outlives-its-consumer",
+    edits: [onRedis("internal/reader.ts", `if (turn === undefined) return Effect.void`, `return Effect.void`)],
     killedBy: redis(
-      "redis/seat",
+      "redis/blocking",
       "whoever leaves while it waits there leaves nothing, and what comes next goes to others"
     )
+  },
+  {
+    name: "redis-blocking-read-before-retries",
+    edits: [onRedis("internal/reader.ts", `!busy && !expected &&`, `!busy &&`)],
+    killedBy: redis("redis/blocking", "new entries do not wait behind many retries")
   },
   {
     name: "redis-held-given-back",

@@ -96,6 +96,10 @@ describe("RedisClient", () => {
       const redis = yield* server(["--requirepass", "right-one"])
       const error = yield* Effect.flip(client({ url: redis.url, password: "wrong-one" }))
       assert.strictEqual(error.reason._tag, "Refused")
+      assert.include(error.reason.message, "check the options `username` and `password`")
+      const without = yield* Effect.flip(client({ url: redis.url }))
+      assert.strictEqual(without.reason._tag, "Refused")
+      assert.include(without.reason.message, "give the option `password`")
       const malformed = yield* Effect.flip(client({ url: "redis//:wrong-one@" }))
       assert.strictEqual(malformed.reason._tag, "InvalidOption")
       for (const one of [error, malformed]) {

@@ -5,6 +5,7 @@ import type { Consumer, Entry, JoinOptions, Settlement } from "@clutch/core/Tran
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scripts from "../Scripts.ts"
+import * as Blocking from "./blocking.ts"
 import { enter } from "./enter.ts"
 import { isGone } from "./errors.ts"
 import { extend } from "./extend.ts"
@@ -12,7 +13,6 @@ import { leave, patience } from "./member.ts"
 import type { Member } from "./member.ts"
 import * as Reader from "./reader.ts"
 import { recoverRetries } from "./recover.ts"
-import * as Seat from "./seat.ts"
 import { settle } from "./settle.ts"
 import type { Shared } from "./shared.ts"
 import { pause } from "./time.ts"
@@ -30,13 +30,13 @@ const isRelease = ({ outcome }: Settlement) => outcome._tag === "Release"
 
 const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)
 
-/** Until the retries' pending list was compared once since the last connect. */
-const recovering = (member: Member, times = 0): Effect.Effect<void> =>
-  Effect.catch(recoverRetries(member), (error) =>
+/** Until the pending lists were compared once since the last connect; a fetch compares new entries before it reads. */
+const recovering = (member: Member, reader: Reader.Reader, times = 0): Effect.Effect<void> =>
+  Effect.catch(Effect.andThen(recoverRetries(member), reader.review), (error) =>
     // the next connect begins anew, and a group that is gone has nothing to compare
     error.reason._tag === "Refused" || isGone(error) || !member.client.isReady()
       ? Effect.void
-      : Effect.andThen(pause(backoff(times)), recovering(member, times + 1))
+      : Effect.andThen(pause(backoff(times)), recovering(member, reader, times + 1))
   )
 
 export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOptions) {
@@ -46,16 +46,16 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
   })
   const { client, keys } = member
 
-  const seat = options.ownConnection
-    ? yield* Seat.open(shared.client, { client, key: keys.main, patience: Infinity, mustWake: false })
-    : shared.seat
-  const reader = Reader.make(member, seat, shared.looks)
+  const blocking = options.ownConnection
+    ? yield* Blocking.open(shared.client, { client, key: keys.main, recent: Infinity })
+    : shared.blocking
+  const reader = Reader.make(member, blocking, shared.looks)
   const fork = Effect.runForkWith(yield* Effect.context<never>())
   const scope = yield* Effect.scope
   const reconnected = () => {
     reader.suspect()
     reader.ring("listening")
-    Fiber.runIn(fork(recovering(member)), scope)
+    Fiber.runIn(fork(recovering(member, reader)), scope)
   }
   yield* Effect.acquireRelease(
     Effect.sync(() => client.onReady(reconnected)),

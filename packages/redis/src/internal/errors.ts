@@ -29,6 +29,17 @@ const passing = new Set([
 /** Somebody must change something first. */
 const refusing = new Set(["NOPERM", "WRONGPASS", "NOAUTH", "DENIED", "WRONGTYPE", "EXHAUSTED"])
 
+/** What is to be changed, where the server's words leave that open. */
+const advice: Readonly<Record<string, string>> = {
+  WRONGPASS: "check the options `username` and `password`, or those in `url`",
+  NOAUTH: "give the option `password`, or one in `url`"
+}
+
+const advised = (code: string | undefined, detail: string): string => {
+  const fix = code === undefined ? undefined : advice[code]
+  return fix === undefined ? detail : `${detail.replace(/\.$/, "")}: ${fix}`
+}
+
 /** What a script's own failing call is reported with, before Redis 7: `ERR Error running script (…): … -OOM command …`. */
 const embedded = new RegExp(`[\\s:-](${[...passing, ...refusing].join("|")})\\s`)
 
@@ -77,7 +88,7 @@ export const failed = (operation: string, error: unknown): TransportError | unde
   const cause = stripped(error)
   const code = replyCode(error)
   const key = code === "WRONGTYPE" ? keyOf(error) : undefined
-  const detail = key === undefined ? cause.message : `${cause.message} (${key})`
+  const detail = advised(code, key === undefined ? cause.message : `${cause.message} (${key})`)
   if (code === undefined) {
     // refused by the client before it was written
     if (detail.startsWith("Stream isn't writeable")) {
@@ -115,8 +126,8 @@ export const unwritable = (operation: string, error: unknown): TransportError =>
 /** The error of an operation that was not sent, since there is no connection; `last` tells why there is none. */
 export const disconnected = (operation: string, last: unknown): TransportError => {
   const cause = last === undefined ? undefined : stripped(last)
-  const detail = cause === undefined ? "not connected" : `not connected (${cause.message})`
   const code = replyCode(last)
+  const detail = advised(code, cause === undefined ? "not connected" : `not connected (${cause.message})`)
   return new TransportError({
     operation,
     reason:

@@ -10,6 +10,7 @@ import type { Reply } from "../Script.ts"
 import * as Scripts from "../Scripts.ts"
 import * as Entries from "./entry.ts"
 import type { RedisEntry } from "./entry.ts"
+import * as Blocking from "./blocking.ts"
 import { codeOf, isElsewhere } from "./connection.ts"
 import { isGone } from "./errors.ts"
 import { lostOf } from "./extend.ts"
@@ -19,7 +20,6 @@ import { recoverFrom, tell } from "./recover.ts"
 import type { Recovered } from "./recover.ts"
 import type { Heeds, Ring } from "./bell.ts"
 import type { Looks } from "./looks.ts"
-import * as Seat from "./seat.ts"
 import { giveBack } from "./settle.ts"
 import { Sizes } from "./sizes.ts"
 
@@ -41,6 +41,8 @@ export interface Reader {
   readonly expect: () => void
   /** The pending list is to be compared with what is held, before the next read. */
   readonly suspect: () => void
+  /** Does so now, where nobody fetches. */
+  readonly review: Effect.Effect<void, TransportError>
   /** Ends a read that blocks, and waits for that: behind it, nothing is delivered here. For when nobody fetches. */
   readonly close: Effect.Effect<void>
 }
@@ -54,7 +56,7 @@ interface Batch {
 export const make = (
   member: Member,
   /** Where new entries may be waited for without a bell. */
-  seat: Seat.Seat,
+  blocking: Blocking.Blocking,
   /** When new entries are looked for though nothing rang; after four times as long, all is looked at. */
   looks: Looks
 ): Reader => {
@@ -75,23 +77,24 @@ export const make = (
   let active = false
   let reading: Promise<void> | undefined
   let ready: Batch | undefined
-  /** Many came at once: new entries are not waited for in the seat until nothing is left. */
+  /** Many wait, as far as one knows: nothing is waited for by a read that blocks. */
   let busy = true
   /** When the last new ones came. */
   let came = -Infinity
-  let sitting: Seat.Sitting | undefined
-  /** The last read in the seat brought few. */
+  let turn: Blocking.Turn | undefined
+  /** The last read that blocked brought few. */
   let few = false
   /** A reply may have got lost. */
   let unsure = false
-  /** It was waited for in the seat, so that nobody took the mark of a ring for new entries away. */
+  /** Reads blocked, so that nobody took the mark of a ring for new entries away. */
   let deaf = false
   /** What is to be logged, and happened where that could not be done. */
   let untold: Recovered = { released: 0, trimmed: 0 }
   const tellLater = ({ released, trimmed }: Recovered) => {
     untold = { released: untold.released + released, trimmed: untold.trimmed + trimmed }
   }
-  /** The seat's read is to end, whether something came or not. */
+  let doubt: NodeJS.Timeout | undefined
+  /** A read that blocks is to end, whether something came or not. */
   const isAwaited = () => rung || expected || unsure
 
   // ---------------------------------------------------------------------------
@@ -153,8 +156,8 @@ export const make = (
     return taken.entries.map((one) => make(one.origin, one.id, one.count, one.fields))
   }
 
-  /** New entries from the seat, which waits until there are some or somebody rings. */
-  const block = async (there: Seat.Sitting, limit: FetchLimit): Promise<Array<RedisEntry>> => {
+  /** New entries, waited for until there are some or somebody rings. */
+  const block = async (there: Blocking.Turn, limit: FetchLimit): Promise<Array<RedisEntry>> => {
     // the handlers of a few are not worth reading meanwhile, and would wait for this write
     if (few) await Promise.resolve()
     // what it brought would be given back
@@ -163,18 +166,22 @@ export const make = (
     const collected = collect("main", mainSizes, asked, member.reading())
     const args = ["GROUP", keys.mainGroup, consumer, "COUNT", String(asked)]
     const reply = await there
-      .read([...args, "BLOCK", String(Seat.longest), "STREAMS", keys.main, ">"])
+      .read([...args, "BLOCK", String(Blocking.longest), "STREAMS", keys.main, ">"])
       .catch((error: unknown) => {
         // the log is at another server now, where this connection goes: nothing was read
         if (isElsewhere(error)) return null
         if (codeOf(error) !== undefined) throw error
         // whether it is more than this connection that is lost shows in what is asked next
         unsure = true
+        // as long as the server has not noticed, it delivers to who is gone
+        clearTimeout(doubt)
+        doubt = setTimeout(suspect, Blocking.longest).unref()
         return null
       })
     const entries = collected(reply)
     few = entries.length < 16
-    busy = entries.length >= Math.min(asked, many)
+    // of one at a time, the next costs no more here than elsewhere
+    busy = entries.length >= Math.max(2, Math.min(asked, many))
     return entries
   }
 
@@ -272,25 +279,25 @@ export const make = (
     return beside(limit, { given: spare, retried, unread: limit.count - spare - retried })
   }
 
-  /** Whether the next new entries are waited for in the seat, if it is free. */
-  const maySit = () => !busy && performance.now() - came <= seat.patience && seat.isFree()
+  /** Whether the next new entries are waited for by a read that blocks. While others wait, they are read beside those. */
+  const mayBlock = () => !busy && !expected && performance.now() - came <= blocking.recent && blocking.isFree()
 
   const round = async (limit: FetchLimit, woken: boolean): Promise<ReadonlyArray<RedisEntry>> => {
     if (!member.held.isSurveyed()) await member.held.survey((entries) => lostOf(member, entries))
     if (unsure) await recovered()
     if (limit.alone) return take(1, limit)
-    sitting = maySit() ? seat.take(isAwaited) : undefined
-    const blocking = sitting !== undefined
-    if (deaf && !blocking) {
+    turn = mayBlock() ? blocking.take(isAwaited) : undefined
+    const blocks = turn !== undefined
+    if (deaf && !blocks) {
       // while the mark is there, nobody rings
       fresh = true
       client.submit("DEL", [keys.bell]).catch(() => {})
     }
-    deaf = blocking
+    deaf = blocks
     const now = performance.now()
     const since = now - lastCheck
     const due = expected || (rung && (woken || since >= checkEvery)) || since >= 4 * looks.interval()
-    if (!blocking && !due && fresh) {
+    if (!blocks && !due && fresh) {
       const entries = await read("main", limit.count, limit.bytes)
       if (entries.length > 0) return entries
     }
@@ -300,12 +307,12 @@ export const make = (
       rung = false
       expected = false
       lastCheck = now
-      const main = !blocking && fresh
+      const main = !blocks && fresh
       const both = main && given.taken === 0 && given.retried >= spare && limit.count >= 4 * spare
       const entries = await (known ? (both ? halves(limit) : inOrder(limit, main)) : together(limit, main))
       if (entries.length > 0 || suspects) return entries
     }
-    if (sitting !== undefined) return block(sitting, limit)
+    if (turn !== undefined) return block(turn, limit)
     busy = false
     return []
   }
@@ -325,13 +332,13 @@ export const make = (
         if (!isElsewhere(error)) throw error
       })
       .finally(() => {
-        sitting?.leave()
-        sitting = undefined
+        turn?.leave()
+        turn = undefined
         reading = undefined
         // whoever asked was interrupted, and nobody else asks
         if (active) return
         abandon()
-        review()
+        review().catch(() => {})
       })
     reading = current
     return current
@@ -344,19 +351,25 @@ export const make = (
     giveBack(member, entries)
   }
 
-  /** Where nobody fetches, and a read of its own would find out. */
-  const review = () => {
-    if (!unsure || active || reading !== undefined) return
-    reading = recovered()
-      // before the next read, or after the next connect
-      .catch(() => {})
-      .finally(() => {
-        reading = undefined
-      })
+  /** The comparison that the next fetch would begin with, while there is none. */
+  const review = (): Promise<void> => {
+    if (!unsure || active || reading !== undefined) return Promise.resolve()
+    const current = recovered().finally(() => {
+      reading = undefined
+    })
+    reading = current
+    return current
+  }
+
+  const suspect = () => {
+    unsure = true
+    turn?.wake()
+    review().catch(() => {})
   }
 
   const wait = Effect.callback<void>((resume) => {
-    if (rung || expected || fresh || deaf || maySit()) return resume(Effect.void)
+    // who was deaf takes the mark away first
+    if (rung || expected || fresh || deaf || mayBlock()) return resume(Effect.void)
     const forget = looks.next(() => {
       // entries of somebody who does not ring
       fresh = true
@@ -417,9 +430,9 @@ export const make = (
     })
 
   const wake = () => {
-    if (sitting === undefined) return
+    if (turn === undefined) return
     rung = true
-    sitting.wake()
+    turn.wake()
   }
 
   const stop = Effect.sync(() => {
@@ -446,7 +459,7 @@ export const make = (
       if (news !== "given") fresh = true
       if (news !== "new") {
         rung = true
-        sitting?.wake()
+        turn?.wake()
       }
       if (waiter === undefined) return false
       waiter()
@@ -456,13 +469,11 @@ export const make = (
     expect: () => {
       expected = true
     },
-    suspect: () => {
-      unsure = true
-      sitting?.wake()
-      review()
-    },
+    suspect,
+    review: client.attempt("recover", review),
     close: Effect.suspend(() => {
-      if (sitting === undefined) return Effect.void
+      clearTimeout(doubt)
+      if (turn === undefined) return Effect.void
       wake()
       return Effect.ignore(Effect.interruptible(Effect.tryPromise(() => reading ?? Promise.resolve())))
     })

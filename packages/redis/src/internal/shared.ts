@@ -9,10 +9,10 @@ import { hostname } from "node:os"
 import type { Codec } from "../Codec.ts"
 import type { Connection, RedisClient } from "../RedisClient.ts"
 import * as Bell from "./bell.ts"
+import * as Blocking from "./blocking.ts"
 import { signOfLife } from "./extend.ts"
 import * as Looks from "./looks.ts"
 import type { Leaving, Member } from "./member.ts"
-import * as Seat from "./seat.ts"
 import { pause, serverClock } from "./time.ts"
 import type { ServerClock } from "./time.ts"
 
@@ -30,8 +30,8 @@ export interface Shared {
   /** Counts the owner of an ordered log, which shows that it lives by itself, for the budget. */
   readonly attend: Effect.Effect<void, never, Scope.Scope>
   readonly looks: Looks.Looks
-  /** One connection more, on which one of all readers waits that have something to do. */
-  readonly seat: Seat.Seat
+  /** One connection more, on which one reader waits of those that had something lately. */
+  readonly blocking: Blocking.Blocking
   readonly leaving: Leaving
 }
 
@@ -46,6 +46,9 @@ const together = 16
 
 /** How soon one that could not say so tries again, in milliseconds: others have their turn meanwhile. */
 const again = 50_000
+
+/** Who had something within so many milliseconds may have more to do soon. */
+const lately = 5000
 
 export const make = Effect.fnUntraced(function* (options: {
   readonly client: RedisClient["Service"]
@@ -100,9 +103,9 @@ export const make = Effect.fnUntraced(function* (options: {
   yield* Effect.suspend(() => pause(rest())).pipe(Effect.andThen(speak), Effect.forever, Effect.forkScoped)
 
   // on a cluster a connection reads from one server
-  const seat = client.isCluster
-    ? Seat.none
-    : yield* Seat.open(client, { client: client.at(""), patience: Seat.longest, mustWake: true })
+  const blocking = client.isCluster
+    ? Blocking.none
+    : yield* Blocking.open(client, { client: client.at(""), recent: lately })
 
   return {
     ...options,
@@ -119,7 +122,7 @@ export const make = Effect.fnUntraced(function* (options: {
       () => Effect.sync(() => void (owners -= 1))
     ),
     looks: Looks.make(() => members.size + owners),
-    seat,
+    blocking,
     leaving: { givenUp: -Infinity }
   } satisfies Shared
 })

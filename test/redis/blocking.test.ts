@@ -1,38 +1,69 @@
 /**
- * The connection on which one reader at a time waits for new entries, without a bell.
+ * Reads that block: one reader at a time waits for new entries without a bell.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { type Consumer, Transport } from "@clutch/core/Transport"
-import { RedisClient, RedisTransport } from "@clutch/redis"
-import type { Connection, Native, Role } from "@clutch/redis/RedisClient"
+import { type Consumer, type Entry, type Outcome, Transport } from "@clutch/core/Transport"
+import { RedisClient, RedisKeys, RedisTransport } from "@clutch/redis"
+import type { Native, Role } from "@clutch/redis/RedisClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
-import * as Seat from "../../packages/redis/src/internal/seat.ts"
+import { connect, createServer, type AddressInfo, type Socket } from "node:net"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
   const { proxy, redis } = yield* S.behindProxy()
   const admin = yield* S.looker(redis.url)
   const lines = () => admin.client("LIST").then((list) => String(list).split("\n"))
-  /** Ids of the connections that wait there. */
-  const sitting = async () =>
+  /** Ids of the connections that block. */
+  const reads = async () =>
     (await lines()).flatMap((line) => /^id=(\d+) .* name=clutch-consumer .* flags=\S*b/.exec(line)?.[1] ?? [])
   return {
     admin,
     direct: yield* S.transport({ url: redis.url }),
     proxy,
     redis,
-    sitting,
-    sits: S.until("somebody waits there", () => sitting().then((ids) => ids.length === 1)),
-    empty: S.until("nobody waits there", () => sitting().then((ids) => ids.length === 0)),
+    reads,
+    waits: S.until("somebody waits there", () => reads().then((ids) => ids.length === 1)),
+    empty: S.until("nobody waits there", () => reads().then((ids) => ids.length === 0)),
     transport: yield* S.transport({ url: proxy.url })
   }
 })
+
+/** A way to the server that a client can lose while the server goes on. */
+const tunnelTo = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const clients = new Set<Socket>()
+      const all = new Set<Socket>()
+      const listener = createServer((client) => {
+        const server = connect(port, "127.0.0.1")
+        client.on("data", (data) => server.write(data))
+        server.on("data", (data) => client.write(data))
+        clients.add(client)
+        for (const socket of [client, server]) all.add(socket.on("error", () => {}))
+      })
+      await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve))
+      const { port: own } = listener.address() as AddressInfo // it listens on a port
+      return {
+        url: `redis://127.0.0.1:${own}`,
+        drop: () => {
+          for (const client of clients) client.destroy()
+          clients.clear()
+        },
+        close: () => {
+          for (const socket of all) socket.destroy()
+          listener.close()
+        }
+      }
+    }),
+    ({ close }) => Effect.sync(close)
+  )
 
 type Setup = Effect.Success<typeof setup>
 
@@ -46,28 +77,28 @@ const takes = (consumer: Consumer, expected: string) =>
   })
 
 /** Has had a message, and waits for the next one. */
-const seated = ({ direct, sits, transport }: Setup) =>
+const waiting = ({ direct, waits, transport }: Setup) =>
   Effect.gen(function* () {
     const consumer = yield* S.join(transport)
     yield* S.publish(direct, "first")
     yield* takes(consumer, "first")
     const next = yield* Effect.forkChild(takes(consumer, "next"))
-    yield* sits
+    yield* waits
     return { consumer, next }
   })
 
-describe("the seat", () => {
+describe("reads that block", () => {
   it.live("who waits there is answered without a bell", () =>
     Effect.gen(function* () {
       const all = yield* setup
-      const { consumer, next } = yield* seated(all)
+      const { consumer, next } = yield* waiting(all)
       yield* S.publish(all.direct, "next")
       yield* S.joined(next)
       const rings = yield* Effect.promise(() => S.calls(all.admin, "publish"))
       const begun = performance.now()
       for (let i = 0; i < 20; i++) {
         const fiber = yield* Effect.forkChild(takes(consumer, `${i}`))
-        yield* all.sits
+        yield* all.waits
         yield* S.publish(all.direct, `${i}`)
         yield* S.joined(fiber)
       }
@@ -80,17 +111,17 @@ describe("the seat", () => {
   it.live("one waits there, for five seconds, and all others hear bells, as it does then", () =>
     Effect.gen(function* () {
       const all = yield* setup
-      const first = yield* seated(all)
+      const first = yield* waiting(all)
       const second = yield* S.join(all.transport, { group: S.group("orders", "shipping") })
       yield* takes(second, "first")
-      const waiting = yield* Effect.forkChild(takes(second, "next"))
+      const listening = yield* Effect.forkChild(takes(second, "next"))
       // it had to look at what the other one's joining rang for
-      yield* all.sits
+      yield* all.waits
       yield* Effect.sleep(5500)
       yield* all.empty
       yield* S.publish(all.direct, "next")
       yield* S.joined(first.next)
-      yield* S.joined(waiting)
+      yield* S.joined(listening)
     }).pipe(Effect.scoped)
   )
 
@@ -105,7 +136,7 @@ describe("the seat", () => {
       const consumer = yield* S.join(all.transport)
       yield* takes(consumer, "first")
       const next = yield* Effect.forkChild(takes(consumer, "given back"))
-      yield* all.sits
+      yield* all.waits
       const begun = performance.now()
       assert.strictEqual(yield* S.settle(other, entry, { _tag: "Release" }), "done")
       yield* S.joined(next)
@@ -127,37 +158,90 @@ describe("the seat", () => {
       }
       yield* Effect.forkChild(S.fetching(consumer))
       yield* Effect.sleep(200)
-      assert.deepStrictEqual(yield* Effect.promise(all.sitting), [])
+      assert.deepStrictEqual(yield* Effect.promise(all.reads), [])
     }).pipe(Effect.scoped)
   )
 
   it.live("what was delivered there and got lost with the connection comes back, at no cost", () =>
     Effect.gen(function* () {
       const all = yield* setup
-      const { consumer, next } = yield* seated(all)
+      const { consumer, next } = yield* waiting(all)
       const cut = all.proxy.cutReply((command) => /^xreadgroup .* block /i.test(command))
       yield* S.publish(all.direct, "next")
       yield* S.joined(next)
       const lost = yield* Effect.forkChild(takes(consumer, "lost"))
-      yield* all.sits
+      yield* all.waits
       yield* S.publish(all.direct, "lost")
       yield* Effect.promise(() => cut)
+      const begun = performance.now()
       yield* S.joined(lost)
+      assert.isBelow(performance.now() - begun, 2000)
     }).pipe(Effect.scoped)
   )
 
-  it.live("what is delivered to a connection that is gone, as the server has not noticed, comes back, at no cost", () =>
+  it.live(
+    "what is delivered to who is gone, as the server has not noticed, comes back within seconds, at no cost",
+    () =>
+      Effect.gen(function* () {
+        const all = yield* setup
+        const tunnel = yield* tunnelTo(all.redis.port)
+        const { next } = yield* waiting({ ...all, transport: yield* S.transport({ url: tunnel.url }) })
+        tunnel.drop()
+        yield* S.until("it reads by another connection", () => all.reads().then(({ length }) => length === 2))
+        yield* S.publish(all.direct, "next")
+        const { main, mainGroup } = RedisKeys.group("clutch", S.group())
+        yield* S.until("it is delivered", async () => (await all.admin.xpending(main, mainGroup))[0] === 1)
+        yield* S.joined(next)
+      }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "where the connection for commands is lost alone, both are made again, since the server may be another one",
+    () =>
+      Effect.gen(function* () {
+        const all = yield* setup
+        const { next } = yield* waiting(all)
+        const [before] = yield* Effect.promise(all.reads)
+        const named = String(yield* Effect.promise(() => all.admin.client("LIST"))).split("\n")
+        const commands = named
+          .filter((line) => line.includes(" name=clutch-commands "))
+          .map((line) => /^id=(\d+)/.exec(line)?.[1])
+        for (const id of commands) yield* Effect.promise(() => all.admin.client("KILL", "ID", id ?? "0"))
+        yield* S.until("it reads by another connection", async () => {
+          const [id] = await all.reads()
+          return id !== undefined && id !== before
+        })
+        yield* S.publish(all.direct, "next").pipe(Effect.retry({ times: 20, schedule: Schedule.spaced(20) }))
+        yield* S.joined(next)
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("new entries do not wait behind many retries", () =>
     Effect.gen(function* () {
       const all = yield* setup
-      const { next } = yield* seated(all)
-      const [before] = yield* Effect.promise(all.sitting)
-      // the client is told that the server has gone, and the server nothing
-      all.proxy.halfCloseAll("replies")
-      yield* S.until("it reads by another connection", () =>
-        all.sitting().then((ids) => ids.some((id) => id !== before))
-      )
+      const other = yield* S.join(all.direct)
+      const many = Array.from({ length: 1000 }, (_, i) => `retry ${i}`)
+      yield* S.publish(all.direct, "retry", ...many)
+      const held: Array<Entry> = []
+      while (held.length <= many.length) held.push(...(yield* S.fetching(other, { count: 1000 })))
+      const { consumer, next } = yield* waiting(all)
       yield* S.publish(all.direct, "next")
       yield* S.joined(next)
+      const first = yield* Effect.forkChild(S.fetching(consumer, { count: 100 }))
+      yield* all.waits
+      const outcome: Outcome = { _tag: "Retry", delay: S.millis(0), cause: "no" }
+      const [one, ...others] = held.map((entry) => ({ entry, outcome, repeated: false }))
+      if (one === undefined) return assert.fail("nothing is held")
+      yield* other.settle([one, ...others])
+      for (let moved = 0; moved < held.length;) moved += (yield* all.direct.tend(S.group())).moved
+      yield* S.publish(all.direct, "urgent")
+      let before = 0
+      for (let entries = yield* S.joined(first); ; entries = yield* S.fetching(consumer, { count: 100 })) {
+        const texts = entries.map(S.text)
+        if (texts.includes("urgent")) break
+        before += texts.length
+      }
+      assert.isBelow(before, 500)
     }).pipe(Effect.scoped)
   )
 
@@ -192,7 +276,7 @@ describe("the seat", () => {
       const transport = Context.get(yield* Layer.build(layer), Transport)
       for (let round = 0; round < 5; round++) {
         const scope = yield* Scope.make()
-        const { next } = yield* Scope.provide(seated({ ...all, transport }), scope)
+        const { next } = yield* Scope.provide(waiting({ ...all, transport }), scope)
         yield* Fiber.interrupt(next)
         const left = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
         yield* Effect.sleep(20)
@@ -206,38 +290,6 @@ describe("the seat", () => {
         // what it was given before it left was given back
         assert.isEmpty(names.filter((name) => name !== "-released"))
         yield* Effect.scoped(Effect.flatMap(S.join(all.direct), (heir) => takes(heir, "next")))
-      }
-    }).pipe(Effect.scoped)
-  )
-
-  it.effect("a read that got lost is ended at the server too, unless that may be another one by now", () =>
-    Effect.gen(function* () {
-      const sent: Array<string> = []
-      let epoch = 1
-      let lose = () => {}
-      const connection = {
-        submit: (command: string, args: ReadonlyArray<unknown>) => {
-          sent.push([command, ...args].join(" "))
-          if (command !== "XREADGROUP") return Promise.resolve(7)
-          return new Promise((_, reject) => (lose = () => reject(new Error("lost"))))
-        },
-        epoch: () => epoch,
-        isReady: () => true,
-        onReady: () => () => {}
-      } as unknown as Connection // what a seat uses of it
-      const redis = { open: () => Effect.succeed(connection) } as unknown as RedisClient["Service"] // likewise
-      const seat = yield* Seat.open(redis, { client: connection, patience: 1, mustWake: true })
-      for (const isAnother of [false, true]) {
-        yield* Effect.promise(() => new Promise(setImmediate))
-        const sitting = seat.take(() => false)
-        if (sitting === undefined) return assert.fail("it is not free")
-        sent.length = 0
-        const read = sitting.read(["GROUP"]).catch(() => "lost")
-        if (isAnother) epoch += 1
-        lose()
-        assert.strictEqual(yield* Effect.promise(() => read), "lost")
-        sitting.leave()
-        assert.deepStrictEqual(sent, ["XREADGROUP GROUP", ...(isAnother ? [] : ["CLIENT UNBLOCK 7"])])
       }
     }).pipe(Effect.scoped)
   )
