@@ -297,6 +297,18 @@ describe("RedisClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("commands behind which the server sends unasked are refused", () =>
+    Effect.gen(function* () {
+      const one = yield* client({ url })
+      for (const command of ["SUBSCRIBE", "psubscribe", "MONITOR"]) {
+        const error = yield* Effect.flip(one.command(command, ["news"]))
+        assert.strictEqual(error.reason._tag, "Refused")
+        assert.include(error.reason.message, "a client of your own")
+      }
+      assert.strictEqual(String(yield* one.command("PING", [])), "PONG")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("another client of the same shape can be given", () =>
     Effect.gen(function* () {
       const roles: Array<string> = []

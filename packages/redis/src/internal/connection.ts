@@ -142,6 +142,7 @@ export const described = (
 ): Pick<Connection, "explain" | "attempt" | "command" | "run"> => {
   const explain = (operation: string, error: unknown): TransportErrors.TransportError => {
     if (error instanceof NotConnected) return self.unavailable(operation)
+    if (error instanceof NotWritten && error.cause instanceof TransportErrors.TransportError) return error.cause
     if (error instanceof NotWritten && error.cause instanceof RangeError) return unwritable(operation, error.cause)
     if (error instanceof TransportErrors.TransportError) return error
     if (!(error instanceof CommandFailed)) throw error

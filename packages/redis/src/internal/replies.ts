@@ -3,6 +3,7 @@
  * else that is done with them here. The bytes of its socket come here first; a list is decoded and kept, and the client is
  * handed a ticket in its place, which whoever sent the command turns in for the list. All else goes on as it came.
  */
+import { Refused, TransportError } from "@clutch/core/Errors"
 import type { Redis } from "ioredis"
 import { send } from "./commands.ts"
 import type { Native } from "./connection.ts"
@@ -161,7 +162,20 @@ export class Decoder {
   }
 }
 
-/** The client, with lists decoded here. Not for one that is pushed messages, which nobody sends a command for. */
+/** What makes the server send without being asked, in either case. */
+const pushing: ReadonlySet<string> = new Set(
+  ["subscribe", "psubscribe", "ssubscribe", "monitor"].flatMap((name) => [name, name.toUpperCase()])
+)
+
+const refused = (command: string) =>
+  new TransportError({
+    operation: command,
+    reason: new Refused({
+      detail: `behind ${command} the server sends what is no reply to a command: use a client of your own for it`
+    })
+  })
+
+/** The client, with lists decoded here. It refuses commands behind which messages are pushed, as those are no replies. */
 export const decoding = (client: Redis): Native => {
   let decoder: Decoder | undefined
   client.on("connect", () => {
@@ -186,6 +200,7 @@ export const decoding = (client: Redis): Native => {
     connect: () => client.connect(),
     disconnect: (reconnect) => client.disconnect(reconnect),
     callBuffer: (command, args) => {
+      if (pushing.has(command)) throw refused(command)
       const current = decoder
       return send(client, command, args).then((reply) => (current === undefined ? reply : current.claim(reply)))
     },
