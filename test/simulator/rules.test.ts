@@ -3,6 +3,7 @@ import { Subscription, Topic } from "@clutch/core"
 import type { Entry } from "@clutch/core/Transport"
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as policies from "../../packages/core/src/internal/policy.ts"
@@ -10,10 +11,6 @@ import { Dice } from "../../packages/core/src/testing/simulator/Dice.ts"
 import { Ledger } from "../../packages/core/src/testing/simulator/Ledger.ts"
 import type { Worker } from "../../packages/core/src/testing/simulator/Network.ts"
 import { Process, World } from "../../packages/core/src/testing/simulator/World.ts"
-
-const Orders = Topic.make("orders", { schema: Schema.String, key: () => "one" })
-const billing = Subscription.make("billing", Orders, () => Effect.void, { ack: "onReceive", from: "beginning" })
-const at = { topic: "orders", partition: 0, subscription: "billing" }
 
 const entry: Entry = {
   origin: "main",
@@ -27,18 +24,12 @@ const entry: Entry = {
   content: Result.fail("nobody reads it here")
 }
 
-/** A worker acks a message as its owner, and another one owns the partition before the handler starts. */
-const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) => {
+const at = { topic: "orders", partition: 0, subscription: "billing" }
+
+/** A ledger of one subscription and one message, and workers. */
+const setup = (subscription: Subscription.Any) => {
   const world = new World(new Dice("rules"))
-  const workerOf = (index: number): Worker => ({
-    index,
-    process: new Process(world, `worker ${index}`),
-    waiting: new Set(),
-    watches: new Set(),
-    isClosing: false,
-    calmSince: world.now
-  })
-  const definition = Subscription.definitionOf(billing)
+  const definition = Subscription.definitionOf(subscription)
   const ledger = new Ledger({
     world,
     definitions: [{ definition, policy: Result.getOrThrow(policies.make(definition.options, definition.kind)) }],
@@ -47,6 +38,23 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
     recording: false,
     onKept: () => {}
   })
+  const workerOf = (index: number): Worker => ({
+    index,
+    process: new Process(world, `worker ${index}`),
+    waiting: new Set(),
+    watches: new Set(),
+    isClosing: false,
+    calmSince: world.now
+  })
+  return { ledger, workerOf, world }
+}
+
+const Orders = Topic.make("orders", { schema: Schema.String, key: () => "one" })
+const billing = Subscription.make("billing", Orders, () => Effect.void, { ack: "onReceive", from: "beginning" })
+
+/** A worker acks a message as its owner, and another one owns the partition before the handler starts. */
+const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) => {
+  const { ledger, workerOf, world } = setup(billing)
   const [first, second] = [workerOf(1), workerOf(2)]
   ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: { partitionkey: "one" } }], ["1-0"])
   ledger.claimed(first, at, 1)
@@ -56,7 +64,7 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
   befalls(ledger, first)
   ledger.ceded(first, at, 1)
   ledger.claimed(second, at, 2)
-  ledger.started(first, ledger.group(at), [{ entry, isByHand: false }])
+  ledger.started(first, ledger.group(at), [{ entry, isByHand: false, closing: false }])
   return ledger.violation
 }
 
@@ -72,4 +80,38 @@ it('10. under "onReceive" too, a handler starts under the last fence', () => {
 
 it("10. but where its worker stood still behind the ack, nobody could know", () => {
   assert.isUndefined(startedBehindAClaim((ledger, worker) => ledger.disturbed(worker, 100)))
+})
+
+/** A worker is told to close, and gives back what its handler had succeeded at. */
+const releasedAtTheEnd = (interrupts: "before it ends" | "when it has ended" | "never") => {
+  const plain = Topic.make("orders", { schema: Schema.String })
+  const { ledger, workerOf, world } = setup(
+    Subscription.make("billing", plain, () => Effect.void, { from: "beginning" })
+  )
+  const worker = workerOf(1)
+  ledger.joined(worker, at, { name: "one" })
+  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
+  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
+  ledger.heard(worker, at, [entry])
+  const handling = { entry, isByHand: false, closing: false }
+  const deliveries = ledger.started(worker, ledger.group(at), [handling])
+  worker.isClosing = true
+  handling.closing = interrupts === "before it ends"
+  ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
+  handling.closing = interrupts !== "never"
+  ledger.settled(worker, at, [{ entry, outcome: { _tag: "Release" }, repeated: false }], ["done"])
+  return ledger.violation
+}
+
+it("1. what a handler had succeeded at is not given back by who closes", () => {
+  for (const interrupts of ["before it ends", "never"] as const) {
+    assert.deepStrictEqual(releasedAtTheEnd(interrupts), {
+      promise: "contract 1",
+      problem: "message 2, attempt 1 of 6 is released, though its handler succeeded"
+    })
+  }
+})
+
+it("1. but where it was interrupted when the handler had ended, and its fiber had not", () => {
+  assert.isUndefined(releasedAtTheEnd("when it has ended"))
 })

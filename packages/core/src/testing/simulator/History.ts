@@ -220,7 +220,11 @@ class History {
           const deliveries = ledger.started(worker, group, handlings)
           // one that throws before it gives an Effect has failed like any other, and so has one that gives none
           const handled = Effect.scoped(Effect.suspend(() => anEffect("the handler", definition.handler(handlings))))
-          return Effect.onExit(handled, (exit) => Effect.sync(() => ledger.ended(worker, group, deliveries, exit)))
+          // told in the very step in which it ends: who closes may interrupt its fiber at the next
+          return Effect.onExitPrimitive(handled, (exit) => {
+            ledger.ended(worker, group, deliveries, exit)
+            return undefined
+          })
         })
     }
   }

@@ -298,6 +298,7 @@ export class Ledger {
         started: undefined,
         handler: "none",
         exit: undefined,
+        endedByItself: false,
         handling: undefined,
         settled: undefined,
         left: undefined
@@ -459,6 +460,7 @@ export class Ledger {
     for (const delivery of deliveries) {
       delivery.handler = how
       delivery.exit = exit
+      delivery.endedByItself = delivery.handling?.closing !== true
     }
     this.note(worker.process.name, () => {
       const which = deliveries.map(({ message }) => message.number).join(" and ")

@@ -206,7 +206,9 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   if (outcome._tag === "Release") {
     // by hand it is the handler's own choice; only who closes, or gives a partition up, interrupts and releases
     const closes = delivery.worker.isClosing || delivery.fence !== undefined
-    return isByHand || unseen || (handler === "interrupted" && closes)
+    // a fiber takes some steps from its handler's end to its own, and may be interrupted in between
+    const isOvertaken = delivery.endedByItself && delivery.handling?.closing === true
+    return isByHand || unseen || (closes && (handler === "interrupted" || isOvertaken))
       ? undefined
       : broken(1, `${what} is released, though its handler ${handler}`)
   }
