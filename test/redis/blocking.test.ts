@@ -19,13 +19,17 @@ import * as S from "./support.ts"
 const setup = Effect.gen(function* () {
   const { proxy, redis } = yield* S.behindProxy()
   const admin = yield* S.looker(redis.url)
-  const lines = () => admin.client("LIST").then((list) => String(list).split("\n"))
-  /** Ids of the connections that block. */
-  const reads = async () =>
-    (await lines()).flatMap((line) => /^id=(\d+) .* name=clutch-consumer .* flags=\S*b/.exec(line)?.[1] ?? [])
+  /** Ids of the connections whose line in `CLIENT LIST` is such. */
+  const ids = async (line: RegExp): Promise<ReadonlyArray<string>> =>
+    String(await admin.client("LIST"))
+      .split("\n")
+      .flatMap((one) => (line.test(one) ? (/^id=(\d+)/.exec(one)?.[1] ?? []) : []))
+  /** Of those that block. */
+  const reads = () => ids(/ name=clutch-consumer .* flags=\S*b/)
   return {
     admin,
     direct: yield* S.transport({ url: redis.url }),
+    ids,
     proxy,
     redis,
     reads,
@@ -202,11 +206,8 @@ describe("reads that block", () => {
         const all = yield* setup
         const { next } = yield* waiting(all)
         const [before] = yield* Effect.promise(all.reads)
-        const named = String(yield* Effect.promise(() => all.admin.client("LIST"))).split("\n")
-        const commands = named
-          .filter((line) => line.includes(" name=clutch-commands "))
-          .map((line) => /^id=(\d+)/.exec(line)?.[1])
-        for (const id of commands) yield* Effect.promise(() => all.admin.client("KILL", "ID", id ?? "0"))
+        const commands = yield* Effect.promise(() => all.ids(/ name=clutch-commands /))
+        for (const id of commands) yield* Effect.promise(() => all.admin.client("KILL", "ID", id))
         yield* S.until("it reads by another connection", async () => {
           const [id] = await all.reads()
           return id !== undefined && id !== before
