@@ -11,7 +11,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import { Redis } from "ioredis"
+import type { Redis } from "ioredis"
+import { wrapped } from "../support/native.ts"
 import {
   admin,
   as,
@@ -87,33 +88,21 @@ const wired = (url: string, namespace: string, breaker: Breaker, connectionName:
     Layer.provide(
       RedisClient.layerFactory(
         (role) => {
-          const redis = new Redis(url, {
-            lazyConnect: true,
-            protocol: 2,
-            connectionName: `${connectionName}-${role}`,
-            autoResendUnfulfilledCommands: false,
-            enableOfflineQueue: false,
-            maxRetriesPerRequest: 0
+          const native = wrapped(url, `${connectionName}-${role}`, (call) => (command, args) => {
+            for (const key of role === "bell" ? args.map(String) : []) {
+              if (command === "subscribe") breaker.listened.add(key)
+              if (command === "unsubscribe") breaker.listened.delete(key)
+            }
+            return role === "commands" ? breaker.pass(command, args, () => call(command, args)) : call(command, args)
           })
-          const native = redis.callBuffer.bind(redis) as (command: string, args: Array<unknown>) => Promise<unknown> // of many overloads
           return {
+            ...native,
             get status() {
-              return redis.status
+              return native.status
             },
-            connect: () => redis.connect(),
             disconnect: (again) => {
-              redis.disconnect(again)
+              native.disconnect(again)
               if (role === "commands") breaker.disconnected()
-            },
-            on: (event, listener) => redis.on(event, listener),
-            callBuffer: (command, args) => {
-              for (const key of role === "bell" ? args.map(String) : []) {
-                if (command === "subscribe") breaker.listened.add(key)
-                if (command === "unsubscribe") breaker.listened.delete(key)
-              }
-              return role === "commands"
-                ? breaker.pass(command, args, () => native(command, args))
-                : native(command, args)
             }
           }
         },

@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Consumer, type Entry, type Outcome, Transport } from "@clutch/core/Transport"
 import { RedisClient, RedisKeys, RedisTransport } from "@clutch/redis"
-import type { Native, Role } from "@clutch/redis/RedisClient"
+import type { Role } from "@clutch/redis/RedisClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,8 +12,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { Redis } from "ioredis"
 import { connect, createServer, type AddressInfo, type Socket } from "node:net"
+import { wrapped } from "../support/native.ts"
 import * as S from "./support.ts"
 
 const setup = Effect.gen(function* () {
@@ -250,29 +250,11 @@ describe("reads that block", () => {
     Effect.gen(function* () {
       const all = yield* setup
       // what ends a read takes its time to arrive
-      const slow = (role: Role): Native => {
-        const redis = new Redis(all.redis.url, {
-          lazyConnect: true,
-          protocol: 2,
-          connectionName: `clutch-${role}`,
-          autoResendUnfulfilledCommands: false,
-          enableOfflineQueue: false,
-          maxRetriesPerRequest: 0
+      const slow = (role: Role) =>
+        wrapped(all.redis.url, `clutch-${role}`, (call) => async (command, args) => {
+          if (args[0] === "UNBLOCK") await new Promise((resolve) => setTimeout(resolve, 40))
+          return call(command, args)
         })
-        const call = redis.callBuffer.bind(redis) as Native["callBuffer"] // of many overloads
-        return {
-          get status() {
-            return redis.status
-          },
-          connect: () => redis.connect(),
-          disconnect: (again) => redis.disconnect(again),
-          on: (event, listener) => redis.on(event, listener),
-          callBuffer: async (command, args) => {
-            if (args[0] === "UNBLOCK") await new Promise((resolve) => setTimeout(resolve, 40))
-            return call(command, args)
-          }
-        }
-      }
       const layer = RedisTransport.layerClient().pipe(Layer.provide(RedisClient.layerFactory(slow)))
       const transport = Context.get(yield* Layer.build(layer), Transport)
       for (let round = 0; round < 5; round++) {
