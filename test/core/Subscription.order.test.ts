@@ -7,6 +7,7 @@ import { Transport } from "@clutch/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { given, layerWith, Lines, open, pass, probe, run, unavailable } from "./support.ts"
@@ -161,6 +162,55 @@ describe("Subscription: order by key", () => {
         assert.deepStrictEqual(handled, ["b0"])
         for (let seconds = 0; seconds < 60; seconds++) yield* pass("1 second")
         assert.deepStrictEqual(handled, ["b0", "a0", "a1", "b1"])
+      })
+    }
+  )
+
+  it.effect(
+    "10. what was about to start when the log took the partition back starts under the next claim alone",
+    () => {
+      const One = Topic.make("one", { schema: Schema.String, key: (text) => text })
+      let fetches = 0
+      const layer = layerWith((transport) => ({
+        ...transport,
+        enroll: (options) =>
+          Effect.map(transport.enroll(options), (worker) => ({
+            ...worker,
+            claim: Effect.map(
+              worker.claim,
+              Option.map((owner) => ({
+                ...owner,
+                // what "c" is read by comes too late, and what "a" is settled by late, while heartbeats are answered at once
+                settle: (settlements) => Effect.tap(owner.settle(settlements), () => Effect.sleep("100 millis")),
+                fetch: (limit) =>
+                  Effect.tap(owner.fetch(limit), () =>
+                    Effect.interruptible(Effect.sleep((fetches += 1) === 2 ? "1 minute" : 0))
+                  )
+              }))
+            )
+          }))
+      }))
+      return run(layer, function* () {
+        const gate = yield* Latch.make()
+        const seen = yield* probe()
+        const handler = seen.handler(() => gate.await)
+        yield* open(
+          Subscription.make("s", One, handler, { concurrency: 1, prefetch: 4, visibilityTimeout: "4 seconds" })
+        )
+        yield* Topic.publishAll(One, ["a", "b"])
+        yield* pass("500 millis")
+        yield* Topic.publish(One, "c")
+        // the log takes "c" back, and with it the partition; heartbeats are a second apart, the next one at 5 s
+        for (let tenths = 0; tenths < 42; tenths++) yield* pass("100 millis")
+        yield* gate.open
+        for (let seconds = 0; seconds < 10; seconds++) yield* pass("1 second")
+        const begun = seen.calls.map(({ data, delivery: { fence } }) => [data, fence])
+        assert.sameDeepMembers(begun, [
+          ["a", 1],
+          ["a", 2],
+          ["b", 2],
+          ["c", 2]
+        ])
       })
     }
   )

@@ -181,6 +181,13 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("7. what a worker had prefetched and not started costs no attempt when the worker dies")
   },
   {
+    name: "mark-of-a-lost-claim-heeded",
+    edits: [edit("internal/marks.ts", `if (answer === "lost") {`, `if (answer !== "done" && answer !== "lost") {`)],
+    killedBy: order(
+      "10. what was about to start when the log took the partition back starts under the next claim alone"
+    )
+  },
+  {
     name: "mark-forgotten-on-failure",
     edits: [
       edit(

@@ -395,8 +395,8 @@ export interface Owner {
   readonly settle: Consumer["settle"]
   /** Renews the lease of the log, and those of the entries; returns those that are lost, or `"lost"` where the log is. */
   readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
-  /** As a `Consumer`'s. */
-  readonly mark: Consumer["mark"]
+  /** As a `Consumer`'s; or `"lost"`, where nothing was recorded: what was to start must not. */
+  readonly mark: (origin: "main" | "retry", id: string | undefined) => Effect.Effect<"done" | "lost", TransportError>
 }
 
 // -----------------------------------------------------------------------------

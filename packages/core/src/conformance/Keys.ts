@@ -397,6 +397,7 @@ export const orderByKey: Category = (kit) => {
       ])
       assert.deepStrictEqual(settled, ["lost", "lost"])
       assert.strictEqual(yield* owner.extend([]), "lost")
+      assert.strictEqual(yield* owner.mark("main", second.id), "lost")
       const { heldBack, parked } = yield* transport.inspect(at)
       assert.deepStrictEqual({ heldBack, parked }, { heldBack: 0, parked: 0 })
     })

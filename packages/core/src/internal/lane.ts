@@ -450,7 +450,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const unsettled = Effect.andThen(book.empty, keyBook.empty)
   const queue = { [Symbol.iterator]: () => unstarted(waiting, order) }
   const mark = yield* marks
-    .make({ consumer: seat, health, held, queue, step: slots, onMoved: dispatch, died: options.died })
+    .make({ consumer: seat, health, held, queue, step: slots, onMoved: dispatch, lost: lose, died: options.died })
     .pipe(annotated)
   const lease = yield* leases
     .make({

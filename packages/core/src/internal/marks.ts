@@ -48,6 +48,8 @@ export interface Options {
   /** How many will start soon: a mark is moved so far at a time. */
   readonly step: number
   readonly onMoved: () => void
+  /** The partition is another worker's. */
+  readonly lost: () => void
   /** A loop died of a defect. */
   readonly died: (cause: unknown) => void
 }
@@ -107,7 +109,7 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
     if (first === undefined) return Effect.sync(() => toWrite.closeUnsafe())
     const [origin, id] = first
     let failures = 0
-    const attempt: Effect.Effect<void> = Effect.catch(
+    const attempt: Effect.Effect<"done" | "lost"> = Effect.catch(
       Effect.suspend(() => options.consumer.mark(origin, id)),
       (error) => {
         failures += 1
@@ -117,7 +119,13 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
         )
       }
     )
-    return Effect.flatMap(attempt, () => {
+    return Effect.flatMap(attempt, (answer) => {
+      // nothing that waits for it starts any more
+      if (answer === "lost") {
+        toWrite.closeUnsafe()
+        options.lost()
+        return options.health.worked("marking")
+      }
       const mark = marks[origin]
       mark.written = id
       if (wanted.get(origin) === id) {

@@ -166,11 +166,9 @@ const ownerOf = (bells: Bells, seat: Seat, fence: number): Owner => {
       ),
     extend: (entries) => step(lost, (now) => seat.group.extend(seat.member, entries, now)),
     mark: (origin, id) =>
-      step(
-        () => undefined,
-        () => {
-          seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
-        }
-      )
+      step(lost, () => {
+        seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
+        return "done"
+      })
   }
 }

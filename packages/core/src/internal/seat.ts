@@ -8,7 +8,7 @@ export interface Seat {
   readonly fetch: (limit: OwnerLimit) => Effect.Effect<Fetched | "lost", TransportError>
   readonly settle: Consumer["settle"]
   readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
-  readonly mark: Consumer["mark"]
+  readonly mark: Owner["mark"]
   /** Of an owner alone; `claimed` is when it claimed, by the runtime's clock. */
   readonly order: (Pick<Owner, "fence" | "heldBack" | "parked"> & { readonly claimed: number }) | undefined
 }
@@ -18,7 +18,7 @@ export const competing = (consumer: Consumer): Seat => ({
   fetch: ({ alone, bytes, count, maxAttempts }: FetchLimit) => consumer.fetch({ alone, bytes, count, maxAttempts }),
   settle: consumer.settle,
   extend: ([first, ...others]) => (first === undefined ? Effect.succeed([]) : consumer.extend([first, ...others])),
-  mark: consumer.mark,
+  mark: (origin, id) => Effect.as(consumer.mark(origin, id), "done"),
   order: undefined
 })
 

@@ -1482,14 +1482,41 @@ return { released, trimmed, more, 1 - more }
 --
 -- KEYS    1 state
 -- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear), 4 nonce (of an owner's claim, else "")
--- RETURNS 1
+-- RETURNS 1; 0 where the owner's claim does not stand, and nothing was done
 -- CALLER  Consumer.mark, Owner.mark
 -- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
 --         a mark that could not be moved would let a message that kills its process go uncounted.
 
+-- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
+local function now()
+  local time = redis.call("TIME")
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- Whether a claim of the log stands: nobody claimed it since, and nothing was taken from its owner.
+local function owned(state, consumer, nonce)
+  local known = redis.call("HMGET", state, "owner", "n:" .. consumer)
+  return known[1] == consumer .. " " .. nonce and known[2] == nonce
+end
+-- A sign of life, which is what a lease of the log is counted from.
+local function alive(state, consumer)
+  begin(state)
+  redis.call("HSET", state, "h:" .. consumer, digits(now()))
+end
+
 local state = KEYS[1]
 -- a mark of a claim that is over would be taken for one of what its heir holds
-if ARGV[4] ~= "" and redis.call("HGET", state, "owner") ~= ARGV[1] .. " " .. ARGV[4] then return 1 end
+if ARGV[4] ~= "" and not owned(state, ARGV[1], ARGV[4]) then return 0 end
 local field = (ARGV[2] == "main" and "m:" or "r:") .. ARGV[1]
 redis.call("HDEL", state, field)
 if ARGV[3] ~= "" then redis.call("HSET", state, field, ARGV[3]) end

@@ -219,7 +219,11 @@ export const make = (claim: Claim, looks: Looks): Running => {
     mark: (origin, id) =>
       Effect.suspend(() =>
         // a mark speaks of what this claim holds, and would be taken for one of the next
-        closed ? Effect.void : client.run(Scripts.mark, { ...claim.proof, origin, id })
+        closed
+          ? Effect.succeed("lost")
+          : Effect.flatMap(client.run(Scripts.mark, { ...claim.proof, origin, id }), (stands) =>
+              stands ? Effect.succeed("done") : end
+            )
       ),
     close: Effect.suspend(() => {
       closed = true

@@ -83,22 +83,22 @@ export interface Mark {
   readonly origin: Entry["origin"]
   /** Nothing with a greater id was started; `undefined`: anything may have been. */
   readonly id: string | undefined
-  /** Of an owner's claim: nothing is marked where that is over. Default: no owner. */
+  /** Of an owner's claim: nothing is marked where that does not stand. Default: no owner. */
   readonly nonce?: string | undefined
 }
 
 /**
- * Sets or clears a mark.
+ * Sets or clears a mark. Answers whether it did.
  *
  * @category leases
  * @since 0.1.0
  */
-export const mark: Script.Script<Mark, void> = Script.make({
+export const mark: Script.Script<Mark, boolean> = Script.make({
   name: "mark",
   lua: lua.mark,
   keyNames: ["state"],
   argNames: ["consumer", "origin", "mark", "nonce"],
   keys: ({ keys }) => [keys.state],
   args: ({ consumer, id, nonce, origin }) => [consumer, origin, id ?? "", nonce ?? ""],
-  decode: () => undefined
+  decode: (reply) => reply === 1
 })

@@ -376,7 +376,7 @@ export class Network {
       return "lost"
     }
     const end = Effect.sync(lose)
-    const { extend, fetch, mark, settle } = this.calls<OwnerLimit, ReadonlyArray<Entry>, "lost">(
+    const { extend, fetch, settle } = this.calls<OwnerLimit, ReadonlyArray<Entry>, "lost">(
       worker,
       group,
       timed,
@@ -395,7 +395,11 @@ export class Network {
         ),
       settle,
       extend: (entries) => Effect.map(extend(entries), (answer) => (answer === "lost" ? lose() : answer)),
-      mark
+      mark: (origin, id) =>
+        Effect.map(
+          this.call(worker, "mark", () => owner.mark(origin, id)),
+          (answer) => (answer === "lost" ? lose() : answer)
+        )
     }
   }
 
@@ -406,6 +410,7 @@ export class Network {
         consumer.keep()
         this.ledger.kept(group)
       },
+      mark: (origin, id) => this.call(worker, "mark", () => consumer.mark(origin, id)),
       ...this.calls<FetchLimit, NonEmptyReadonlyArray<Entry>, never>(worker, group, consumer, undefined)
     }
   }
@@ -475,8 +480,7 @@ export class Network {
           {
             heard: (lost) => (isLost(lost) ? undefined : ledger.lost(worker, group, lost))
           }
-        ),
-      mark: (origin, id) => this.call(worker, "mark", () => place.mark(origin, id))
+        )
     }
   }
 }
@@ -484,7 +488,7 @@ export class Network {
 /** What consumers and owners have in common. */
 interface Place<Limit extends FetchLimit, Some extends ReadonlyArray<Entry>, Lost extends "lost"> extends Pick<
   Consumer,
-  "settle" | "mark"
+  "settle"
 > {
   readonly fetch: (limit: Limit) => Effect.Effect<Fetched | Lost, TransportError>
   readonly extend: (entries: Some) => Effect.Effect<ReadonlyArray<Entry> | Lost, TransportError>
