@@ -2,6 +2,7 @@
 import { Subscription, Topic } from "@clutch/core"
 import type { Entry } from "@clutch/core/Transport"
 import { assert, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
@@ -114,4 +115,35 @@ it("1. what a handler had succeeded at is not given back by who closes", () => {
 
 it("1. but where it was interrupted when the handler had ended, and its fiber had not", () => {
   assert.isUndefined(releasedAtTheEnd("when it has ended"))
+})
+
+/** A handler with a time limit succeeds, and its message is retried all the same. */
+const retriedThoughDone = (stoodStill: number) => {
+  const plain = Topic.make("orders", { schema: Schema.String })
+  const options = { from: "beginning", timeout: 60, retry: { base: 1, jitter: 0 } } as const
+  const { ledger, workerOf, world } = setup(Subscription.make("billing", plain, () => Effect.void, options))
+  const worker = workerOf(1)
+  ledger.joined(worker, at, { name: "one" })
+  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
+  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
+  ledger.heard(worker, at, [entry])
+  const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false, closing: false }])
+  ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
+  ledger.disturbed(worker, stoodStill)
+  const outcome = { _tag: "Retry", delay: Duration.millis(1), cause: "too slow" } as const
+  ledger.settled(worker, at, [{ entry, outcome, repeated: false }], ["done"])
+  return ledger.violation
+}
+
+it("1. what a handler had succeeded at in time is not retried", () => {
+  for (const stoodStill of [0, 59]) {
+    assert.deepStrictEqual(retriedThoughDone(stoodStill), {
+      promise: "contract 1",
+      problem: "message 2, attempt 1 of 6: Retry, though its handler succeeded"
+    })
+  }
+})
+
+it("1. but where its worker stood still behind the handler's end, for as long as the timeout", () => {
+  assert.isUndefined(retriedThoughDone(60))
 })

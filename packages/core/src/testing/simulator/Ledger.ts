@@ -298,6 +298,7 @@ export class Ledger {
         started: undefined,
         handler: "none",
         exit: undefined,
+        ended: undefined,
         endedByItself: false,
         handling: undefined,
         settled: undefined,
@@ -460,6 +461,7 @@ export class Ledger {
     for (const delivery of deliveries) {
       delivery.handler = how
       delivery.exit = exit
+      delivery.ended = this.world.now
       delivery.endedByItself = delivery.handling?.closing !== true
     }
     this.note(worker.process.name, () => {

@@ -83,6 +83,8 @@ export interface DeliveryModel {
   started: number | undefined
   handler: HandlerState
   exit: Exit.Exit<void, unknown> | undefined
+  /** When its handler ended. */
+  ended: number | undefined
   /** Its handler had ended when nothing had interrupted it yet. */
   endedByItself: boolean
   /** What its handler was given: it may settle by hand, whatever the policy. */

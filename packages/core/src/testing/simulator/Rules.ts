@@ -7,7 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { DoNotRetry, RetryAfter } from "../../Errors.ts"
-import { describe } from "../../internal/failure.ts"
+import { describe, HandlerTimeout } from "../../internal/failure.ts"
 import * as RetryPolicy from "../../RetryPolicy.ts"
 import { TypeId } from "../../Source.ts"
 import type { Entry, Outcome } from "../../Transport.ts"
@@ -227,6 +227,11 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
     return broken(1, `${what}: ${outcome._tag}, and no handler saw it`)
   }
   if (isByHand) return isChosen(group, delivery, outcome, what)
+  const { timeout } = policy
+  if (timeout !== undefined && policy.ack === "onSuccess" && isOvertakenBy(timeout, delivery)) {
+    const exit = Exit.fail(new HandlerTimeout(timeout))
+    if (isFollowed(group, { ...delivery, exit }, outcome, what) === undefined) return undefined
+  }
   if (handler === "succeeded" || policy.ack === "onExit") {
     return outcome._tag === "Ack" && handler !== "runs"
       ? undefined
@@ -237,6 +242,13 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   }
   return isFollowed(group, delivery, outcome, what)
 }
+
+/** Whoever stands still between its handler's end and its fiber's may see the timeout first. */
+const isOvertakenBy = (timeout: Duration.Duration, { ended, started, worker }: DeliveryModel): boolean =>
+  ended !== undefined &&
+  started !== undefined &&
+  worker.calmSince > ended &&
+  worker.calmSince - started >= Duration.toMillis(timeout)
 
 /** By hand the handler settles at any time; what it does not settle, or fails of, is a failure. */
 const isChosen = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome, what: string) => {
