@@ -38,6 +38,15 @@ interface Progress {
   nextScan: number
 }
 
+/** What is known of a log, as long as somebody here watches or tends it. */
+interface Known {
+  watchers: number
+  /** When it last rang, and when that was heard: what was rung before anybody listened is not. */
+  rung: { readonly at: number; readonly heardAt: number } | undefined
+  /** Of each of its groups, by its state hash. */
+  readonly groups: Map<string, Progress>
+}
+
 export interface Tending {
   readonly tend: (group: Group) => Effect.Effect<Tended, TransportError>
   readonly watch: (log: Log, changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
@@ -45,23 +54,28 @@ export interface Tending {
 
 export const make = (shared: Shared): Tending => {
   const { bell, client, namespace } = shared
-  const progress = new Map<string, Progress>()
-  const rungAt = new Map<string, { readonly at: number; readonly heardAt: number }>()
+  /** By main log; forgotten with its last watcher. */
+  const logs = new Map<string, Known>()
   let watchers = 0
 
-  const progressOf = (keys: Keys.GroupKeys): Progress => {
-    let found = progress.get(keys.state)
+  const knownOf = (main: string): Known => {
+    let found = logs.get(main)
+    if (found === undefined) logs.set(main, (found = { watchers: 0, rung: undefined, groups: new Map() }))
+    return found
+  }
+  const progressOf = (groups: Known["groups"], state: string): Progress => {
+    let found = groups.get(state)
     if (found === undefined)
-      progress.set(keys.state, (found = { cursor: undefined, rung: -Infinity, gap: Infinity, nextScan: 0 }))
+      groups.set(state, (found = { cursor: undefined, rung: -Infinity, gap: Infinity, nextScan: 0 }))
     return found
   }
 
   const tend = (group: Group): Effect.Effect<Tended, TransportError> =>
     Effect.suspend(() => {
       const keys = Keys.group(namespace, group)
-      const state = progressOf(keys)
+      const { groups, rung } = knownOf(keys.main)
+      const state = progressOf(groups, keys.state)
       const begun = performance.now()
-      const rung = rungAt.get(keys.main)
       if (rung !== undefined && rung.at > state.rung) {
         // what was rung before the listening began is not heard: one scan sees what came of it
         if (rung.heardAt > state.rung) state.gap = afterRing(watchers)
@@ -118,8 +132,8 @@ export const make = (shared: Shared): Tending => {
     }
     const ring: Ring = (news) => {
       const now = performance.now()
-      const heardAt = news === "listening" ? (rungAt.get(main)?.heardAt ?? -Infinity) : now
-      rungAt.set(main, { at: now, heardAt })
+      const known = knownOf(main)
+      known.rung = { at: now, heardAt: news === "listening" ? (known.rung?.heardAt ?? -Infinity) : now }
       // of what is new, nothing is due, and no lease ends for a while
       const at = news === "new" ? now + afterRing(watchers) : last + quiet
       if (at <= now) tell()
@@ -134,11 +148,15 @@ export const make = (shared: Shared): Tending => {
       Effect.acquireRelease(
         Effect.sync(() => {
           watchers += 1
+          knownOf(main).watchers += 1
         }),
         () =>
           Effect.sync(() => {
             watchers -= 1
             clearTimeout(timer)
+            const known = knownOf(main)
+            known.watchers -= 1
+            if (known.watchers <= 0) logs.delete(main)
           })
       ),
       bell.register(key, ring, (news) => news !== "new")
