@@ -75,7 +75,7 @@ export const backend: ReadonlyArray<Mutation> = [
   },
   {
     name: "memory-marks-ignored",
-    edits: [inMemory("memoryGroup", `if (mark !== undefined && order(tracked, mark) > 0) tracked.count--`, ``)],
+    edits: [inMemory("memoryGroup", `if (mark !== undefined && !covers(mark, tracked)) tracked.count--`, ``)],
     killedBy: memory("7. a delivery that the log shows unstarted costs no attempt when its consumer dies")
   },
   {

@@ -181,6 +181,11 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("7. what a worker had prefetched and not started costs no attempt when the worker dies")
   },
   {
+    name: "mark-of-keys-by-id",
+    edits: [edit("internal/seat.ts", `unstarted: new Only()`, `unstarted: new UpTo()`)],
+    killedBy: conformance("4. what waited for its key costs no attempt when its worker dies, whatever began behind it")
+  },
+  {
     name: "mark-of-a-lost-claim-heeded",
     edits: [edit("internal/marks.ts", `if (answer === "lost") {`, `if (answer !== "done" && answer !== "lost") {`)],
     killedBy: order(

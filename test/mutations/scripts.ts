@@ -116,12 +116,12 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "tend-marks-ignored",
-    edits: [edit("tend", `mark and after(id, mark) and free(count) or count`, `count`)],
+    edits: [edit("tend", `unstarted(id) and free(count) or count`, `count`)],
     killedBy: guard("tend.consumers", "what lies behind the mark was not started, and loses the attempt")
   },
   {
     name: "tend-death-not-counted",
-    edits: [edit("tend", `mark and after(id, mark) and free(count) or count`, `free(count)`)],
+    edits: [edit("tend", `unstarted(id) and free(count) or count`, `free(count)`)],
     killedBy: guard("tend.consumers", "deaths add up: reclaim, take, reclaim is two attempts")
   },
   {

@@ -296,10 +296,10 @@ describe("an owner whose lease ended", () => {
       const first = yield* O.claim(worker)
       yield* first.cede
       const second = yield* O.claim(worker)
-      assert.strictEqual(yield* second.owner.mark("main", "5-0"), "done")
+      assert.strictEqual(yield* second.owner.mark("main", ["5-0", "7-0"]), "done")
       assert.strictEqual(yield* first.owner.mark("main", undefined), "lost")
       const marks = yield* Effect.promise(() => admin.hget(`${key}.billing.state`, `m:${worker.name}`))
-      assert.strictEqual(marks, "5-0")
+      assert.strictEqual(marks, "= 5-0 7-0")
     }).pipe(Effect.scoped)
   )
 })

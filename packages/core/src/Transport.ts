@@ -395,8 +395,15 @@ export interface Owner {
   readonly settle: Consumer["settle"]
   /** Renews the lease of the log, and those of the entries; returns those that are lost, or `"lost"` where the log is. */
   readonly extend: (entries: ReadonlyArray<Entry>) => Effect.Effect<ReadonlyArray<Entry> | "lost", TransportError>
-  /** As a `Consumer`'s; or `"lost"`, where nothing was recorded: what was to start must not. */
-  readonly mark: (origin: "main" | "retry", id: string | undefined) => Effect.Effect<"done" | "lost", TransportError>
+  /**
+   * As a `Consumer`'s, but by key, messages do not start in the order of their log: records that of what it holds of the given
+   * log only these have been started, or may be soon. `"lost"` where the lease is: nothing was recorded, and what was to start
+   * must not.
+   */
+  readonly mark: (
+    origin: "main" | "retry",
+    ids: ReadonlyArray<string> | undefined
+  ) => Effect.Effect<"done" | "lost", TransportError>
 }
 
 // -----------------------------------------------------------------------------

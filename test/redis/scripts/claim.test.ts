@@ -154,7 +154,8 @@ describe("roster", () => {
   })
 
   test("an owner's mark is none once its claim is over", async () => {
-    const mark = (nonce: string, id: string) => run(Scripts.mark, { ...claimed("a", nonce), origin: "main", id })
+    const mark = (nonce: string, id: string) =>
+      run(Scripts.mark, { ...claimed("a", nonce), origin: "main", started: id })
     await worker("a")
     await claim("a", "first")
     assert.isTrue(await mark("first", "1-0"))
@@ -267,8 +268,8 @@ describe("claim", () => {
     await read("a", 3)
     await read("b", 1)
     await read("b", 2, "retry")
-    await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "1-0" })
-    await run(Scripts.mark, { keys, consumer: "b", origin: "retry", id: "1-0" })
+    await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: "1-0" })
+    await run(Scripts.mark, { keys, consumer: "b", origin: "retry", started: "1-0" })
     const answer = await claim("c")
     assert.deepInclude(answer, { reclaimed: 6, trimmed: 0 })
     assert.deepStrictEqual(await pending(keys.main, keys.mainGroup), [
@@ -283,6 +284,27 @@ describe("claim", () => {
     ])
     assert.deepStrictEqual(await state("m:"), {})
     assert.deepStrictEqual(await state("r:"), {})
+  })
+
+  test("of an owner, only what its mark names counts", async () => {
+    await add(3)
+    await addRetry(1, "1-0", "2-0")
+    await worker("a")
+    await claim("a")
+    await read("a", 3)
+    await read("a", 2, "retry")
+    await run(Scripts.mark, { ...claimed("a", "claim-of-a"), origin: "main", started: ["1-0", "3-0"] })
+    await run(Scripts.mark, { ...claimed("a", "claim-of-a"), origin: "retry", started: [] })
+    await claim("a", "another")
+    assert.deepStrictEqual(await pending(keys.main, keys.mainGroup), [
+      ["1-0", "-released", 1],
+      ["2-0", "-released", 0],
+      ["3-0", "-released", 1]
+    ])
+    assert.deepStrictEqual(await pending(keys.retry, keys.retryGroup), [
+      ["1-0", "-released", 0],
+      ["2-0", "-released", 0]
+    ])
   })
 
   test("what waits for anybody already is left as it is", async () => {
@@ -300,7 +322,7 @@ describe("claim", () => {
     await worker("a")
     await worker("b")
     await read("a", 2500)
-    await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "2-0" })
+    await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: "2-0" })
     const steps: Array<number> = []
     const same = new Set<number>()
     for (;;) {

@@ -203,7 +203,7 @@ describe("extend", () => {
 describe("mark", () => {
   useServer()
   const mark = (origin: "main" | "retry", id: string | undefined) =>
-    run(Scripts.mark, { keys, consumer: "a", origin, id })
+    run(Scripts.mark, { keys, consumer: "a", origin, started: id })
 
   test("sets, moves and clears, for each stream by itself", async () => {
     await mark("main", "1-0")
@@ -226,7 +226,7 @@ describe("mark", () => {
 
   test("changes nothing where the state is of another type", async () => {
     await redis.set(keys.state, "x")
-    assert.match(await refused(Scripts.mark, { keys, consumer: "a", origin: "main", id: "1-0" }), /WRONGTYPE/)
+    assert.match(await refused(Scripts.mark, { keys, consumer: "a", origin: "main", started: "1-0" }), /WRONGTYPE/)
     assert.strictEqual(await redis.get(keys.state), "x")
   })
 })

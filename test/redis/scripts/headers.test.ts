@@ -55,7 +55,7 @@ const samples: Readonly<
   fail: sample(Scripts.fail, { keys, consumer: "a", origin: "main", failures: [retry("1-0", 1)] }),
   release: sample(Scripts.release, { keys, consumer: "a", origin: "main", held: held(["1-0"]) }),
   extend: sample(Scripts.extend, { ...member("a"), main: held(["1-0"]), retry: [] }),
-  mark: sample(Scripts.mark, { keys, consumer: "a", origin: "main", id: "1-0" }),
+  mark: sample(Scripts.mark, { keys, consumer: "a", origin: "main", started: "1-0" }),
   take: sample(Scripts.take, { keys, consumer: "a", count: 1, bytes: 1, alone: false, maxAttempts: 6 }),
   tend: sample(Scripts.tend, { keys, scan: true, cursor: undefined }),
   redrive: sample(Scripts.redrive, { keys, ids: ["1-0"], delay: 0 }),

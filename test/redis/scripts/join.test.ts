@@ -163,7 +163,7 @@ describe("join", () => {
   test("a first join clears the marks of a former incarnation; a later one keeps them while the group stands", async () => {
     await join("a")
     for (const origin of ["main", "retry"] as const) {
-      await run(Scripts.mark, { keys, consumer: "a", origin, id: "1-0" })
+      await run(Scripts.mark, { keys, consumer: "a", origin, started: "1-0" })
     }
     await join("a", { mode: "again" })
     assert.deepStrictEqual({ ...(await state("m:")), ...(await state("r:")) }, { "m:a": "1-0", "r:a": "1-0" })

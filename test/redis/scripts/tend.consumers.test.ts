@@ -84,7 +84,7 @@ describe("tend reclaims", () => {
     await join("a", { visibilityTimeout: 1000 })
     await read("a")
     await read("a", 9, "retry")
-    await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "2-0" })
+    await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: "2-0" })
     await dies("a", 1500, ["1-0", "2-0", "3-0"], ["1-0", "2-0"])
     await tend()
     assert.deepStrictEqual(
@@ -97,11 +97,24 @@ describe("tend reclaims", () => {
     )
   })
 
+  test("where a mark names what was started, nothing else counts", async () => {
+    await add(3)
+    await join("a", { visibilityTimeout: 1000 })
+    await read("a")
+    await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: ["3-0"] })
+    await dies("a", 1500, ["1-0", "2-0", "3-0"])
+    await tend()
+    assert.deepStrictEqual(
+      (await pending(keys.main, keys.mainGroup)).map(([, , count]) => count),
+      [0, 0, 1]
+    )
+  })
+
   test("marks are compared as ids, not as text", async () => {
     for (const id of ["9-5", "9-18", "10-2"]) await redis.xadd(keys.main, id, "data", "1")
     await join("a", { visibilityTimeout: 1000 })
     await read("a")
-    await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "9-18" })
+    await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: "9-18" })
     await dies("a", 1500, ["9-5", "9-18", "10-2"])
     await tend()
     assert.deepStrictEqual(
@@ -287,7 +300,7 @@ describe("tend removes dead consumers", () => {
       assert.notStrictEqual(soon.lua, Scripts.tend.lua)
       await join("a")
       await join("b")
-      await run(Scripts.mark, { keys, consumer: "a", origin: "main", id: "1-0" })
+      await run(Scripts.mark, { keys, consumer: "a", origin: "main", started: "1-0" })
       if (full) await redis.hset(keys.state, "v:a", "1", "h:a", "1")
       const before = Object.keys(await state()).length
       if (full) {

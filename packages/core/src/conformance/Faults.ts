@@ -124,7 +124,7 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
             fetch: (limit) => at("fetch", owner.fetch(limit)),
             settle: (settlements) => at("settle", owner.settle(settlements)),
             extend: (entries) => at("extend", owner.extend(entries)),
-            mark: (origin, id) => at("mark", owner.mark(origin, id))
+            mark: (origin, ids) => at("mark", owner.mark(origin, ids))
           }))
         )
       })),

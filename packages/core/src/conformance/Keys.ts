@@ -2,6 +2,7 @@
  * Order by key: across concurrency, retries, workers that come, go and die.
  */
 import { assert } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -378,6 +379,33 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
+  // a mark that named one entry of the log took for started what lay before a later one of another key
+  kit.test("4. what waited for its key costs no attempt when its worker dies, whatever began behind it", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const { cut, transport } = yield* cuttable
+      const [first, second] = [yield* probe<Keyed>(), yield* probe<Keyed>()]
+      const options = { concurrency: 2, visibilityTimeout: kit.lease, drainTimeout: 0 }
+      const dying = Subscription.make(
+        "s",
+        topic,
+        first.handler(() => Effect.never),
+        { ...options, consumer: "dies" }
+      )
+      yield* kit.open(dying).pipe(Effect.provideService(Transport, transport))
+      yield* Topic.publishAll(topic, [...inTurn(["slow"], 3), ...inTurn(["other"], 2)])
+      yield* kit.take(first, 2)
+      // long enough for its mark to be written
+      yield* kit.passing(Effect.sleep(Duration.times(kit.lease, 0.2)))
+      yield* cut
+      yield* kit.open(Subscription.make("s", topic, second.handler(), { ...options, consumer: "lives" }))
+      yield* kit.take(second, 5)
+      const attempts = second.calls.map(({ attempt, data: { key, n } }) => [`${key} ${n}`, attempt])
+      const expected = { "slow 0": 2, "slow 1": 1, "slow 2": 1, "other 0": 2, "other 1": 1 }
+      assert.deepStrictEqual(Object.fromEntries(attempts), expected)
+    })
+  )
+
   kit.test("10. an owner from whom something was reclaimed owns nothing any more: what it parks is refused", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)
@@ -397,7 +425,7 @@ export const orderByKey: Category = (kit) => {
       ])
       assert.deepStrictEqual(settled, ["lost", "lost"])
       assert.strictEqual(yield* owner.extend([]), "lost")
-      assert.strictEqual(yield* owner.mark("main", second.id), "lost")
+      assert.strictEqual(yield* owner.mark("main", [second.id]), "lost")
       const { heldBack, parked } = yield* transport.inspect(at)
       assert.deepStrictEqual({ heldBack, parked }, { heldBack: 0, parked: 0 })
     })

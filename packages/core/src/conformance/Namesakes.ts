@@ -187,7 +187,7 @@ export const namesakes: Category = (kit) => {
       yield* silence
       const heir = Option.getOrThrow(yield* Effect.flatMap(enroll(kit, topic), ({ claim }) => claim))
       yield* two(kit, heir)
-      assert.strictEqual(yield* former.mark("main", "0-0"), "lost")
+      assert.strictEqual(yield* former.mark("main", []), "lost")
       yield* silence
       const last = Option.getOrThrow(yield* Effect.flatMap(enroll(kit, topic, "other"), ({ claim }) => claim))
       const taken = yield* two(kit, last)

@@ -1,9 +1,10 @@
 /**
  * What a worker's death need not cost: marks that say how far into its prefetched deliveries it had started.
  *
- * A mark names an entry of a log: nothing behind it has been started. It is written only when deliveries have waited for
- * a while, as handlers that keep up leave none waiting; then a handler behind the mark starts after the mark has been
- * moved, a few deliveries at a time. So a mark never lies in the dangerous direction: what was started is counted.
+ * A mark names an entry of a log: nothing behind it has been started; or, by key, all that have been, or may be soon. It is
+ * written only when deliveries have waited for a while, as handlers that keep up leave none waiting; then a handler that
+ * the mark does not cover starts after it has been moved, a few deliveries at a time. So a mark never lies in the
+ * dangerous direction: what was started is counted.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -13,8 +14,7 @@ import type { Scope } from "effect/Scope"
 import type { Entry } from "../Transport.ts"
 import type { Handling } from "./handling.ts"
 import * as Health from "./health.ts"
-import { compareIds } from "./ids.ts"
-import type { Seat } from "./seat.ts"
+import type { Extent, Seat } from "./seat.ts"
 
 /** How long a delivery waits unstarted before it is worth a write. */
 const worthMarking = Duration.millis(50)
@@ -23,9 +23,9 @@ export type Origin = "main" | "retry"
 
 interface Mark {
   /** What the log says; `undefined` where it says that anything may have started. */
-  written: string | undefined
-  /** A write is under way: nothing behind this may start until it is done. */
-  writing: { readonly limit: string | undefined } | undefined
+  written: Extent | undefined
+  /** A write is under way: nothing that this does not cover may start until it is done. */
+  writing: { readonly extent: Extent | undefined } | undefined
   /** When the mark was last moved, and by how many deliveries. */
   moved: number
   step: number
@@ -39,7 +39,7 @@ export interface Marks {
 }
 
 export interface Options {
-  readonly consumer: Pick<Seat, "mark">
+  readonly consumer: Pick<Seat, "mark" | "unstarted">
   readonly health: Health.Health
   /** What was taken and is not settled. */
   readonly held: Iterable<Handling>
@@ -54,9 +54,6 @@ export interface Options {
   readonly died: (cause: unknown) => void
 }
 
-const later = (a: string | undefined, b: string | undefined): string | undefined =>
-  a === undefined ? b : b === undefined ? a : compareIds(a, b) >= 0 ? a : b
-
 export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Effect.fnUntraced(function* (
   options: Options
 ) {
@@ -69,37 +66,36 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
   const unmarked = Latch.makeUnsafe(false)
   let waits: Readonly<Record<Origin, number>> = { main: 0, retry: 0 }
   const toWrite = Latch.makeUnsafe(false)
-  const wanted = new Map<Origin, string | undefined>()
+  const wanted = new Map<Origin, Extent | undefined>()
 
-  const want = (origin: Origin, id: string | undefined) => {
-    marks[origin].writing = { limit: id }
-    wanted.set(origin, id)
+  const want = (origin: Origin, extent: Extent | undefined) => {
+    marks[origin].writing = { extent }
+    wanted.set(origin, extent)
     toWrite.openUnsafe()
   }
 
-  /** The greatest id that was started and is not settled: a mark says nothing of others. */
-  const started = (origin: Origin): string | undefined => {
-    let last: string | undefined
+  /** What has been started and is not settled, or may be before the next mark is written. */
+  const started = (origin: Origin): Extent => {
+    const { written } = marks[origin]
+    const ids: Array<string> = []
     for (const { begun, entry } of options.held) {
-      if (begun && entry.origin === origin) last = later(last, entry.id)
+      if (entry.origin === origin && (begun || written?.covers(entry.id) === true)) ids.push(entry.id)
     }
-    return last
+    return options.consumer.unstarted.and(ids)
   }
 
-  /** The last of the next few of a log; `undefined` where they are all that waits. */
-  const next = (origin: Origin): string | undefined => {
+  /** With the next few of a log; `undefined` where they are all that waits. */
+  const next = (origin: Origin): Extent | undefined => {
     const mark = marks[origin]
     const now = clock.currentTimeMillisUnsafe()
     // handlers that became quick would wait for a mark a few deliveries at a time
     mark.step = now - mark.moved < Duration.toMillis(worthMarking) ? mark.step * 2 : options.step
     mark.moved = now
-    let taken = 0
-    let last: string | undefined
-    for (const handling of options.queue) {
-      if (handling.entry.origin !== origin) continue
-      if (taken >= mark.step) return later(last, started(origin))
-      taken += 1
-      last = later(last, handling.entry.id)
+    const ids: Array<string> = []
+    for (const { entry } of options.queue) {
+      if (entry.origin !== origin) continue
+      if (ids.length >= mark.step) return started(origin).and(ids)
+      ids.push(entry.id)
     }
     return undefined
   }
@@ -107,10 +103,10 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
   const write = Effect.suspend(() => {
     const [first] = wanted
     if (first === undefined) return Effect.sync(() => toWrite.closeUnsafe())
-    const [origin, id] = first
+    const [origin, extent] = first
     let failures = 0
     const attempt: Effect.Effect<"done" | "lost"> = Effect.catch(
-      Effect.suspend(() => options.consumer.mark(origin, id)),
+      Effect.suspend(() => options.consumer.mark(origin, extent)),
       (error) => {
         failures += 1
         return Effect.andThen(
@@ -127,8 +123,8 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
         return options.health.worked("marking")
       }
       const mark = marks[origin]
-      mark.written = id
-      if (wanted.get(origin) === id) {
+      mark.written = extent
+      if (wanted.get(origin) === extent) {
         wanted.delete(origin)
         mark.writing = undefined
       }
@@ -161,7 +157,7 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
       body: () => Effect.andThen(unmarked.await, Effect.sleep(worthMarking)),
       step: () => {
         for (const origin of ["main", "retry"] as const) {
-          if (worthWriting(origin) && waitsLong(origin)) want(origin, started(origin) ?? "0-0")
+          if (worthWriting(origin) && waitsLong(origin)) want(origin, started(origin))
         }
         if (!worthWriting("main") && !worthWriting("retry")) unmarked.closeUnsafe()
       }
@@ -171,9 +167,9 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
   return {
     mayStart: ({ entry }) => {
       const mark = of(entry)
-      // while a first mark is being written, what is behind it must wait as if it stood
-      const limit = mark.written ?? mark.writing?.limit
-      if (limit === undefined || compareIds(entry.id, limit) <= 0) return true
+      // while a first mark is being written, what it does not cover must wait as if it stood
+      const extent = mark.written ?? mark.writing?.extent
+      if (extent === undefined || extent.covers(entry.id)) return true
       if (mark.writing === undefined) want(entry.origin, next(entry.origin))
       return false
     },

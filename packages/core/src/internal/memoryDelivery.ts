@@ -18,6 +18,9 @@ export interface Stored extends Identified {
   readonly payload: Payload
 }
 
+/** What a member has started. */
+export type Mark = Position | ReadonlySet<string>
+
 /** A member of a group, as the group sees it. */
 export class Member {
   readonly name: string
@@ -29,8 +32,8 @@ export class Member {
   waiting = 0
   /** What it holds, the lease that ends first in front. */
   readonly held = new Set<Tracked>()
-  /** Behind these, nothing that it holds has been started; `undefined`: anything may have. */
-  readonly marks: { main: Position | undefined; retry: Position | undefined } = { main: undefined, retry: undefined }
+  /** Behind a position, nothing that it holds has been started; or only what a set names; `undefined`: anything may have. */
+  readonly marks: { main: Mark | undefined; retry: Mark | undefined } = { main: undefined, retry: undefined }
 
   constructor(name: string, visibility: number, now: number) {
     this.name = name

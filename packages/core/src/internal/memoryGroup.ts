@@ -21,7 +21,16 @@ import type {
 } from "../Transport.ts"
 import { Bell, type Bells } from "./memoryBells.ts"
 import type { DeadLetterBox } from "./memoryDeadLetters.ts"
-import { byTurn, isDelivered, type Member, type Payload, Returned, type Stored, Tracked } from "./memoryDelivery.ts"
+import {
+  byTurn,
+  isDelivered,
+  type Mark,
+  type Member,
+  type Payload,
+  Returned,
+  type Stored,
+  Tracked
+} from "./memoryDelivery.ts"
 import { reaches, Retries, type Retry } from "./memoryRetries.ts"
 import { Order } from "./memoryOrder.ts"
 import { order, type Position, type Sequence } from "./memoryStructures.ts"
@@ -390,7 +399,7 @@ export class Group {
   private takeBack(member: Member, tracked: Tracked): void {
     const mark = member.marks[tracked.origin]
     // what was known not to have started costs no attempt
-    if (mark !== undefined && order(tracked, mark) > 0) tracked.count--
+    if (mark !== undefined && !covers(mark, tracked)) tracked.count--
     tracked.disown()
     this.put(tracked)
   }
@@ -498,6 +507,9 @@ export class Group {
     return redriven
   }
 }
+
+const covers = (mark: Mark, tracked: Tracked): boolean =>
+  "ms" in mark ? order(tracked, mark) <= 0 : mark.has(tracked.id)
 
 const isDead = ({ lastSeen, visibility, waiting }: Member, now: number): boolean =>
   waiting === 0 && now - lastSeen >= Math.max(10 * visibility, shortestDeath)

@@ -14,7 +14,6 @@ import { duplicate, fetch, type Seat, sit } from "./memoryConsumer.ts"
 import type { Member } from "./memoryDelivery.ts"
 import type { Order } from "./memoryOrder.ts"
 import type { Store } from "./memoryStore.ts"
-import { parseId } from "./memoryStructures.ts"
 
 /** Enrols; the Scope's end leaves, or undoes it where nobody has kept it. */
 export const enroll: (
@@ -165,9 +164,9 @@ const ownerOf = (bells: Bells, seat: Seat, fence: number): Owner => {
         (now) => settlements.map((settlement) => seat.group.settle(seat.member, settlement, now))
       ),
     extend: (entries) => step(lost, (now) => seat.group.extend(seat.member, entries, now)),
-    mark: (origin, id) =>
+    mark: (origin, ids) =>
       step(lost, () => {
-        seat.member.marks[origin] = id === undefined ? undefined : parseId(id)
+        seat.member.marks[origin] = ids && new Set(ids)
         return "done"
       })
   }

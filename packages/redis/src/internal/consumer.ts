@@ -75,6 +75,7 @@ export const join = Effect.fnUntraced(function* (shared: Shared, options: JoinOp
       return settle(member, settlements)
     },
     extend: (entries) => extend(member, entries),
-    mark: (origin, id) => Effect.asVoid(client.run(Scripts.mark, { keys, consumer: member.consumer, origin, id }))
+    mark: (origin, id) =>
+      Effect.asVoid(client.run(Scripts.mark, { keys, consumer: member.consumer, origin, started: id }))
   } satisfies Consumer
 })

@@ -366,6 +366,18 @@ local function give(stream, group, id, count)
   redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
+-- Whether a mark (nil where there is none) shows that an entry was not started: a function of its id.
+local function unstartedBy(mark)
+  if not mark then
+    return function() return false end
+  end
+  if string.sub(mark, 1, 1) ~= "=" then
+    return function(id) return after(id, mark) end
+  end
+  local started = {}
+  for id in string.gmatch(mark, " (%S+)") do started[id] = true end
+  return function(id) return not started[id] end
+end
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
 local function decrement(number)
   local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
@@ -474,7 +486,7 @@ local function takeAll(stream, group, marks)
   local present
   for _, one in ipairs(consumersOf(stream, group)) do
     if one.pending > 0 and one.name ~= "-released" then
-      local mark = told[marks .. one.name]
+      local unstarted = unstartedBy(told[marks .. one.name])
       present = present or presence(stream)
       if budget == 0 then return false end
       local rows = pendingOf(stream, group, one.name, "-", budget)
@@ -483,7 +495,7 @@ local function takeAll(stream, group, marks)
         if looked >= 4194304 then return false end
         budget = budget - 1
         if present(id) then
-          give(stream, group, id, mark and after(id, mark) and free(count) or count)
+          give(stream, group, id, unstarted(id) and free(count) or count)
           taken = taken + 1
         else
           redis.call("XACK", stream, group, id)
@@ -1477,11 +1489,11 @@ if released > 0 then ring(bell, "given") end
 if ordered == "1" and more == 0 then ring(owners, "owners") end
 return { released, trimmed, more, 1 - more }
 `,
-  mark: `-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
--- may be.
+  mark: `-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; of an owner, nothing
+-- but certain ids; or that anything may be.
 --
 -- KEYS    1 state
--- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear), 4 nonce (of an owner's claim, else "")
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id; "=" and ids, each behind a blank; "" to clear), 4 nonce (of an owner's claim, else "")
 -- RETURNS 1; 0 where the owner's claim does not stand, and nothing was done
 -- CALLER  Consumer.mark, Owner.mark
 -- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
@@ -2835,8 +2847,8 @@ return { suspects, more, trimmed, ofMain, ofRetry }
 -- What is reclaimed from the owner of a log ends its claim with its nonce. What is known of a consumer that is removed
 -- goes with it, and so does the log where it owned that; \`fence\` stays for ever.
 --
--- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries
--- behind its mark were not started, and lose the attempt that their delivery counted. An entry whose content was
+-- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries that
+-- its mark does not cover were not started, and lose the attempt that their delivery counted. An entry whose content was
 -- trimmed lives in its consumer's memory: it is left alone while the consumer shows signs of life.
 
 -- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
@@ -2944,6 +2956,18 @@ local function give(stream, group, id, count)
   redis.call("XCLAIM", stream, group, "-released", 0, id, "IDLE", 86400000, "RETRYCOUNT", count, "JUSTID")
 end
 
+-- Whether a mark (nil where there is none) shows that an entry was not started: a function of its id.
+local function unstartedBy(mark)
+  if not mark then
+    return function() return false end
+  end
+  if string.sub(mark, 1, 1) ~= "=" then
+    return function(id) return after(id, mark) end
+  end
+  local started = {}
+  for id in string.gmatch(mark, " (%S+)") do started[id] = true end
+  return function(id) return not started[id] end
+end
 -- A decimal number as text, less one. Not as a number: the parts of an id have 64 bits.
 local function decrement(number)
   local head, digit, zeros = string.match(number, "^(%d-)([1-9])(0*)$")
@@ -3200,7 +3224,7 @@ end
 
 local budget = 1000
 local function reclaim(origin, stream, group, name, from)
-  local limit, mark = timeout(name), told[(origin == "main" and "m:" or "r:") .. name]
+  local limit, unstarted = timeout(name), unstartedBy(told[(origin == "main" and "m:" or "r:") .. name])
   local present, taken = nil, false
   while true do
     local rows = pendingOf(stream, group, name, from, 100)
@@ -3219,7 +3243,7 @@ local function reclaim(origin, stream, group, name, from)
           taken = true
         end
         if there then
-          give(stream, group, id, mark and after(id, mark) and free(count) or count)
+          give(stream, group, id, unstarted(id) and free(count) or count)
           reclaimed = reclaimed + 1
         elseif silence(name) >= limit then
           redis.call("XACK", stream, group, id)

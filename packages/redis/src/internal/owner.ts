@@ -216,12 +216,12 @@ export const make = (claim: Claim, looks: Looks): Running => {
     fetch,
     settle: (settlements) => settle(claim, settlements, () => void ring("given")),
     extend,
-    mark: (origin, id) =>
+    mark: (origin, started) =>
       Effect.suspend(() =>
         // a mark speaks of what this claim holds, and would be taken for one of the next
         closed
           ? Effect.succeed("lost")
-          : Effect.flatMap(client.run(Scripts.mark, { ...claim.proof, origin, id }), (stands) =>
+          : Effect.flatMap(client.run(Scripts.mark, { ...claim.proof, origin, started }), (stands) =>
               stands ? Effect.succeed("done") : end
             )
       ),

@@ -21,6 +21,7 @@
 --@include present
 --@include delivered
 --@include give
+--@include unstarted
 --@include position
 --@include workers
 --@include ring
@@ -64,7 +65,7 @@ local function takeAll(stream, group, marks)
   local present
   for _, one in ipairs(consumersOf(stream, group)) do
     if one.pending > 0 and one.name ~= "-released" then
-      local mark = told[marks .. one.name]
+      local unstarted = unstartedBy(told[marks .. one.name])
       present = present or presence(stream)
       if budget == 0 then return false end
       local rows = pendingOf(stream, group, one.name, "-", budget)
@@ -73,7 +74,7 @@ local function takeAll(stream, group, marks)
         if looked >= 4194304 then return false end
         budget = budget - 1
         if present(id) then
-          give(stream, group, id, mark and after(id, mark) and free(count) or count)
+          give(stream, group, id, unstarted(id) and free(count) or count)
           taken = taken + 1
         else
           redis.call("XACK", stream, group, id)

@@ -81,8 +81,8 @@ export interface Mark {
   readonly consumer: string
   /** Of which of the two streams. */
   readonly origin: Entry["origin"]
-  /** Nothing with a greater id was started; `undefined`: anything may have been. */
-  readonly id: string | undefined
+  /** Nothing with a greater id was started; of an owner, nothing but these; `undefined`: anything may have been. */
+  readonly started: string | ReadonlyArray<string> | undefined
   /** Of an owner's claim: nothing is marked where that does not stand. Default: no owner. */
   readonly nonce?: string | undefined
 }
@@ -99,6 +99,11 @@ export const mark: Script.Script<Mark, boolean> = Script.make({
   keyNames: ["state"],
   argNames: ["consumer", "origin", "mark", "nonce"],
   keys: ({ keys }) => [keys.state],
-  args: ({ consumer, id, nonce, origin }) => [consumer, origin, id ?? "", nonce ?? ""],
+  args: ({ consumer, nonce, origin, started = "" }) => [
+    consumer,
+    origin,
+    typeof started === "string" ? started : ["=", ...started].join(" "),
+    nonce ?? ""
+  ],
   decode: (reply) => reply === 1
 })

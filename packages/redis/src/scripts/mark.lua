@@ -1,8 +1,8 @@
--- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; or that anything
--- may be.
+-- mark: records that, of what a consumer holds of one stream, nothing with a greater id was started; of an owner, nothing
+-- but certain ids; or that anything may be.
 --
 -- KEYS    1 state
--- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id, "" to clear), 4 nonce (of an owner's claim, else "")
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id; "=" and ids, each behind a blank; "" to clear), 4 nonce (of an owner's claim, else "")
 -- RETURNS 1; 0 where the owner's claim does not stand, and nothing was done
 -- CALLER  Consumer.mark, Owner.mark
 -- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;

@@ -17,8 +17,8 @@
 -- What is reclaimed from the owner of a log ends its claim with its nonce. What is known of a consumer that is removed
 -- goes with it, and so does the log where it owned that; `fence` stays for ever.
 --
--- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries
--- behind its mark were not started, and lose the attempt that their delivery counted. An entry whose content was
+-- A consumer is judged by its own visibility timeout, 30 s if it has recorded none. Of what it holds, the entries that
+-- its mark does not cover were not started, and lose the attempt that their delivery counted. An entry whose content was
 -- trimmed lives in its consumer's memory: it is left alone while the consumer shows signs of life.
 
 --@include mistyped
@@ -30,6 +30,7 @@
 --@include present
 --@include delivered
 --@include give
+--@include unstarted
 --@include position
 --@include netstrings
 --@include append
@@ -121,7 +122,7 @@ end
 
 local budget = 1000
 local function reclaim(origin, stream, group, name, from)
-  local limit, mark = timeout(name), told[(origin == "main" and "m:" or "r:") .. name]
+  local limit, unstarted = timeout(name), unstartedBy(told[(origin == "main" and "m:" or "r:") .. name])
   local present, taken = nil, false
   while true do
     local rows = pendingOf(stream, group, name, from, 100)
@@ -140,7 +141,7 @@ local function reclaim(origin, stream, group, name, from)
           taken = true
         end
         if there then
-          give(stream, group, id, mark and after(id, mark) and free(count) or count)
+          give(stream, group, id, unstarted(id) and free(count) or count)
           reclaimed = reclaimed + 1
         elseif silence(name) >= limit then
           redis.call("XACK", stream, group, id)

@@ -395,9 +395,9 @@ export class Network {
         ),
       settle,
       extend: (entries) => Effect.map(extend(entries), (answer) => (answer === "lost" ? lose() : answer)),
-      mark: (origin, id) =>
+      mark: (origin, ids) =>
         Effect.map(
-          this.call(worker, "mark", () => owner.mark(origin, id)),
+          this.call(worker, "mark", () => owner.mark(origin, ids)),
           (answer) => (answer === "lost" ? lose() : answer)
         )
     }
