@@ -56,6 +56,45 @@ const reclaimed = Effect.map(
 )
 
 describe("Reclaimer", () => {
+  it.effect(
+    "5. the worker's clock may be set back or forward: what is due is looked at no later, and no more often",
+    () => {
+      let set = 0
+      let tends = 0
+      const log = Layer.effect(
+        Transport,
+        Effect.map(MemoryTransport.make, (self) => ({
+          ...self,
+          tend: () =>
+            Effect.sync(() => {
+              tends += 1
+              return { moved: 0, reclaimed: 0, removed: 0, poison: 0, next: Option.some(Duration.seconds(4)) }
+            })
+        }))
+      )
+      // the same time, and another date
+      const dated = Layer.effect(
+        Clock.Clock,
+        Effect.map(Clock.Clock, (clock) => ({
+          ...clock,
+          sleep: (duration: Duration.Duration) => clock.sleep(duration),
+          currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + set,
+          monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe()
+        }))
+      )
+      const layer = Reclaimer.layer.pipe(Layer.provide(dated), Layer.provideMerge(log))
+      return run(layer, function* () {
+        yield* open(Subscription.make("s", Texts, () => Effect.void))
+        yield* pass("1 second")
+        for (set of [-7_200_000, 7_200_000]) {
+          const before = tends
+          for (let seconds = 0; seconds < 20; seconds++) yield* pass("1 second")
+          assert.strictEqual(tends - before, 5, `set by ${set} ms`)
+        }
+      })
+    }
+  )
+
   // a worker that was frozen between the log's answer and its hearing it took the answer for a new one, and a retry that
   // fell due meanwhile waited: the log announces nothing that is later than what it has been told to be looked at
   it.effect("5. the log is looked at again when it said, also where its answer is heard late", () => {

@@ -144,7 +144,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "lease-without-end",
-    edits: [edit("internal/leases.ts", `now - handling.taken < maxLease`, `now - handling.taken < Infinity`)],
+    edits: [edit("internal/leases.ts", `now - begun < maxLease`, `now - begun < Infinity`)],
     killedBy: conformance("7. maxLease ends the extension of a lease")
   },
   {

@@ -22,6 +22,7 @@ import type * as Scope from "effect/Scope"
 import type { Address } from "./Address.ts"
 import type { SubscribeError, TransportError } from "./Errors.ts"
 import * as address from "./internal/address.ts"
+import { elapsed } from "./internal/elapsed.ts"
 import * as Health from "./internal/health.ts"
 import { tagsOf } from "./internal/observe.ts"
 import { confirm } from "./internal/partitions.ts"
@@ -91,18 +92,18 @@ export class Reclaimer extends Context.Service<
       const changed = Latch.makeUnsafe(false)
       const clock = yield* Clock.Clock
 
-      const again = (ward: Ward, pause: Duration.Duration, from = clock.currentTimeMillisUnsafe()) =>
+      const again = (ward: Ward, pause: Duration.Duration, from = elapsed(clock)) =>
         soonest(ward, from + Duration.toMillis(pause))
 
       const look = (ward: Ward) =>
         Effect.suspend(() => {
           // cleared before looking: a change while the log is asked brings another look
           ward.next = undefined
-          const asked = clock.currentTimeMillisUnsafe()
+          const asked = elapsed(clock)
           return Effect.matchEffect(ward.work, {
             onSuccess: (next) => {
               ward.failures = 0
-              const now = clock.currentTimeMillisUnsafe()
+              const now = elapsed(clock)
               // an answer that this process was too busy to hear is as old as that; the log counts on its being kept
               if (Option.isSome(next)) again(ward, next.value, now - asked > roundTrip ? asked : now)
               return ward.health.worked(ward.loop)
@@ -131,7 +132,7 @@ export class Reclaimer extends Context.Service<
         alarm.at = at
         const rings = Effect.andThen(
           // counted from when it begins to sleep, which may be a freeze later
-          Effect.suspend(() => Effect.sleep(Math.max(0, at - clock.currentTimeMillisUnsafe()))),
+          Effect.suspend(() => Effect.sleep(Math.max(0, at - elapsed(clock)))),
           Effect.sync(() => {
             alarm.at = Infinity
             changed.openUnsafe()
@@ -144,7 +145,7 @@ export class Reclaimer extends Context.Service<
 
       const round = Effect.suspend(() => {
         changed.closeUnsafe()
-        const now = clock.currentTimeMillisUnsafe()
+        const now = elapsed(clock)
         const due: Array<Ward> = []
         let next = Infinity
         for (const ward of wards) {

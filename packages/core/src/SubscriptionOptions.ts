@@ -68,7 +68,10 @@ export interface Common {
   readonly timeout?: Duration.Input | undefined
   /** How long closing waits for handlers before it releases what is unfinished. Default 20 seconds; 0 releases at once. */
   readonly drainTimeout?: Duration.Input | undefined
-  /** Ends the extension of any one delivery's lease, as of a handler that hangs. Default 1 hour, at least 10 ms. */
+  /**
+   * Ends the extension of a delivery's lease so long after its handler began, as of one that hangs. Of a topic with a key, its
+   * partition is claimed anew then. Default 1 hour, at least 10 ms.
+   */
   readonly maxLease?: Duration.Input | undefined
   /**
    * Where the subscription begins when it is new on its topic: `"new"` (default), `"beginning"`, after an entry id, or at

@@ -100,6 +100,20 @@ describe("leases", () => {
     })()
   )
 
+  it.effect("7. what waits for its key hangs nowhere: maxLease counts from when its handler begins", () => {
+    const Keyed = Topic.make("keyed", { schema: Schema.String, key: () => "one" })
+    return given(function* () {
+      const seen = yield* probe()
+      const options = { visibilityTimeout: "1 second", maxLease: "3 seconds", retry: { maxRetries: 0 } } as const
+      const handler = seen.handler(() => Effect.sleep("700 millis"))
+      yield* open(Subscription.make("s", Keyed, handler, options))
+      yield* Topic.publishAll(Keyed, ["a", "b", "c", "d", "e", "f", "g", "h"])
+      for (let tenths = 0; tenths < 100; tenths++) yield* pass("100 millis")
+      assert.deepStrictEqual(seen.data(), ["a", "b", "c", "d", "e", "f", "g", "h"])
+      assert.strictEqual((yield* Subscription.stats(Subscription.address("s", Keyed))).deadLetters, 0)
+    })()
+  })
+
   it.effect(
     "heartbeats come four times a visibility timeout, extend all that is held, and only while something is",
     () => {

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { type Register, registerOf } from "./callback.ts"
+import { elapsed } from "./elapsed.ts"
 
 /**
  * A place in the ring of those that wait. The ring is one of links, and whoever leaves it lets go of both neighbours: a
@@ -57,13 +58,8 @@ class Watch {
     this.clock = clock
   }
 
-  /** Milliseconds by a clock that nobody sets. */
-  elapsed(): number {
-    return Number(this.clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  }
-
   add(milliseconds: number, late: () => void): Wait {
-    const wait = new Wait(this.elapsed() + milliseconds, late)
+    const wait = new Wait(elapsed(this.clock) + milliseconds, late)
     wait.join(this.ring)
     if (this.watcher === undefined || wait.until < this.watcher.until) this.sleep(wait.until)
     return wait
@@ -93,7 +89,7 @@ class Watch {
     this.stop()
     const fiber = this.fork(
       Effect.andThen(
-        Effect.sleep(Math.max(0, until - this.elapsed())),
+        Effect.sleep(Math.max(0, until - elapsed(this.clock))),
         Effect.sync(() => this.look())
       )
     )
@@ -102,7 +98,7 @@ class Watch {
 
   private look(): void {
     this.watcher = undefined
-    const now = this.elapsed()
+    const now = elapsed(this.clock)
     // to be told that it is late may end others, and begin others
     for (const wait of this.waiting()) {
       if (wait.until > now || !wait.isWaiting()) continue

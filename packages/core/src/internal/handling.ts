@@ -36,8 +36,8 @@ export class Handling implements Delivered<unknown> {
   readonly taken: number
   /** Where `Held` has it. */
   place = -1
-  /** A handler was given it. */
-  begun = false
+  /** When a handler was given it. */
+  begun: number | undefined
   /** Of an owner: its lease is counted from then, or later. */
   leased = 0
   /** What was decided; once set it stays. */

@@ -379,7 +379,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     next,
     begin: (batch, now) => {
       running += batch.length
-      for (const handling of batch) handling.begun = true
+      for (const handling of batch) handling.begun = now
       handler.start(batch, now)
     }
   }

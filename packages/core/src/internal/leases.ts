@@ -1,5 +1,5 @@
 /**
- * Heartbeats: as long as the event loop runs, what a subscription holds stays its own, up to `maxLease` a delivery.
+ * Heartbeats: as long as the event loop runs, what a subscription holds stays its own, up to `maxLease` a handler.
  * They run only while something is held; of a partition that is owned, always.
  */
 import * as Clock from "effect/Clock"
@@ -54,7 +54,8 @@ export const make: (options: Options) => Effect.Effect<Leases, never, Scope> = E
 
   const extend = (now: number) =>
     Effect.suspend(() => {
-      const own = [...held].filter((handling) => !handling.lost && now - handling.taken < maxLease)
+      // what waits for its key, or to be released, hangs nowhere
+      const own = [...held].filter(({ begun, lost }) => !lost && (begun === undefined || now - begun < maxLease))
       if (own.length === 0 && seat.order === undefined) return Effect.void
       return Effect.matchEffect(seat.extend(own.map(({ entry }) => entry)), {
         onFailure: (error) => health.failed("extending leases", error),

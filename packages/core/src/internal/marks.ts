@@ -79,7 +79,7 @@ export const make: (options: Options) => Effect.Effect<Marks, never, Scope> = Ef
     const { written } = marks[origin]
     const ids: Array<string> = []
     for (const { begun, entry } of options.held) {
-      if (entry.origin === origin && (begun || written?.covers(entry.id) === true)) ids.push(entry.id)
+      if (entry.origin === origin && (begun !== undefined || written?.covers(entry.id) === true)) ids.push(entry.id)
     }
     return options.consumer.unstarted.and(ids)
   }

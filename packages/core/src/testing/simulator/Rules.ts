@@ -114,7 +114,7 @@ export const mayTake = (
     before.heard !== undefined &&
     before.worker.process.state === "runs" &&
     before.worker.calmSince <= before.taken &&
-    taking.now - before.taken < Duration.toMillis(policy.maxLease)
+    taking.now - (before.started ?? taking.now) < Duration.toMillis(policy.maxLease)
   if (wasKept) return broken(7, `${again}, though its worker lives and nothing had befallen it`)
   const cost = entry.attempt - before.entry.attempt
   if (cost === 1) return undefined
