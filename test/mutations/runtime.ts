@@ -181,6 +181,11 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("7. what a worker had prefetched and not started costs no attempt when the worker dies")
   },
   {
+    name: "paused-worker-keeps-its-share",
+    edits: [edit("internal/ownership.ts", `Effect.ignore(worker.rest)`, `Effect.asVoid(Effect.succeed(worker))`)],
+    killedBy: conformance("10. what a paused worker owned goes to the others at once, and back when it is resumed")
+  },
+  {
     name: "mark-of-keys-by-id",
     edits: [edit("internal/seat.ts", `unstarted: new Only()`, `unstarted: new UpTo()`)],
     killedBy: conformance("4. what waited for its key costs no attempt when its worker dies, whatever began behind it")
@@ -295,7 +300,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "pausing-keeps-prefetched",
-    edits: [edit("internal/lane.ts", `release(waiting.remove(() => true))`, `waiting.remove(() => true)`)],
+    edits: [edit("internal/lane.ts", `release(given)`, ``)],
     killedBy: conformance("1. pausing gives back what was prefetched and not started, to workers that are free")
   },
   {

@@ -315,7 +315,7 @@ export type EnrollOptions = Omit<JoinOptions, "ownConnection">
  * @since 0.1.0
  */
 export interface Roster {
-  /** The workers that have shown signs of life within their visibility timeouts, in any order. */
+  /** The workers that have shown signs of life within their visibility timeouts, and do not rest; in any order. */
   readonly workers: ReadonlyArray<string>
   /** Who owns the log; none where nobody does, or its owner's lease has ended. */
   readonly owner: Option.Option<string>
@@ -341,6 +341,8 @@ export interface Worker {
    * has taken its name.
    */
   readonly roster: Effect.Effect<Roster, TransportError>
+  /** Is no worker to others until it asks for the roster again: they may take what it does not own. */
+  readonly rest: Effect.Effect<void, TransportError>
   /** Calls `changed` whenever `roster` may answer differently, apart from a lease that ends. */
   readonly watch: (changed: () => void) => Effect.Effect<void, TransportError, Scope.Scope>
   /**

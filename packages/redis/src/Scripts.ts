@@ -17,7 +17,7 @@ import { redrive } from "./scripts/deadLetters.ts"
 import { extend, mark } from "./scripts/leases.ts"
 import { join, leave, rollback } from "./scripts/membership.ts"
 import { draw, order } from "./scripts/ordering.ts"
-import { cede, claim, roster } from "./scripts/owning.ts"
+import { cede, claim, rest, roster } from "./scripts/owning.ts"
 import { partitions } from "./scripts/partitioning.ts"
 import { publish } from "./scripts/publishing.ts"
 import { remove, trim } from "./scripts/retention.ts"
@@ -59,6 +59,7 @@ export const all: ReadonlyArray<Pick<Script.Script<never, unknown>, "name" | "lu
     tend,
     redrive,
     roster,
+    rest,
     claim,
     cede,
     draw,

@@ -153,6 +153,26 @@ describe("roster", () => {
     assert.deepStrictEqual(await everything(), before)
   })
 
+  test("a worker that rests is none to the others, and keeps what it owns, until it asks who is there", async () => {
+    await worker("a")
+    await worker("b")
+    await claim("a")
+    await run(Scripts.rest, { keys, consumer: "a" })
+    const seen = await run(Scripts.roster, claimed("b", ""))
+    assert.deepStrictEqual([seen?.workers, seen?.owner?.name], [["b"], "a"])
+    const again = await run(Scripts.roster, claimed("a", "claim-of-a"))
+    assert.sameMembers([...(again?.workers ?? [])], ["a", "b"])
+    assert.isUndefined((await state())["p:a"])
+  })
+
+  test("no worker rests by the name of another, or by none's", async () => {
+    await worker("a", { nonce: "two", holder: "two" })
+    const before = await everything()
+    await run(Scripts.rest, { keys, consumer: "a", holder: "one" })
+    await run(Scripts.rest, { keys, consumer: "unknown" })
+    assert.deepStrictEqual(await everything(), before)
+  })
+
   test("an owner's mark is none once its claim is over", async () => {
     const mark = (nonce: string, id: string) =>
       run(Scripts.mark, { ...claimed("a", nonce), origin: "main", started: id })

@@ -55,6 +55,7 @@ const samples: Readonly<
   fail: sample(Scripts.fail, { keys, consumer: "a", origin: "main", failures: [retry("1-0", 1)] }),
   release: sample(Scripts.release, { keys, consumer: "a", origin: "main", held: held(["1-0"]) }),
   extend: sample(Scripts.extend, { ...member("a"), main: held(["1-0"]), retry: [] }),
+  rest: sample(Scripts.rest, { keys, consumer: "a" }),
   mark: sample(Scripts.mark, { keys, consumer: "a", origin: "main", started: "1-0" }),
   take: sample(Scripts.take, { keys, consumer: "a", count: 1, bytes: 1, alone: false, maxAttempts: 6 }),
   tend: sample(Scripts.tend, { keys, scan: true, cursor: undefined }),

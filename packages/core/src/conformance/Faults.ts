@@ -26,6 +26,7 @@ export type Operation =
   | "mark"
   | "enroll"
   | "roster"
+  | "rest"
   | "claim"
   | "partitions"
   | "repartition"
@@ -117,6 +118,7 @@ export const wrap = (self: Transport["Service"], inject: Injector): Transport["S
         keep: worker.keep,
         watch: (changed) => at("watch", worker.watch(changed)),
         roster: at("roster", worker.roster),
+        rest: at("rest", worker.rest),
         claim: Effect.map(
           at("claim", worker.claim),
           Option.map((owner) => ({

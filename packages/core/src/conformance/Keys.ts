@@ -2,6 +2,7 @@
  * Order by key: across concurrency, retries, workers that come, go and die.
  */
 import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
@@ -340,6 +341,59 @@ export const orderByKey: Category = (kit) => {
       ledger.assertOrder()
       const fences = new Map(ledger.events.map(({ consumer, fence }) => [consumer, fence ?? 0]))
       assert.isAbove(fences.get("w2") ?? 0, fences.get("w1") ?? Infinity)
+    })
+  )
+
+  kit.test("10. what a paused worker owned goes to the others at once, and back when it is resumed", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit, 4)
+      const ledger = new Ledger(4)
+      const worker = (consumer: string) =>
+        Subscription.make("s", topic, ledger.handler(), { consumer, visibilityTimeout: "1 minute" })
+      const first = yield* kit.open(worker("w1"))
+      yield* kit.open(worker("w2"))
+      const handled = (round: number, consumers: ReadonlyArray<string>) =>
+        kit.eventually(
+          `round ${round} is handled by ${consumers.join(" and ")}`,
+          Effect.gen(function* () {
+            const data = keys(16).map((key) => ({ key, n: ledger.starts(key).length }))
+            yield* Topic.publishAll(topic, data)
+            yield* kit.idle(worker("w1"))
+            const who = ledger.events.slice(-32).map(({ consumer }) => consumer)
+            return consumers.every((one) => who.includes(one)) && who.every((one) => consumers.includes(one))
+          })
+        )
+      yield* handled(1, ["w1", "w2"])
+      yield* first.handle.pause
+      const paused = yield* Clock.currentTimeMillis
+      yield* handled(2, ["w2"])
+      assert.isBelow((yield* Clock.currentTimeMillis) - paused, 30_000)
+      yield* first.handle.resume
+      yield* handled(3, ["w1", "w2"])
+      ledger.assertOrder()
+    })
+  )
+
+  kit.test("10. a worker that is resumed while a handler of its runs goes on at once", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const gate = yield* Latch.make()
+      const seen = yield* probe<Keyed>()
+      const handler = seen.handler(({ data: { key } }) => (key === "slow" ? gate.await : Effect.void))
+      const subscription = Subscription.make("s", topic, handler, { concurrency: 2, visibilityTimeout: "1 minute" })
+      const { handle } = yield* kit.open(subscription)
+      yield* Topic.publishAll(topic, inTurn(["slow"], 2))
+      yield* kit.take(seen, 1)
+      yield* handle.pause
+      yield* handle.resume
+      yield* Topic.publishAll(topic, inTurn(["other"], 1))
+      yield* kit.take(seen, 1)
+      assert.deepStrictEqual(
+        seen.data().map(({ key }) => key),
+        ["slow", "other"]
+      )
+      yield* gate.open
+      yield* kit.idle(subscription)
     })
   )
 

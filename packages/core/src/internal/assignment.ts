@@ -24,8 +24,11 @@ export const plan = (me: string, workers: ReadonlyArray<string>, partitions: Rea
   const free: Array<number> = []
   for (const { owner, partition } of partitions) {
     if (owner === undefined) free.push(partition)
-    // one who owns and does not show up is about to be gone, and is no worker to share with
-    else owned.set(owner, (owned.get(owner) ?? 0) + 1)
+    else {
+      const count = owned.get(owner)
+      // one who owns and does not show up rests, or is about to be gone: no worker to share with
+      if (count !== undefined) owned.set(owner, count + 1)
+    }
   }
   const ranked = [...owned].toSorted(([a, many], [b, few]) => few - many || (a < b ? -1 : 1))
   const share = Math.floor(partitions.length / ranked.length)

@@ -171,9 +171,10 @@ export class KeyOrder {
     this.advance(handling, key)
   }
 
-  /** Takes out what waits. */
+  /** Takes out what waits, to be given back to the log, which hands it out once more. */
   clear(): ReadonlyArray<Handling> {
     this.stuck = 0
+    this.last = "0-0"
     return [...this.keys.values()].flatMap(({ behind }) => behind.splice(0))
   }
 

@@ -526,8 +526,12 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       FiberHandle.clear(fetcher),
       Effect.sync(() => {
         admit()
-        release(waiting.remove(() => true))
-        if (order !== undefined) release(order.clear())
+        const given = waiting.remove(() => true)
+        release(given)
+        if (order !== undefined) {
+          for (const handling of given) order.ended(handling)
+          release(order.clear())
+        }
         refresh()
       })
     )

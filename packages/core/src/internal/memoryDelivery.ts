@@ -28,6 +28,8 @@ export class Member {
   lastSeen: number
   /** Who goes by this name: the last one that took it. */
   seat: object | undefined
+  /** It wants no share of an ordered group's logs. */
+  rests = false
   /** How many of its fetches wait now: one that waits is alive. */
   waiting = 0
   /** What it holds, the lease that ends first in front. */

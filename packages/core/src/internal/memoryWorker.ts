@@ -42,10 +42,14 @@ export const enroll: (
       bells.step((now) => {
         if (!hasName(bells, seat, now)) return undefined
         seat.member.lastSeen = now
+        rests(bells, seat, false)
         return rosterOf(seat, now)
       }),
       (roster) => (roster === undefined ? Effect.fail(duplicate(options)) : Effect.succeed(roster))
     ),
+    rest: bells.step(() => {
+      if (seat.member.seat === seat) rests(bells, seat, true)
+    }),
     watch: (changed) =>
       Effect.acquireRelease(
         Effect.sync(() => {
@@ -88,6 +92,12 @@ const hasName = (bells: Bells, seat: Seat, now: number): boolean => {
   return true
 }
 
+const rests = (bells: Bells, { group, member }: Seat, rests: boolean): void => {
+  if (member.rests === rests) return
+  member.rests = rests
+  bells.ring(group.order.changes)
+}
+
 /** When the lease of the log ends. */
 const leaseOf = ({ owner, renewed }: Order): number => (owner === undefined ? 0 : renewed + owner.visibility)
 
@@ -95,7 +105,9 @@ const rosterOf = ({ group }: Seat, now: number): Roster => {
   const { order } = group
   const owner = leaseOf(order) > now ? order.owner : undefined
   return {
-    workers: [...group.members.values()].filter((member) => isThere(member, now)).map(({ name }) => name),
+    workers: [...group.members.values()]
+      .filter((member) => isThere(member, now) && !member.rests)
+      .map(({ name }) => name),
     owner: Option.map(Option.fromUndefinedOr(owner), ({ name }) => name),
     expires: Option.map(Option.fromUndefinedOr(owner), () => Duration.millis(leaseOf(order) - now))
   }

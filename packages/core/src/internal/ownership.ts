@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -59,6 +60,8 @@ interface Owned {
   readonly scope: Scope.Closeable
   readonly running: Running
   closing: boolean
+  /** Paused: gives it up when no handler of it runs any more. */
+  leaving: Fiber.Fiber<void> | undefined
 }
 
 /** A generator at the top of a module, as `lane.start` is. */
@@ -82,7 +85,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     Effect.tapDefect(self, (defect) => Effect.sync(() => options.died(defect)))
 
   /** Drains it, and then it is free. */
-  const giveUp = (partition: number, first: Effect.Effect<void> = Effect.void) =>
+  const giveUp = (partition: number) =>
     Effect.suspend(() => {
       const one = owned.get(partition)
       if (one === undefined || one.closing) return Effect.void
@@ -94,7 +97,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
           changed.openUnsafe()
         })
       )
-      return Effect.asVoid(Effect.forkIn(watched(Effect.andThen(first, Effect.uninterruptible(closed))), scope))
+      return Effect.asVoid(Effect.forkIn(watched(Effect.uninterruptible(closed)), scope))
     })
 
   const claim = (at: Enrolled) =>
@@ -121,7 +124,7 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
       fork(giveUp(partition))
     }
     return Effect.flatMap(Scope.provide(options.start(at, owner, asked, lose), own), (running) => {
-      owned.set(partition, { scope: own, running, closing: false })
+      owned.set(partition, { scope: own, running, closing: false, leaving: undefined })
       // it may have been paused while it claimed
       return wanted.isOpen() ? running.begin : giveUp(partition)
     })
@@ -194,7 +197,17 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
   const settled = Effect.suspend(() =>
     Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
   )
-  const round = wanted.await.pipe(
+  /** Nobody waits for one that is paused; where that cannot be said, they will when it has been silent for long enough. */
+  const resting = Effect.suspend(() =>
+    wanted.isOpen()
+      ? Effect.void
+      : Effect.forEach(enrolled, ({ worker }) => Effect.ignore(worker.rest), {
+          concurrency: enrolled.length,
+          discard: true
+        })
+  )
+  const round = resting.pipe(
+    Effect.andThen(wanted.await),
     Effect.andThen(
       Effect.suspend(() => {
         changed.closeUnsafe()
@@ -211,13 +224,24 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
       losses = Math.max(0, losses - 1)
     }
   })
-  const stopped = Effect.suspend(() =>
-    Effect.forEach(
-      [...owned],
-      ([partition, { running }]) => Effect.andThen(running.pause, giveUp(partition, running.idle)),
-      { discard: true }
-    )
-  )
+  const stop = ([partition, one]: readonly [number, Owned]) =>
+    Effect.flatMap(one.running.pause, () => {
+      if (one.leaving !== undefined) return Effect.void
+      const left = Effect.andThen(one.running.idle, giveUp(partition))
+      return Effect.map(Effect.forkIn(watched(left), scope), (fiber) => {
+        one.leaving = fiber
+      })
+    })
+  const goOn = (one: Owned) =>
+    Effect.suspend(() => {
+      const { leaving } = one
+      one.leaving = undefined
+      const interrupted = leaving === undefined ? Effect.void : Fiber.interrupt(leaving)
+      return Effect.andThen(
+        interrupted,
+        Effect.suspend(() => (one.closing ? Effect.void : one.running.resume))
+      )
+    })
 
   return {
     begin: Effect.suspend(() => {
@@ -226,11 +250,13 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     }),
     pause: Effect.suspend(() => {
       wanted.closeUnsafe()
-      return stopped
+      changed.openUnsafe()
+      return Effect.forEach([...owned], stop, { discard: true })
     }),
-    resume: Effect.sync(() => {
+    resume: Effect.suspend(() => {
       wanted.openUnsafe()
       changed.openUnsafe()
+      return Effect.forEach([...owned.values()], goOn, { discard: true })
     })
   }
 })

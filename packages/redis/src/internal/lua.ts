@@ -1482,7 +1482,7 @@ if more == 0 then
   -- what was given back may be the lowest unsettled entry: it is pending, so the position stays before it
   local position = positionOf(main, mainGroup)
   redis.call("HDEL", state, "v:" .. consumer, "n:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer,
-    "j:" .. consumer)
+    "j:" .. consumer, "p:" .. consumer)
   if position then redis.call("HSET", state, "position", position) end
 end
 if released > 0 then ring(bell, "given") end
@@ -2429,6 +2429,94 @@ redis.call("HDEL", groups, mainGroup)
 if there then ring(bell, "given") end
 return { 0, 0, (there or keys > 0) and 1 or 0 }
 `,
+  rest: `-- rest: says that a worker wants no share of the logs until it asks for the roster again.
+--
+-- KEYS    1 state, 2 owners
+-- ARGV    1 consumer, 2 holder (nonce of its first join; "" asks nothing of the name)
+-- RETURNS 1
+-- CALLER  Worker.rest
+-- ORDER   A few bytes are written. Works while memory is full.
+
+-- The error for the first key, of those given as kind, key, kind, key, …, that holds another kind of value; nil if all
+-- fit. Asked before the first write: an error in the middle would leave half of a move behind.
+local function mistyped(...)
+  local wanted = { ... }
+  for i = 1, #wanted, 2 do
+    local kind = redis.call("TYPE", wanted[i + 1]).ok
+    if kind ~= "none" and kind ~= wanted[i] then
+      local told = wanted[i + 1] .. " holds a " .. kind .. ", and a " .. wanted[i] .. " is wanted"
+      return redis.error_reply("WRONGTYPE " .. told)
+    end
+  end
+end
+
+-- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
+-- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
+-- bytes.
+local function begin(hash)
+  redis.call("HDEL", hash, "")
+end
+
+-- All that the state hash tells, by field.
+local function toldBy(state)
+  return record(redis.call("HGETALL", state))
+end
+-- For how many more ms a worker is taken to be alive: its visibility timeout after its last sign of life. Not above 0
+-- where it is not.
+local function lease(told, name, time)
+  local timeout, seen = tonumber(told["v:" .. name] or ""), tonumber(told["h:" .. name] or "")
+  return timeout and seen and seen + timeout - time or 0
+end
+-- By the nonce of its first join, the member that has a name; nil where nobody has.
+local function holderOf(told, name)
+  return string.match(told["j:" .. name] or "", "^(%S+) ")
+end
+-- Whether the name is another's than this one's ("" asks nothing).
+local function isOther(told, name, holder)
+  local known = holderOf(told, name)
+  return holder ~= "" and known ~= nil and known ~= holder
+end
+-- Gives a member the name, beside whose join nothing is to be undone.
+local function entitle(state, told, name, holder)
+  if holder ~= "" and holderOf(told, name) ~= holder then
+    redis.call("HSET", state, "j:" .. name, holder .. " 0000000 -")
+  end
+end
+-- Who owns the log, whether or not it is alive; nil where nobody does.
+local function ownerOf(told)
+  return string.match(told.owner or "", "^(%S+) %S+$")
+end
+
+-- Wakes whoever waits at the bell, by a message that says what for: "new" entries; others that were "given" back, retried or
+-- moved; or something that is "due" before all that was known. What was moved before stands, so a failure here must not
+-- look like one of the move. The bell's key is the mark of messages that nobody has heard yet: one of a kind is enough, and
+-- a lost one is not for ever. \`told\` is what the key holds, where it was asked already.
+local bellKind = "string"
+local function ring(bell, what, told)
+  if told == nil then told = redis.pcall("GET", bell) end
+  -- one that does not go by itself is somebody else's
+  if type(told) ~= "string" or redis.pcall("PTTL", bell) == -1 then
+    redis.pcall("SET", bell, what, "PX", 1000)
+  elseif string.find(told, what, 1, true) then
+    return
+  else
+    redis.pcall("SET", bell, told .. " " .. what, "KEEPTTL")
+  end
+  redis.pcall("PUBLISH", bell, what)
+end
+local state, owners = KEYS[1], KEYS[2]
+local consumer, holder = ARGV[1], ARGV[2]
+local wrong = mistyped("hash", state, bellKind, owners)
+if wrong then return wrong end
+
+local known = redis.call("HMGET", state, "v:" .. consumer, "j:" .. consumer)
+if known[1] and not isOther({ ["j:" .. consumer] = known[2] }, consumer, holder) then
+  begin(state)
+  redis.call("HSET", state, "p:" .. consumer, "1")
+  ring(owners, "owners")
+end
+return 1
+`,
   rollback: `-- rollback: undoes a join as if it had never been, as far as nobody else has begun to use what it created.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
@@ -2549,7 +2637,7 @@ undo(retry, retryGroup, "0-0", made(2), made(4), made(6))
 
 -- a consumer that was there before, or holds something, is still to be judged by its own timeout
 if not stays then
-  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer)
+  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer, "p:" .. consumer)
 elseif ordered == "1" then
   -- whoever had the name before was silent for so long that this one could join
   redis.call("HDEL", state, "h:" .. consumer)
@@ -2566,12 +2654,12 @@ if ordered == "1" then
 end
 return { 1, consumers, groups, keys }
 `,
-  roster: `-- roster: shows that a worker lives, and says who else does and who owns the log.
+  roster: `-- roster: shows that a worker lives and does not rest, and says who else does and who owns the log.
 --
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 holder (nonce
 --         of its first join; "" asks nothing of the name)
--- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive …}, or {0} where a group is gone,
+-- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive and does not rest …}, or {0} where a group is gone,
 --         or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
 -- ORDER   A few bytes are written. Works while memory is full.
@@ -2690,6 +2778,11 @@ begin(state)
 redis.call("HSET", state, "h:" .. consumer, digits(time))
 entitle(state, told, consumer, holder)
 told["h:" .. consumer] = digits(time)
+if told["p:" .. consumer] then
+  redis.call("HDEL", state, "p:" .. consumer)
+  told["p:" .. consumer] = nil
+  ring(owners, "owners")
+end
 
 local owner = ownerOf(told)
 if owner == consumer and told.owner ~= consumer .. " " .. nonce then
@@ -2702,7 +2795,7 @@ if left <= 0 then owner, left = nil, 0 end
 local reply = { 1, owner or "", math.ceil(left) }
 for field in pairs(told) do
   local name = string.match(field, "^v:(.*)$")
-  if name and lease(told, name, time) > 0 then reply[#reply + 1] = name end
+  if name and not told["p:" .. name] and lease(told, name, time) > 0 then reply[#reply + 1] = name end
 end
 return reply
 `,
@@ -3218,7 +3311,8 @@ local function silence(name)
   return seen and time - seen or math.huge
 end
 local function forget(name)
-  redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name)
+  redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name,
+    "p:" .. name)
   if string.match(told.owner or "", "^(%S+)") == name then redis.call("HDEL", state, "owner") end
 end
 
@@ -3275,7 +3369,7 @@ local function scanConsumers()
   for i = 1, #all, 2 do
     told[all[i]] = all[i + 1]
     -- what is remembered of consumers that are in no group any more
-    local name = string.match(all[i], "^[vnhmrj]:(.*)$")
+    local name = string.match(all[i], "^[vnhmrjp]:(.*)$")
     if name then names[name] = { pending = 0, idle = math.huge } end
   end
   local queue = {}

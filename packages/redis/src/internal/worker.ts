@@ -142,6 +142,7 @@ export const enroll = Effect.fnUntraced(function* (shared: Shared, options: Enro
     name: member.consumer,
     keep,
     roster: Effect.suspend(() => roster(worker)),
+    rest: member.client.run(Scripts.rest, { keys: member.keys, consumer: member.consumer, holder: member.firstNonce }),
     watch: (changed) =>
       shared.bell.register(member.keys.owners, () => {
         changed()

@@ -43,7 +43,7 @@ if more == 0 then
   -- what was given back may be the lowest unsettled entry: it is pending, so the position stays before it
   local position = positionOf(main, mainGroup)
   redis.call("HDEL", state, "v:" .. consumer, "n:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer,
-    "j:" .. consumer)
+    "j:" .. consumer, "p:" .. consumer)
   if position then redis.call("HSET", state, "position", position) end
 end
 if released > 0 then ring(bell, "given") end

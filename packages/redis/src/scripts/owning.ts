@@ -50,6 +50,22 @@ export const roster: Script.Script<Named, Roster | undefined> = Script.make({
 })
 
 /**
+ * Says that a worker wants no share until it asks for the roster again.
+ *
+ * @category ordering
+ * @since 0.1.0
+ */
+export const rest: Script.Script<Pick<Named, "keys" | "consumer" | "holder">, void> = Script.make({
+  name: "rest",
+  lua: lua.rest,
+  keyNames: ["state", "owners"],
+  argNames: ["consumer", "holder"],
+  keys: ({ keys }) => [keys.state, keys.owners],
+  args: ({ consumer, holder }) => [consumer, holder ?? ""],
+  decode: () => undefined
+})
+
+/**
  * How claiming went. `taken`: another's lease has not ended. `gone`: join `again` first.
  *
  * @category ordering

@@ -64,7 +64,7 @@ undo(retry, retryGroup, "0-0", made(2), made(4), made(6))
 
 -- a consumer that was there before, or holds something, is still to be judged by its own timeout
 if not stays then
-  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer)
+  redis.call("HDEL", state, "v:" .. consumer, "h:" .. consumer, "m:" .. consumer, "r:" .. consumer, "p:" .. consumer)
 elseif ordered == "1" then
   -- whoever had the name before was silent for so long that this one could join
   redis.call("HDEL", state, "h:" .. consumer)

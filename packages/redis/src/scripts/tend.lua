@@ -116,7 +116,8 @@ local function silence(name)
   return seen and time - seen or math.huge
 end
 local function forget(name)
-  redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name)
+  redis.call("HDEL", state, "v:" .. name, "n:" .. name, "h:" .. name, "m:" .. name, "r:" .. name, "j:" .. name,
+    "p:" .. name)
   if string.match(told.owner or "", "^(%S+)") == name then redis.call("HDEL", state, "owner") end
 end
 
@@ -173,7 +174,7 @@ local function scanConsumers()
   for i = 1, #all, 2 do
     told[all[i]] = all[i + 1]
     -- what is remembered of consumers that are in no group any more
-    local name = string.match(all[i], "^[vnhmrj]:(.*)$")
+    local name = string.match(all[i], "^[vnhmrjp]:(.*)$")
     if name then names[name] = { pending = 0, idle = math.huge } end
   end
   local queue = {}

@@ -327,6 +327,7 @@ export class Network {
         ledger.kept(group)
       },
       roster: this.call(worker, "roster", () => place.roster),
+      rest: this.call(worker, "roster", () => place.rest),
       watch: (changed) =>
         Effect.asVoid(
           this.scoped(worker, "watch", (scope) =>
