@@ -75,12 +75,19 @@ describe("Reclaimer", () => {
       // the same time, and another date
       const dated = Layer.effect(
         Clock.Clock,
-        Effect.map(Clock.Clock, (clock) => ({
-          ...clock,
-          sleep: (duration: Duration.Duration) => clock.sleep(duration),
-          currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + set,
-          monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe()
-        }))
+        Effect.map(Clock.Clock, (clock): Clock.Clock => {
+          const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + set
+          const currentTimeNanosUnsafe = () => BigInt(currentTimeMillisUnsafe()) * 1_000_000n
+          return {
+            currentTimeMillisUnsafe,
+            currentTimeMillis: Effect.sync(currentTimeMillisUnsafe),
+            currentTimeNanosUnsafe,
+            currentTimeNanos: Effect.sync(currentTimeNanosUnsafe),
+            monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+            monotonicTimeNanos: clock.monotonicTimeNanos,
+            sleep: (duration) => clock.sleep(duration)
+          }
+        })
       )
       const layer = Reclaimer.layer.pipe(Layer.provide(dated), Layer.provideMerge(log))
       return run(layer, function* () {
