@@ -219,7 +219,7 @@ export const backend: ReadonlyArray<Mutation> = [
   },
   {
     name: "redis-lost-blocking-read-compared-once",
-    edits: [onRedis("internal/reader.ts", `doubt = setTimeout(suspect, Blocking.longest).unref()`, ``)],
+    edits: [onRedis("internal/reader.ts", `doubt = setTimeout(suspect, millis).unref()`, ``)],
     killedBy: redis("redis/blocking", "what is delivered to who is gone, as the server has not noticed")
   },
   {

@@ -2,13 +2,18 @@
  * What a lost connection or a full memory does to deliveries: nothing is lost, and nothing is doubled.
  */
 import { TransportError } from "@clutch/core/Errors"
-import type { Entry } from "@clutch/core/Transport"
+import { type Entry, Transport } from "@clutch/core/Transport"
+import { RedisClient, RedisTransport } from "@clutch/redis"
 import * as RedisKeys from "@clutch/redis/RedisKeys"
 import * as Scripts from "@clutch/redis/Scripts"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Exit from "effect/Exit"
+import { type Call, wrapped } from "../support/native.ts"
 import * as S from "./support.ts"
 
 type Consumer = Effect.Success<ReturnType<typeof S.join>>
@@ -39,6 +44,74 @@ const settling = (consumer: Consumer, entry: Entry): Effect.Effect<unknown, Tran
         : Effect.succeed(settled)
     )
   )
+
+/** A log reached by a client that a test changes. */
+const changed = (around: (call: Call) => Call) =>
+  Effect.gen(function* () {
+    const { redis } = yield* S.behindProxy()
+    const factory = RedisClient.layerFactory((role) => wrapped(redis.url, `clutch-${role}`, around))
+    const layer = RedisTransport.layerClient().pipe(Layer.provide(factory))
+    return {
+      admin: yield* S.looker(redis.url),
+      direct: yield* S.transport({ url: redis.url }),
+      transport: Context.get(yield* Layer.build(layer), Transport)
+    }
+  })
+
+const attempts = (entries: ReadonlyArray<Entry>) => entries.map((entry) => [S.text(entry), entry.attempt])
+
+describe("a comparison", () => {
+  it.live("finds what a read delivered that came to the server when its connection was lost", () =>
+    Effect.gen(function* () {
+      let late = false
+      const { direct, transport } = yield* changed((call) => (command, args) => {
+        if (!late || command !== "XREADGROUP" || !args.includes("billing")) return call(command, args)
+        late = false
+        setTimeout(() => void call(command, args).catch(() => {}), 200)
+        return Promise.reject(new Error("Connection is closed."))
+      })
+      const consumer = yield* S.join(transport)
+      yield* S.publish(direct, "a", "b")
+      late = true
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(consumer.fetch(S.limit({ count: 2 })))))
+      yield* Effect.sleep(300)
+      assert.deepStrictEqual(attempts(yield* S.fetching(consumer, { count: 2 })), [
+        ["a", 1],
+        ["b", 1]
+      ])
+    })
+  )
+
+  it.live("finds what the server would not take back for a moment", () =>
+    Effect.gen(function* () {
+      let busy = false
+      const { admin, direct, transport } = yield* changed((call) => async (command, args) => {
+        if (!busy) return call(command, args)
+        if (args[0] === Scripts.release.sha) {
+          busy = false
+          throw Object.assign(new Error("BUSY Redis is busy running a script"), { name: "ReplyError" })
+        }
+        const reply = await call(command, args)
+        if (command === "XREADGROUP") await new Promise((resolve) => setTimeout(resolve, 100))
+        return reply
+      })
+      const consumer = yield* S.join(transport)
+      yield* S.publish(direct, "a", "b")
+      busy = true
+      const fetching = yield* Effect.forkChild(consumer.fetch(S.limit({ count: 2 })), { startImmediately: true })
+      yield* S.until("they are delivered", async () => {
+        const [count] = (await admin.xpending("clutch.{orders}", "billing")) as [number]
+        return count === 2
+      })
+      yield* Fiber.interrupt(fetching)
+      yield* S.until("the server refuses", () => !busy)
+      assert.deepStrictEqual(attempts(yield* S.fetching(consumer, { count: 2 })), [
+        ["a", 1],
+        ["b", 1]
+      ])
+    })
+  )
+})
 
 describe("a lost connection", () => {
   for (const ownConnection of [false, true]) {

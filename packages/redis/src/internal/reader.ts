@@ -94,6 +94,19 @@ export const make = (
     untold = { released: untold.released + released, trimmed: untold.trimmed + trimmed }
   }
   let doubt: NodeJS.Timeout | undefined
+  const doubtful = (millis: number) => {
+    clearTimeout(doubt)
+    doubt = setTimeout(suspect, millis).unref()
+  }
+  /** As long as the server has not noticed that a connection is lost, it delivers to who is gone: compared once more then. */
+  const lost = () => doubtful(Blocking.longest)
+  /** What could not be given back is held by nobody here. */
+  const kept = () => doubtful(500)
+  /** What was written to a connection that is lost may come to the server later. */
+  const unheard = (error: unknown): never => {
+    if (codeOf(error) === undefined && !isElsewhere(error)) lost()
+    throw error
+  }
   /** A read that blocks is to end, whether something came or not. */
   const isAwaited = () => rung || expected || unsure
 
@@ -136,20 +149,22 @@ export const make = (
     if (origin === "main") fresh = false
     return client.here
       .submit("XREADGROUP", ["GROUP", group, consumer, "COUNT", String(asked), "STREAMS", keys[origin], ">"])
-      .then(collect(origin, sizes, asked, member.reading()))
+      .then(collect(origin, sizes, asked, member.reading()), unheard)
   }
 
   const take = async (count: number, limit: FetchLimit): Promise<Array<RedisEntry>> => {
     if (!active) return skipped()
     const make = member.reading()
-    const taken = await client.here.execute(Scripts.take, {
-      keys,
-      consumer,
-      count: Math.min(count, Scripts.maxIds),
-      bytes: limit.bytes,
-      alone: limit.alone,
-      maxAttempts: limit.maxAttempts
-    })
+    const taken = await client.here
+      .execute(Scripts.take, {
+        keys,
+        consumer,
+        count: Math.min(count, Scripts.maxIds),
+        bytes: limit.bytes,
+        alone: limit.alone,
+        maxAttempts: limit.maxAttempts
+      })
+      .catch(unheard)
     suspects = taken.suspects
     if (taken.more) expected = true
     tellLater({ released: 0, trimmed: taken.trimmed })
@@ -173,9 +188,7 @@ export const make = (
         if (codeOf(error) !== undefined) throw error
         // whether it is more than this connection that is lost shows in what is asked next
         unsure = true
-        // as long as the server has not noticed, it delivers to who is gone
-        clearTimeout(doubt)
-        doubt = setTimeout(suspect, Blocking.longest).unref()
+        lost()
         return null
       })
     const entries = collected(reply)
@@ -186,12 +199,14 @@ export const make = (
   }
 
   /** What a lost connection had read, and did not deliver, is given back. */
-  const recovered = (): Promise<void> => {
+  const recovered = async (): Promise<void> => {
     unsure = false
-    return recoverFrom(member, "main").then(tellLater, (error: unknown) => {
+    try {
+      for (const origin of ["main", "retry"] as const) tellLater(await recoverFrom(member, origin))
+    } catch (error) {
       unsure = true
       throw error
-    })
+    }
   }
 
   // ---------------------------------------------------------------------------
@@ -262,7 +277,7 @@ export const make = (
       missed()
     }
     const surplus = entries.splice(fitting(entries, limit))
-    if (surplus.length > 0) giveBack(member, surplus)
+    if (surplus.length > 0) giveBack(member, surplus, kept)
     return entries
   }
 
@@ -348,7 +363,7 @@ export const make = (
     if (ready === undefined) return
     const { entries } = ready
     ready = undefined
-    giveBack(member, entries)
+    giveBack(member, entries, kept)
   }
 
   /** The comparison that the next fetch would begin with, while there is none. */
@@ -425,7 +440,7 @@ export const make = (
       ready = undefined
       if (batch === undefined) return { entries: [], suspects }
       if (batch.entries.length <= limit.count) return batch
-      giveBack(member, batch.entries.slice(limit.count))
+      giveBack(member, batch.entries.slice(limit.count), kept)
       return { entries: batch.entries.slice(0, limit.count), suspects: batch.suspects }
     })
 

@@ -221,8 +221,8 @@ export const settle = (
     return answers
   })
 
-/** Gives back what nobody was given, without waiting. What fails is found by the next comparison with the pending list. */
-export const giveBack = (member: Member, entries: ReadonlyArray<RedisEntry>): void => {
+/** Gives back what nobody was given, without waiting. What `failed` is found by a comparison with the pending list. */
+export const giveBack = (member: Member, entries: ReadonlyArray<RedisEntry>, failed: () => void): void => {
   // no longer held: whatever becomes of this call, the pending list alone tells
   for (const entry of entries) member.held.drop(entry)
   for (const origin of ["main", "retry"] as const) {
@@ -230,7 +230,7 @@ export const giveBack = (member: Member, entries: ReadonlyArray<RedisEntry>): vo
       entries.filter((entry) => entry.origin === origin),
       Scripts.maxIds
     )) {
-      if (Arr.isReadonlyArrayNonEmpty(some)) release(member, origin, some).catch(() => {})
+      if (Arr.isReadonlyArrayNonEmpty(some)) release(member, origin, some).catch(failed)
     }
   }
 }
