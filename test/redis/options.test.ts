@@ -242,3 +242,32 @@ describe("a duration that cannot be meant is refused by its name", () => {
     }
   }
 })
+
+describe("what only an untyped caller can give is refused by its name, and not a defect", () => {
+  const url = "redis://127.0.0.1:1"
+  const cases: ReadonlyArray<readonly [string, unknown]> = [
+    ["options", undefined],
+    ["options", null],
+    ["options", "redis://user:secret@127.0.0.1:1"],
+    ["url", {}],
+    ["url", { url: null }],
+    ["sentinel", { url, sentinel: null }],
+    ["sentinel", { url, sentinel: "main" }],
+    ["sentinel.sentinels", { url, sentinel: { name: "main", sentinels: [null] } }],
+    ["cluster", { url, cluster: null }],
+    ["cluster", { url, cluster: ["a"] }],
+    ["cluster.nodes", { url, cluster: { nodes: [null] } }],
+    ["cluster.nodes", { url, cluster: { nodes: ["redis-1:6379"] } }]
+  ]
+  for (const [option, raw] of cases) {
+    it.live(`${option}: ${JSON.stringify(raw)}`, () =>
+      Effect.gen(function* () {
+        const options = raw as RedisTransport.Options // as from JavaScript
+        assert.strictEqual(yield* refused(options), option)
+        const client = yield* Effect.flip(Effect.scoped(RedisClient.make(options)))
+        assert.isTrue(client.reason._tag === "InvalidOption" && client.reason.option === option)
+        assert.notInclude(client.message, "secret")
+      })
+    )
+  }
+})

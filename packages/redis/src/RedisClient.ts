@@ -270,6 +270,7 @@ const fromCluster = Effect.fnUntraced(function* (
 const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
 
 const make = Effect.fnUntraced(function* (options: Options) {
+  yield* Effect.fromResult(Result.mapError(ClientOptions.given(options), refused))
   yield* Effect.fromResult(Result.mapError(ClientOptions.spelling(options), refused))
   yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
   const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))

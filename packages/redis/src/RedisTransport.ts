@@ -12,15 +12,17 @@
  *
  * @since 0.1.0
  */
-import { TransportError } from "@clutch/core/Errors"
+import { type InvalidOption, TransportError } from "@clutch/core/Errors"
 import * as Names from "@clutch/core/Names"
 import { Reclaimer } from "@clutch/core/Reclaimer"
 import { Transport } from "@clutch/core/Transport"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Codec from "./Codec.ts"
+import * as ClientOptions from "./internal/clientOptions.ts"
 import { join } from "./internal/consumer.ts"
 import * as DeadLetters from "./internal/deadLetters.ts"
 import * as Partitions from "./internal/partitions.ts"
@@ -113,13 +115,16 @@ export const layerClient = (
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<Transport | Reclaimer, TransportError> =>
-  Layer.suspend(() => {
-    const { namespace, ...client } = options
-    return Reclaimer.layer.pipe(
-      Layer.provideMerge(layerClient({ namespace })),
-      Layer.provide(RedisClient.RedisClient.layer(client))
-    )
-  })
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
+      const { namespace, ...client } = yield* Effect.fromResult(Result.mapError(ClientOptions.given(options), refused))
+      return Reclaimer.layer.pipe(
+        Layer.provideMerge(layerClient({ namespace })),
+        Layer.provide(RedisClient.RedisClient.layer(client))
+      )
+    })
+  )
 
 /**
  * The same with options from Config. Where it names no namespace, `CLUTCH_NAMESPACE` is asked, then `"clutch"` taken.

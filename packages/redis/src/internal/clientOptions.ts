@@ -5,6 +5,7 @@
 import { InvalidOption } from "@clutch/core/Errors"
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 
 interface Timeouts {
@@ -77,8 +78,18 @@ const ofServers = {
   cluster: new Set(["nodes"])
 }
 
+/** From untyped callers: it may be a URL, which is not shown, as it may hold a password. */
+export const given = <A>(options: A): Result.Result<A, InvalidOption> =>
+  Predicate.isObject(options)
+    ? Result.succeed(options)
+    : refuse("options", 'give an object: { url: "redis://localhost:6379" }')
+
 /** A misspelt option would be silently left out. */
 export const spelling = (options: object & Servers): Result.Result<void, InvalidOption> => {
+  for (const option of ["sentinel", "cluster"] as const) {
+    const servers: unknown = options[option]
+    if (servers !== undefined && !Predicate.isObject(servers)) return refuse(option, exampleOf[option])
+  }
   const unknown = [
     ...unknownOf(options, known),
     ...unknownOf(options.sentinel ?? {}, ofServers.sentinel).map((option) => `sentinel.${option}`),
@@ -87,6 +98,11 @@ export const spelling = (options: object & Servers): Result.Result<void, Invalid
   return unknown[0] === undefined
     ? Result.void
     : refuse(unknown[0], "there is no such option: remove it, or check its spelling")
+}
+
+const exampleOf = {
+  sentinel: 'give an object, such as { name: "primary", sentinels: [{ host: "sentinel-1", port: 26379 }] }',
+  cluster: 'give an object, such as { nodes: [{ host: "redis-1", port: 6379 }] }'
 }
 
 const unknownOf = (options: object, names: ReadonlySet<string>): ReadonlyArray<string> =>
@@ -119,11 +135,16 @@ export const servers = ({ cluster, sentinel }: Servers, { db }: Target): Result.
 
 const listed = (option: string, all: unknown): Result.Result<void, InvalidOption> => {
   if (!Array.isArray(all) || all.length === 0) return refuse(option, "give one server at least")
-  const wrong = all.some(
-    ({ host, port }: Partial<Server>) =>
-      typeof host !== "string" || host === "" || !Number.isInteger(port) || Number(port) < 1 || Number(port) > 65535
-  )
-  return wrong ? refuse(option, 'each has a host and a port: { host: "redis-1", port: 6379 }') : Result.void
+  const isServer = (one: unknown): boolean => {
+    if (!Predicate.isObject(one)) return false
+    const { host, port }: { readonly host?: unknown; readonly port?: unknown } = one
+    return (
+      typeof host === "string" && host !== "" && Number.isInteger(port) && Number(port) >= 1 && Number(port) <= 65535
+    )
+  }
+  return all.every(isServer)
+    ? Result.void
+    : refuse(option, 'each has a host and a port: { host: "redis-1", port: 6379 }')
 }
 
 /** Finite and above 0: a socket with a negative or an endless timeout is an exception of Node's, or never gives up. */
