@@ -68,6 +68,8 @@ describe("Names", () => {
 
   it.each([undefined, null, 7, {}, []])("refuses %o from an untyped caller, without throwing", (name) => {
     // what a caller from JavaScript could pass
-    assert.strictEqual(Names.invalid("topic", name as string)?._tag, "InvalidName")
+    const problem = Names.invalid("topic", name as string)
+    assert.strictEqual(problem?._tag, "InvalidName")
+    assert.match(problem?.rule ?? "", /no text/)
   })
 })

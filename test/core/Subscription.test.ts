@@ -1,5 +1,6 @@
 import { DuplicateSubscription } from "@clutch/core/Errors"
 import * as MemoryTransport from "@clutch/core/MemoryTransport"
+import { Reclaimer } from "@clutch/core/Reclaimer"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import { type StartPosition, Transport } from "@clutch/core/Transport"
@@ -15,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import { given, layerWith, open, pass, passing, probe, run, settled, Texts, unavailable, unordered } from "./support.ts"
 
@@ -66,6 +68,39 @@ describe("Subscription", () => {
         const error = yield* Effect.flip(Subscription.subscribe(Subscription.make(name, Texts, () => Effect.void)))
         assert.isTrue(error.reason._tag === "InvalidName" && error.reason.kind === "subscription")
       })()
+    )
+
+    it.effect.each([undefined, null, 5, {}])(
+      "a name that is no text, of what is subscribed, and of its topic: %o",
+      (raw) =>
+        given(function* () {
+          const name = raw as string // as from JavaScript
+          const Named = Topic.make(name, { schema: Schema.String })
+          const nameless = Subscription.make(name, Texts, () => Effect.void)
+          const lost = Subscription.make("s", Named, () => Effect.void)
+          const errors = [
+            yield* Effect.flip(Subscription.subscribe(nameless)),
+            yield* Effect.flip(Layer.build(Subscription.layer(nameless))),
+            yield* Effect.flip(Stream.runDrain(Subscription.stream(name, Texts))),
+            yield* Effect.flip(Layer.build(Reclaimer.watch([nameless]))),
+            yield* Effect.flip(Subscription.stats(nameless)),
+            yield* Effect.flip(Subscription.awaitIdle(Subscription.address(name, Texts))),
+            yield* Effect.flip(Topic.removeGroup(Texts, name)),
+            yield* Effect.flip(Subscription.subscribe(lost)),
+            yield* Effect.flip(Subscription.stats(lost)),
+            yield* Effect.flip(Topic.publish(Named, "x")),
+            yield* Effect.flip(Topic.publishAll(Named, ["x"])),
+            yield* Effect.flip(Topic.groups(Named)),
+            yield* Effect.flip(Topic.repartition(Named))
+          ]
+          for (const [nth, { message, reason }] of errors.entries()) {
+            assert.isTrue(
+              reason._tag === "InvalidName" && reason.kind === (nth < 7 ? "subscription" : "topic"),
+              message
+            )
+            assert.include(message, "it is no text")
+          }
+        })()
     )
 
     it.effect(

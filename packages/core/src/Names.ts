@@ -15,7 +15,8 @@ const forbidden = /[{}/\\\s\u0000-\u001f\u007f]/
 const maxLength = 200
 
 const broken = (name: unknown): string | undefined => {
-  if (typeof name !== "string" || name.length === 0) return "it is empty: give it at least one character"
+  if (typeof name !== "string") return "it is no text: give one"
+  if (name.length === 0) return "it is empty: give it at least one character"
   if (name.length > maxLength) return `it is longer than ${maxLength} characters`
   if (!name.isWellFormed()) return "it holds half of a character: different names would be one key"
   if (forbidden.test(name)) return "braces, slashes, white space and control characters are not allowed in names"

@@ -14,7 +14,7 @@ import * as Option from "effect/Option"
 import { identity } from "effect/Function"
 import * as Schema from "effect/Schema"
 import * as Sink from "effect/Sink"
-import { InvalidOption, type PublishError, type TransportError } from "./Errors.ts"
+import { InvalidOption, type PublishError, TransportError } from "./Errors.ts"
 import * as publisher from "./internal/publisher.ts"
 import * as address from "./internal/address.ts"
 import * as retention from "./internal/retention.ts"
@@ -24,6 +24,7 @@ import { spelling } from "./internal/spelling.ts"
 import { sumOf } from "./internal/stats.ts"
 import { type PublishOptions, type Writer, WriterId } from "./internal/writer.ts"
 import type { Message } from "./Message.ts"
+import * as Names from "./Names.ts"
 import { type DataCodec, type Reader, type Source, TypeId } from "./Source.ts"
 import { type GroupStanding, type Inspection, Transport } from "./Transport.ts"
 
@@ -330,6 +331,9 @@ export const removeGroup = (
 ): Effect.Effect<Option.Option<Inspection>, TransportError, Transport> =>
   Effect.gen(function* () {
     const transport = yield* Transport
+    // of another program's group any text is a name
+    const reason = typeof name === "string" ? undefined : Names.invalid("subscription", name)
+    if (reason !== undefined) return yield* new TransportError({ operation: "removeGroup", reason })
     const removed: Array<Inspection> = []
     for (const log of yield* address.logs(self, "removeGroup")) {
       removed.push(...Option.toArray(yield* transport.removeGroup({ ...log, subscription: name })))

@@ -3,6 +3,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
@@ -106,8 +107,9 @@ export const publish = <A>(
     )
   })
 
-/** Nothing was stored. */
-const fail = ({ topic }: Checked, reason: Problem) => Effect.fail(new PublishError({ topic, stored: 0, reason }))
+/** Nothing was stored. What is refused as the topic's name may be no text, from untyped callers. */
+const fail = ({ topic }: Checked, reason: Problem) =>
+  Effect.fail(new PublishError({ topic: Inspectable.toStringUnknown(topic), stored: 0, reason }))
 
 // -----------------------------------------------------------------------------
 // what is asked for
