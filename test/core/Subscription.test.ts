@@ -220,6 +220,24 @@ describe("Subscription", () => {
       })
     )
 
+    it.effect.each([
+      ["due", { due: "ignored" }],
+      ["due", { due: "never" }],
+      ["due", { due: null }],
+      ["Due", { Due: "ignore" }],
+      ["options", null],
+      ["options", 5],
+      ["options", "ignore"]
+    ] as const)("an option that cannot be meant is refused, naming %s: %o", ([option, raw]) =>
+      given(function* () {
+        yield* open(failing)
+        const options = raw as { readonly due?: "wait" } // as from JavaScript
+        const error = yield* Effect.flip(Subscription.awaitIdle(failing, options))
+        assert.strictEqual(error.operation, "awaitIdle")
+        assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option, error.message)
+      })()
+    )
+
     it.effect(
       "of an idle subscription ends at once",
       given(function* () {

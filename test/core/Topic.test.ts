@@ -184,6 +184,9 @@ describe("Topic", () => {
     )
 
     it.effect.each([
+      ["options", null],
+      ["options", 5],
+      ["options", "id"],
       ["headers", { headers: "text" }],
       ["headers", { headers: ["a"] }],
       ["headers", { headers: null }],
@@ -195,7 +198,7 @@ describe("Topic", () => {
       ["timeout", { timeout: "Infinity" }]
     ] as const)("a %s of %o is refused", ([option, options]) =>
       given(function* () {
-        const untyped: object = options
+        const untyped = options as Topic.PublishOptions // as from JavaScript
         const error = yield* Effect.flip(Topic.publish(Texts, "x", untyped))
         assert.isTrue(error.reason._tag === "InvalidOption" && error.reason.option === option)
       })()

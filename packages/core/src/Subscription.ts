@@ -21,7 +21,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.ts"
 import type { Delivered, Delivery } from "./Delivery.ts"
-import type { SubscribeError, SubscriptionFailed, TransportError } from "./Errors.ts"
+import { type SubscribeError, type SubscriptionFailed, TransportError } from "./Errors.ts"
 import * as address_ from "./internal/address.ts"
 import type { Definition } from "./internal/definition.ts"
 import type { Handling } from "./internal/handling.ts"
@@ -324,6 +324,11 @@ export const stats = (self: Address): Effect.Effect<Stats, TransportError, Trans
  */
 export const awaitIdle = (
   self: Address,
-  options?: { readonly due?: "wait" | "ignore" | undefined }
+  options: { readonly due?: "wait" | "ignore" | undefined } = {}
 ): Effect.Effect<void, TransportError, Transport> =>
-  Effect.flatMap(address_.groups(self, "awaitIdle"), (groups) => idle.awaitIdle(groups, options?.due ?? "wait"))
+  Effect.suspend(() => {
+    const reason = idle.problem(options)
+    return reason === undefined
+      ? Effect.flatMap(address_.groups(self, "awaitIdle"), (groups) => idle.awaitIdle(groups, options.due ?? "wait"))
+      : Effect.fail(new TransportError({ operation: "awaitIdle", reason }))
+  })

@@ -1,8 +1,26 @@
 /** Waiting until a subscription has dealt with what was there: by comparing ids, never by counting. */
 import * as Effect from "effect/Effect"
-import type { TransportError } from "../Errors.ts"
+import { InvalidOption, type TransportError } from "../Errors.ts"
 import { type Group, Transport } from "../Transport.ts"
 import type { Groups } from "./address.ts"
+import { shown } from "./shown.ts"
+import { optional } from "./spelling.ts"
+
+export interface Options {
+  readonly due?: "wait" | "ignore" | undefined
+}
+
+const known: ReadonlySet<string> = new Set<keyof Options>(["due"])
+
+/** From untyped callers. */
+export const problem = (options: Options): InvalidOption | undefined => {
+  const misspelt = optional(known, options, '{ due: "ignore" }')
+  if (misspelt !== undefined) return misspelt
+  const due: unknown = options.due
+  return due === undefined || due === "wait" || due === "ignore"
+    ? undefined
+    : new InvalidOption({ option: "due", problem: `${shown(due)} is refused: give "wait" or "ignore"` })
+}
 
 /**
  * Two passes must agree: between the steps of one, a message can move from a log that is still to be looked at to one

@@ -18,7 +18,7 @@ import * as durations from "./durations.ts"
 import * as outgoing from "./outgoing.ts"
 import { outletOf, Sending, sendAll } from "./sending.ts"
 import { shown } from "./shown.ts"
-import { spelling } from "./spelling.ts"
+import { optional } from "./spelling.ts"
 import { type PublishOptions, type Writer, WriterId } from "./writer.ts"
 
 /** A topic, as publishing sees it. */
@@ -147,7 +147,7 @@ const noOptions: PublishOptions = {}
 /** Answers with how long to wait in an outage, in milliseconds. */
 const checkOptions = (options: PublishOptions, count: number): Result.Result<number, Problem> => {
   if (options === noOptions) return defaultPatience
-  const problem = spelling(publishOptions, options)
+  const problem = optional(publishOptions, options, '{ subject: "…" }')
   if (problem !== undefined) return Result.fail(problem)
   if (options.id !== undefined && count > 1) {
     return refuse("id", "one id cannot name several messages: leave it out, or publish one at a time")
