@@ -311,7 +311,15 @@ describe("DeadLetters", () => {
       ["ids", { ids: 5 }],
       ["where", { where: "all" }],
       ["where", { where: async () => false }],
-      ["where", { where: () => 1 }]
+      ["where", { where: () => 1 }],
+      [
+        "where",
+        {
+          where: () => {
+            throw new Error("not so")
+          }
+        }
+      ]
     ]
     it.effect.each(untyped)(
       "what an untyped caller may have meant by it is refused, naming %s, and moves nothing: %o",
@@ -337,6 +345,41 @@ describe("DeadLetters", () => {
         assert.isTrue(Option.isNone(yield* DeadLetters.get(address, "nope")))
         assert.strictEqual(yield* DeadLetters.count(address), 1)
       })
+    )
+
+    it.effect(
+      "a where that throws is told with its words",
+      given(function* () {
+        yield* dead("a")
+        const thrown: ReadonlyArray<readonly [unknown, string]> = [
+          [new TypeError("not so"), "not so"],
+          ["no error", '"no error"']
+        ]
+        for (const [cause, words] of thrown) {
+          const where = () => {
+            throw cause
+          }
+          const error = yield* Effect.flip(DeadLetters.discard(address, { where }))
+          assert.include(error.message, words)
+        }
+      })
+    )
+
+    it.effect.each([1, 2])("what is no text is nobody's id, whether of one partition or of several: %d", (partitions) =>
+      given(function* () {
+        const topic = Topic.make("wide", { schema: Schema.String, partitions })
+        const subscription = Subscription.make("s", topic, () => Effect.fail("no"), { retry: { maxRetries: 0 } })
+        yield* open(subscription)
+        yield* Topic.publishAll(topic, ["a", "b"])
+        yield* Subscription.awaitIdle(subscription)
+        for (const raw of [undefined, null, 5, {}]) {
+          const id = raw as string // as from JavaScript
+          assert.isTrue(Option.isNone(yield* DeadLetters.get(subscription, id)))
+          assert.strictEqual(yield* DeadLetters.discard(subscription, { ids: [id] }), 0)
+          assert.strictEqual(yield* DeadLetters.redrive(subscription, { ids: [id] }), 0)
+        }
+        assert.strictEqual(yield* DeadLetters.count(subscription), 2)
+      })()
     )
 
     it.effect(

@@ -103,7 +103,8 @@ export interface Selection<A> {
   readonly ids?: Iterable<string> | undefined
   /**
    * Asked of each letter, or of those in `ids`, oldest first; undecodable ones are among them. Default: any letter. With
-   * it the dead letters are read page by page; `ids` alone are not read.
+   * it the dead letters are read page by page; `ids` alone are not read. One that throws, or answers with neither true nor
+   * false, is refused with `InvalidOption`.
    */
   readonly where?: ((letter: DeadLetter<A>) => boolean) | undefined
 }
@@ -203,10 +204,14 @@ const isMeant = <A>(
   where: NonNullable<Selection<A>["where"]>,
   letter: DeadLetter<A>
 ): Effect.Effect<boolean, TransportError> => {
-  const answer: unknown = where(letter)
-  if (typeof answer === "boolean") return Effect.succeed(answer)
-  const problem = `it answered with ${shown(answer)}: answer true or false`
-  return refuse("deadLetters", new InvalidOption({ option: "where", problem }))
+  const wrong = (what: string) =>
+    refuse("deadLetters", new InvalidOption({ option: "where", problem: `it ${what}: answer true or false` }))
+  try {
+    const answer: unknown = where(letter)
+    return typeof answer === "boolean" ? Effect.succeed(answer) : wrong(`answered with ${shown(answer)}`)
+  } catch (thrown) {
+    return wrong(`threw ${thrown instanceof Error ? String(thrown) : shown(thrown)}`)
+  }
 }
 
 const each = <A>(

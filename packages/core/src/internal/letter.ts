@@ -36,8 +36,12 @@ export interface DeadLetter<out A> {
   readonly deadLettered: DateTime.Utc
 }
 
-/** The id that a dead letter has in its own partition; `undefined` where it is none of this partition's. */
-export const inGroup = ({ partition }: Group, id: string): string | undefined => {
+/**
+ * The id that a dead letter has in its own partition; `undefined` where it is none of this partition's, or no text, as
+ * untyped callers may give.
+ */
+export const inGroup = ({ partition }: Group, id: unknown): string | undefined => {
+  if (typeof id !== "string") return undefined
   const own = partition === 0 ? id : id.endsWith(`/${partition}`) ? id.slice(0, id.lastIndexOf("/")) : undefined
   return own !== undefined && isEntryId(own) ? own : undefined
 }
