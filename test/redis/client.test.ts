@@ -230,6 +230,22 @@ describe("RedisClient", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("timeouts that are longer than a timer can wait are no short ones", () =>
+    Effect.gen(function* () {
+      const warnings: Array<string> = []
+      const listener = ({ name }: Error) => void warnings.push(name)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => process.on("warning", listener)),
+        () => Effect.sync(() => process.off("warning", listener))
+      )
+      const long = "30 days"
+      const one = yield* client({ url, commandTimeout: long, connectTimeout: long, keepAlive: long })
+      yield* one.command("BLPOP", [randomUUID(), "0.2"])
+      assert.deepStrictEqual(warnings, [])
+      assert.strictEqual(one.epoch(), 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a reply that came while the event loop was blocked is one, however long that took", () =>
     Effect.gen(function* () {
       const one = yield* client({ url, commandTimeout: "200 millis" })

@@ -320,7 +320,7 @@ const ioredis = (options: Options, target: ClientOptions.Target): Clients => {
             ...(options.sentinel.password === undefined ? {} : { sentinelPassword: reveal(options.sentinel.password) })
           }),
       connectionName: `${name}-${role}`,
-      connectTimeout: millis(connectTimeoutOf(options)),
+      connectTimeout: Connections.timerOf(millis(connectTimeoutOf(options))),
       keepAlive: millis(options.keepAlive ?? "30 seconds"),
       lazyConnect: true,
       // replies then have one shape, whatever the server and the client's version

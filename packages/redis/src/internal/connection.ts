@@ -31,6 +31,12 @@ export type Role = "commands" | "bell" | "consumer" | "replicas" | "discovery"
 /** How often a lost connection is tried again: 50 ms at first, 1 second at most. */
 export const retryDelay = (times: number): number => Math.min(50 * 2 ** Math.min(times - 1, 10), 1000)
 
+/** The longest that a timer of Node's waits, in milliseconds: it takes more for 1. */
+const longest = 2 ** 31 - 1
+
+/** So many milliseconds, or the longest that a timer can wait. */
+export const timerOf = (milliseconds: number): number => Math.min(milliseconds, longest)
+
 /** Not written, since there was no connection. */
 export class NotConnected extends Error {
   override readonly name = "NotConnected"
@@ -196,7 +202,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     if (left <= 0) {
       lastError = new Error(`no reply within ${options.commandTimeout + allowance} ms`)
       restart()
-    } else watch = setTimeout(check, left)
+    } else watch = setTimeout(check, timerOf(left))
   }
   // what came while the event loop was blocked is read first
   const check = () => void setImmediate(judge)
@@ -254,7 +260,7 @@ export const make = (native: Native, options: ConnectionOptions): Single => {
     }
     if (waiting === 0) lastProgress = performance.now()
     waiting += 1
-    watch ??= setTimeout(check, options.commandTimeout)
+    watch ??= setTimeout(check, timerOf(options.commandTimeout))
     return reply.then(replied, lost)
   }
 
