@@ -78,6 +78,7 @@ describe("Topic", () => {
         const wrong = yield* Effect.flip(Topic.publish(Orders, { _tag: "Placed", total: "1" } as unknown as Order))
         assert.strictEqual(wrong.reason._tag, "Encode")
         assert.include(wrong.message, "total")
+        assert.include(wrong.message, "the data cannot be encoded: it does not fit the topic's schema: ")
         assert.include(wrong.message, 'publish to "orders"')
       })
     )
@@ -93,10 +94,18 @@ describe("Topic", () => {
         })
         const error = yield* Effect.flip(Topic.publish(Throwing, "x"))
         assert.strictEqual(error.reason._tag, "Encode")
-        assert.include(error.message, "no key")
-        // what a caller from JavaScript could give
-        const Numbered = Topic.make("t2", { schema: Schema.String, key: (() => 7) as unknown as () => string })
-        assert.strictEqual((yield* Effect.flip(Topic.publish(Numbered, "x"))).reason._tag, "Encode")
+        assert.include(error.message, "the data cannot be encoded: the topic's `key` threw Error: no key")
+        for (const [raw, told] of [
+          [7, "number"],
+          [{}, "object"],
+          [null, "null"]
+        ] as const) {
+          const key = (() => raw) as unknown as () => string // as from JavaScript
+          const { reason } = yield* Effect.flip(Topic.publish(Topic.make("t2", { schema: Schema.String, key }), "x"))
+          assert.strictEqual(reason._tag, "Encode")
+          assert.include(reason.message, `the topic's \`key\` returned ${told}: return a text`)
+          assert.notInclude(reason.message, "schema")
+        }
         assert.deepStrictEqual((yield* MemoryTransport.snapshot).keys, [])
       })
     )
@@ -139,6 +148,7 @@ describe("Topic", () => {
     )
 
     it.effect.each([
+      [{ partitions: null }, 'option "partitions": null is no count'],
       [{ partitions: "3" }, 'option "partitions": "3" is no count'],
       [{ maxLength: "5" }, 'option "maxLength": "5" is no length'],
       [{ key: "orderId" }, 'option "key": "orderId" is refused: give a function'],
@@ -157,7 +167,7 @@ describe("Topic", () => {
         const Keyed = Topic.make("keyed", { schema: Schema.String, key: () => "a\ud800" })
         const { reason } = yield* Effect.flip(Topic.publish(Keyed, "x"))
         assert.strictEqual(reason._tag, "Encode")
-        assert.match(reason.message, /half of a character/)
+        assert.match(reason.message, /the topic's `key` .*half of a character/)
       })
     )
 

@@ -20,6 +20,7 @@ import { randomUUID } from "node:crypto"
 import { createServer } from "node:net"
 import { inspect } from "node:util"
 import { inject } from "vitest"
+import { disconnected } from "../../packages/redis/src/internal/errors.ts"
 import { startProxy } from "../support/proxy.ts"
 import { freePort, startRedis } from "../support/redis.ts"
 import * as S from "./support.ts"
@@ -119,6 +120,17 @@ describe("RedisClient", () => {
       assert.isBelow(performance.now() - begun, 1000)
     }).pipe(Effect.scoped)
   )
+
+  it("what an unwritten command is told with speaks of no option that nobody can set", () => {
+    const last = new Error("Stream isn't writeable and enableOfflineQueue options is false")
+    const { reason } = disconnected("connect", last)
+    assert.strictEqual(reason._tag, "Unavailable")
+    assert.strictEqual(reason.message, "not connected")
+    assert.strictEqual(
+      disconnected("connect", new Error("connect ETIMEDOUT")).reason.message,
+      "not connected (connect ETIMEDOUT)"
+    )
+  })
 
   it.live("no socket is left after the scope, nor after an interrupted or failed construction", () =>
     Effect.gen(function* () {

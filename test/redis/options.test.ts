@@ -243,6 +243,16 @@ describe("a duration that cannot be meant is refused by its name", () => {
   }
 })
 
+it.live("a namespace that is no text is told as such", () =>
+  Effect.gen(function* () {
+    const { url } = yield* server
+    const namespace = 3 as unknown as string // as from JavaScript
+    const { reason } = yield* failure({ url, namespace })
+    assert.isTrue(reason._tag === "InvalidName" && reason.kind === "namespace")
+    assert.include(reason.message, "it is no text")
+  }).pipe(Effect.scoped)
+)
+
 describe("what only an untyped caller can give is refused by its name, and not a defect", () => {
   const url = "redis://127.0.0.1:1"
   const cases: ReadonlyArray<readonly [string, unknown]> = [

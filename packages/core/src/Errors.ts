@@ -149,7 +149,7 @@ export class UnderReplicated extends Schema.TaggedError<UnderReplicated>()("Unde
 }
 
 /**
- * The data does not fit the topic's schema.
+ * The data does not fit the topic's schema, or its `key` gives no text for it.
  *
  * @category reasons
  * @since 0.1.0
@@ -159,7 +159,7 @@ export class Encode extends Schema.TaggedError<Encode>()("Encode", {
   cause: Schema.optional(Schema.Defect())
 }) {
   override get message() {
-    return `the data cannot be encoded by the topic's schema: ${this.detail}`
+    return `the data cannot be encoded: ${this.detail}`
   }
 }
 

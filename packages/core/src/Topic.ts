@@ -89,6 +89,7 @@ export const make = <S extends DataCodec>(
     readonly abandonedAfter?: Duration.Input | undefined
   }
 ): Topic<S["Type"]> => {
+  const { partitions = 1 } = options
   const codec = lazily(() => Schema.toCodecJson(options.schema))
   const decode = lazily(() => Schema.decodeUnknownExit(codec()))
   const encode = lazily(() => Schema.encodeUnknownExit(codec()))
@@ -97,7 +98,7 @@ export const make = <S extends DataCodec>(
     _A: identity,
     _in: () => {},
     [TypeId]: {
-      partitions: options.partitions ?? 1,
+      partitions,
       problem: spelling(topicOptions, options) ?? keyProblem(options.key) ?? retention.problem(options),
       acknowledged: retention.acknowledged(options),
       ordered: options.key !== undefined,
@@ -200,10 +201,10 @@ export type { PublishOptions } from "./internal/writer.ts"
 /**
  * Publishes one message, and returns it as subscribers will see it. Succeeds once it is stored.
  *
- * Fails with `PublishError`; its reason is `Encode` where the data does not fit the schema, `Unavailable` where the log
- * could not be reached within `timeout` (nothing was stored), `Unknown` where it was sent and no reply came (it may be
- * stored; nothing sends it again), `UnderReplicated` where fewer than `replicas` confirmed it (it is stored), `Refused`,
- * `InvalidName` or `InvalidOption`.
+ * Fails with `PublishError`; its reason is `Encode` where the data does not fit the schema or its key is no text,
+ * `Unavailable` where the log could not be reached within `timeout` (nothing was stored), `Unknown` where it was sent and
+ * no reply came (it may be stored; nothing sends it again), `UnderReplicated` where fewer than `replicas` confirmed it (it
+ * is stored), `Refused`, `InvalidName` or `InvalidOption`.
  *
  * @category publishing
  * @since 0.1.0

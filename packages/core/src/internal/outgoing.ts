@@ -38,7 +38,7 @@ export const encode = (
   try {
     return Result.succeed(data.map((one) => encodeOne(topic, writer, one, common)))
   } catch (cause) {
-    // by the schema, the key or JSON, or below: a Result for each message would cost as much as encoding it
+    // by the schema or JSON, or below: a Result for each message would cost as much as encoding it
     return Result.fail(cause instanceof Encode ? cause : new Encode({ detail: String(cause), cause }))
   }
 }
@@ -47,7 +47,7 @@ const encodeOne = (topic: string, writer: Writer, data: unknown, common: Attribu
   const exit = writer.encode(data)
   if (Exit.isFailure(exit)) {
     const cause = Option.getOrElse(Exit.findErrorOption(exit), () => exit.cause)
-    throw new Encode({ detail: String(cause), cause })
+    throw new Encode({ detail: `it does not fit the topic's schema: ${String(cause)}`, cause })
   }
   const json: unknown = exit.value
   const text: unknown = JSON.stringify(json)
@@ -59,10 +59,22 @@ const encodeOne = (topic: string, writer: Writer, data: unknown, common: Attribu
 }
 
 const keyOf = (writer: Writer, data: unknown): string | undefined => {
-  const key: unknown = writer.key?.(data)
+  const key = called(writer, data)
   if (key === undefined) return key
+  if (typeof key !== "string") {
+    const returned = key === null ? "null" : typeof key
+    throw new Encode({ detail: `the topic's \`key\` returned ${returned}: return a text` })
+  }
   // half of a character would be stored as another one, and two keys would be one
-  if (typeof key === "string" && !key.isWellFormed()) throw new TypeError("the topic's key holds half of a character")
-  if (typeof key === "string") return key
-  throw new TypeError(`the topic's key is a ${typeof key}, and must be a text`)
+  if (!key.isWellFormed())
+    throw new Encode({ detail: "the topic's `key` returned half of a character: return whole ones" })
+  return key
+}
+
+const called = (writer: Writer, data: unknown): unknown => {
+  try {
+    return writer.key?.(data)
+  } catch (cause) {
+    throw new Encode({ detail: `the topic's \`key\` threw ${String(cause)}`, cause })
+  }
 }

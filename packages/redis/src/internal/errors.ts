@@ -83,6 +83,9 @@ const keyOf = (error: unknown): string | undefined => {
   return typeof key === "string" ? key : undefined
 }
 
+/** Refused by the client before it was written. Its words speak of an option of its own. */
+const isUnwritten = (error: unknown): boolean => messageOf(error).startsWith("Stream isn't writeable")
+
 /** The error of an operation whose command failed; none where that is neither the server's state nor its refusal. */
 export const failed = (operation: string, error: unknown): TransportError | undefined => {
   const cause = stripped(error)
@@ -90,8 +93,7 @@ export const failed = (operation: string, error: unknown): TransportError | unde
   const key = code === "WRONGTYPE" ? keyOf(error) : undefined
   const detail = advised(code, key === undefined ? cause.message : `${cause.message} (${key})`)
   if (code === undefined) {
-    // refused by the client before it was written
-    if (detail.startsWith("Stream isn't writeable")) {
+    if (isUnwritten(error)) {
       return new TransportError({ operation, reason: new Unavailable({ detail: "not connected", cause }) })
     }
     // the client's own word for it speaks of an option of the client
@@ -127,7 +129,8 @@ export const unwritable = (operation: string, error: unknown): TransportError =>
 export const disconnected = (operation: string, last: unknown): TransportError => {
   const cause = last === undefined ? undefined : stripped(last)
   const code = replyCode(last)
-  const detail = advised(code, cause === undefined ? "not connected" : `not connected (${cause.message})`)
+  const why = cause === undefined || isUnwritten(cause) ? "" : ` (${cause.message})`
+  const detail = advised(code, `not connected${why}`)
   return new TransportError({
     operation,
     reason:
