@@ -261,6 +261,8 @@ describe("what only an untyped caller can give is refused by its name, and not a
     ["options", "redis://user:secret@127.0.0.1:1"],
     ["url", {}],
     ["url", { url: null }],
+    ["tls", { url: "rediss://127.0.0.1:1", tls: null }],
+    ["tls", { url, tls: "yes" }],
     ["sentinel", { url, sentinel: null }],
     ["sentinel", { url, sentinel: "main" }],
     ["sentinel.sentinels", { url, sentinel: { name: "main", sentinels: [null] } }],

@@ -273,6 +273,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   yield* Effect.fromResult(Result.mapError(ClientOptions.given(options), refused))
   yield* Effect.fromResult(Result.mapError(ClientOptions.spelling(options), refused))
   yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
+  yield* Effect.fromResult(Result.mapError(ClientOptions.tls(options), refused))
   const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))
   yield* Effect.fromResult(Result.mapError(ClientOptions.servers(options, target), refused))
   const clients = ioredis(options, target)

@@ -147,6 +147,12 @@ const listed = (option: string, all: unknown): Result.Result<void, InvalidOption
     : refuse(option, 'each has a host and a port: { host: "redis-1", port: 6379 }')
 }
 
+/** With anything else, what the URL says of TLS would be lost, and the password sent in the clear. */
+export const tls = ({ tls }: { readonly tls?: unknown }): Result.Result<void, InvalidOption> =>
+  tls === undefined || typeof tls === "boolean" || Predicate.isObject(tls)
+    ? Result.void
+    : refuse("tls", "give true, false, or an object of Node's TLS options, or leave it out")
+
 /** Finite and above 0: a socket with a negative or an endless timeout is an exception of Node's, or never gives up. */
 export const timeouts = (options: Timeouts): Result.Result<void, InvalidOption> => {
   for (const option of ["connectTimeout", "commandTimeout", "keepAlive"] as const) {
