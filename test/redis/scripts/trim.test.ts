@@ -56,6 +56,16 @@ describe("trim", () => {
     assert.notInclude(Object.keys(await redis.hgetall(keys.groups)), "foreign")
   })
 
+  test("thousands of groups that have disappeared hold nothing back, and are forgotten", async () => {
+    await add(2)
+    const noted = Array.from({ length: 9000 }, (_, i) => [`gone-${i}`, "1"]).flat()
+    await redis.hset(keys.groups, ...noted)
+    await join("a")
+    await redis.xack(keys.main, keys.mainGroup, ...(await read("a", 2)))
+    assert.strictEqual(await trim(), 2)
+    assert.strictEqual(await redis.hlen(keys.groups), 1)
+  })
+
   test("without a group, and without a stream, nothing is dropped and nothing written", async () => {
     assert.deepStrictEqual(await run(Scripts.trim, { keys, missing: [] }), none)
     await add(3)

@@ -20,6 +20,7 @@
 --@include netstrings
 --@include ring
 --@include append
+--@include forbidden
 local stream, due, deadLetters, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, origin = ARGV[1], ARGV[2], ARGV[3]
 local wrong = mistyped("stream", stream, "zset", due, "stream", deadLetters, bellKind, bell)
@@ -60,6 +61,8 @@ for n, how in ipairs(found) do
 end
 
 if #mine > 0 then
+  wrong = forbidden({ "ZADD", due, "0", "" }, { "XACK", stream, group, "0-0" }, { "XDEL", stream, "0-0" })
+  if wrong then return wrong end
   -- first, as a stream that can have no further entry refuses it
   for _, letter in ipairs(letters) do
     local added = append(deadLetters, unpack(letter[2]))

@@ -32,6 +32,7 @@
 --@include append
 --@include unreadable
 --@include advance
+--@include forbidden
 --@include ring
 local main, retry, due, deadLetters, state, blocked, parked, bell = unpack(KEYS)
 local mainGroup, retryGroup, consumer, nonce, acks = unpack(ARGV, 1, 5)
@@ -64,6 +65,10 @@ if n > 0 then
   end
 end
 if not stands then return { 0, "", unpack(found) } end
+local refused = n > 0
+  and forbidden({ "XACK", main, mainGroup, "0-0" }, { "XDEL", retry, "0-0" }, { "ZADD", blocked, "0", "" },
+    { "ZREM", blocked, "" })
+if refused then return refused end
 
 local time = now()
 local rung

@@ -12,9 +12,13 @@
 --@include now
 --@include ring
 --@include append
+--@include forbidden
 local main, bell = KEYS[1], KEYS[2]
 local told = redis.pcall("GET", bell)
 if type(told) == "table" then return mistyped(bellKind, bell) or told end
+
+local refused = ARGV[1] .. ARGV[2] ~= "" and forbidden({ "XTRIM", main, "MAXLEN", "1" })
+if refused then return refused end
 
 local call, args, names = redis.call, ARGV, tonumber(ARGV[3])
 local before = 3 + names
@@ -27,7 +31,7 @@ end
 if names == 1 then
   -- the plain entry, and the hot path
   local name = args[4]
-  local refused = first(name, args[before + 1])
+  refused = first(name, args[before + 1])
   if refused then return refused end
   for i = before + 2, #args do ids[i - before] = call("XADD", main, "*", name, args[i]) end
 else
@@ -45,7 +49,7 @@ else
     if i > before + 1 then
       ids[#ids + 1] = call("XADD", main, "*", unpack(fields, 1, count))
     else
-      local refused = first(unpack(fields, 1, count))
+      refused = first(unpack(fields, 1, count))
       if refused then return refused end
     end
   end

@@ -12,8 +12,10 @@
 --@include netstrings
 --@include ring
 --@include append
+--@include forbidden
 local deadLetters, due, retry, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local wrong = mistyped("stream", deadLetters, "zset", due, "stream", retry, bellKind, bell)
+  or forbidden({ "XDEL", deadLetters, "0-0" }, { "ZADD", due, "0", "" })
 if wrong then return wrong end
 
 local delay = tonumber(ARGV[1])

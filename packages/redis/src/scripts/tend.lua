@@ -36,12 +36,13 @@
 --@include append
 --@include unreadable
 --@include advance
+--@include forbidden
 --@include mend
 --@include ring
 local main, retry, due, deadLetters, state, bell, blocked, parked = unpack(KEYS)
 local mainGroup, retryGroup, scan, cursor = unpack(ARGV)
 local wrong = mistyped("stream", main, "stream", retry, "zset", due, "stream", deadLetters, "hash", state,
-  bellKind, bell, "zset", blocked, "zset", parked)
+  bellKind, bell, "zset", blocked, "zset", parked) or forbidden({ "ZREM", due, "" })
 if wrong then return wrong end
 -- a replica, which could move nothing, has nothing to say either; and Redis 6.2 counts every XGROUP among the commands that
 -- need memory

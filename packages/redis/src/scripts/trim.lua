@@ -20,10 +20,9 @@
 --@include ids
 --@include groups
 --@include following
-local states = { unpack(KEYS) }
-local main, groups = table.remove(states, 1), table.remove(states, 1)
+local main, groups = KEYS[1], KEYS[2]
 local wrong = mistyped("stream", main, "hash", groups)
-for _, state in ipairs(states) do wrong = wrong or mistyped("hash", state) end
+for i = 3, #KEYS do wrong = wrong or mistyped("hash", KEYS[i]) end
 if wrong then return wrong end
 
 local keep
@@ -51,8 +50,8 @@ for _, row in ipairs(rows) do
 end
 if settled then hold(following(settled)) end
 
-local stateOf, unnamed, gone = {}, {}, {}
-for i, name in ipairs(ARGV) do stateOf[name] = states[i] end
+local stateOf, unnamed, gone = {}, { 0, 0 }, {}
+for i, name in ipairs(ARGV) do stateOf[name] = KEYS[i + 2] end
 for _, name in ipairs(known) do
   if not present[name] then
     local state = stateOf[name]
@@ -69,10 +68,11 @@ for _, name in ipairs(known) do
     end
   end
 end
-if #unnamed > 0 then return { 0, 0, unpack(unnamed) } end
+if #unnamed > 2 then return unnamed end
 
 begin(groups)
-if #gone > 0 then redis.call("HDEL", groups, unpack(gone)) end
+-- a call takes some thousands at most
+for i = 1, #gone, 1000 do redis.call("HDEL", groups, unpack(gone, i, math.min(i + 999, #gone))) end
 for _, name in ipairs(fresh) do redis.call("HSET", groups, name, digits(now())) end
 
 if not keep then return { 0, 0 } end
