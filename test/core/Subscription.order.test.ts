@@ -215,6 +215,31 @@ describe("Subscription: order by key", () => {
     }
   )
 
+  it.effect("7. a handler past maxLease stops the other keys of its partition for no drainTimeout", () =>
+    run(
+      layerWith((transport) => transport, false),
+      function* () {
+        const One = Topic.make("one", { schema: Schema.String, key: (text) => text })
+        const seen = yield* probe()
+        const handler = seen.handler(({ attempt, data }) =>
+          data === "slow" && attempt === 1 ? Effect.never : Effect.void
+        )
+        const options = { maxLease: "2 seconds", visibilityTimeout: "1 second", drainTimeout: "1 minute" } as const
+        const { close } = yield* open(Subscription.make("s", One, handler, { concurrency: 2, ...options }))
+        yield* Topic.publish(One, "slow")
+        for (let i = 0; i < 60; i++) {
+          yield* Topic.publish(One, `${i}`)
+          yield* pass("100 millis")
+        }
+        const at = seen.calls.map((call) => call.at)
+        const gaps = at.slice(1).map((time, i) => time - (at[i] ?? 0))
+        assert.isBelow(Math.max(...gaps), 1500)
+        assert.strictEqual(seen.calls.length, 62)
+        yield* close
+      }
+    )
+  )
+
   it.effect("paused while it claims a partition, it takes nothing of it until it goes on", () => {
     const layer = layerWith((transport) => ({
       ...transport,

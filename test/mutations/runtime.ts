@@ -61,11 +61,16 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/lane.ts",
-        `Effect.andThen(patiently(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)),`,
-        ``
+        `Effect.raceFirst(Effect.andThen(nothingRuns.await, hook.idle), over.await),`,
+        `Effect.void,`
       )
     ],
     killedBy: conformance("1. closing waits for the handlers in flight, and their success is acked")
+  },
+  {
+    name: "lost-partition-waited-for",
+    edits: [edit("internal/lane.ts", `    over.openUnsafe()\n`, ``)],
+    killedBy: order("7. a handler past maxLease stops the other keys of its partition for no drainTimeout")
   },
   {
     name: "jitter-downward",

@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import { layerWith, open, pass, probe, run, settled, Texts, unavailable, withConsumers } from "../support.ts"
 import { compareIds } from "../../../packages/core/src/internal/ids.ts"
 
@@ -168,6 +169,9 @@ describe("marks", () => {
       yield* pass("1 second")
       assert.isDefined(joined.pollUnsafe(), "join goes on as if nothing had happened")
       assert.include((yield* Fiber.join(joined)).message, "a bug of the backend")
+      const { problem, state } = yield* handle.health
+      assert.strictEqual(state, "unhealthy")
+      assert.include(Option.getOrThrow(problem), "a bug of the backend")
     })
   })
 })

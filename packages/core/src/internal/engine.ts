@@ -41,7 +41,7 @@ export interface Running {
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
   readonly inFlight: () => number
-  readonly problem: () => TransportError | undefined
+  readonly problem: () => TransportError | SubscriptionFailed | undefined
   readonly state: () => "running" | "paused" | "draining" | "unhealthy"
   readonly join: Effect.Effect<never, SubscriptionFailed>
 }
@@ -60,13 +60,13 @@ export const start: (
   const health = Health.makeAll()
   const observer = observe.make(groups[0], transport.system, context)
   const failed = Deferred.makeUnsafe<never, SubscriptionFailed>()
-  let isDead = false
+  let dead: SubscriptionFailed | undefined
   let state: "running" | "paused" | "draining" = "running"
   const background = yield* FiberSet.makeRuntime()
   const run = (effect: Effect.Effect<void>) => void background(Effect.annotateLogs(effect, annotations))
   const died = (cause: unknown) => {
-    isDead = true
-    Deferred.doneUnsafe(failed, Effect.fail(new SubscriptionFailed({ ...annotations, cause })))
+    dead = new SubscriptionFailed({ ...annotations, cause })
+    Deferred.doneUnsafe(failed, Effect.fail(dead))
     run(Effect.logFatal("the loop of the subscription died", cause))
   }
   const dispatcher = new Dispatcher(
@@ -90,7 +90,7 @@ export const start: (
       context,
       run,
       died,
-      isDead: () => isDead,
+      isDead: () => dead !== undefined,
       lost
     })
 
@@ -110,6 +110,7 @@ export const start: (
       state = "draining"
     })
   )
+  const problem = () => dead ?? health.problem()
   return {
     begin: Effect.annotateLogs(parts.begin, annotations),
     pause: Effect.suspend(() => {
@@ -123,8 +124,8 @@ export const start: (
       return parts.resume
     }),
     inFlight: () => dispatcher.busy,
-    problem: health.problem,
-    state: () => (state === "running" && health.problem() !== undefined ? "unhealthy" : state),
+    problem,
+    state: () => (state === "running" && problem() !== undefined ? "unhealthy" : state),
     join: Deferred.await(failed)
   }
 })

@@ -146,6 +146,12 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     lost = true
     options.lost()
   }
+  const over = Latch.makeUnsafe(false)
+  /** The log has said so: nothing that runs here can be settled any more. */
+  const loseAll = () => {
+    over.openUnsafe()
+    lose()
+  }
 
   const taken = () => held.size + arrived.length
   const stuck = () => order?.stuck ?? 0
@@ -249,7 +255,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     run(full ? health.failed("reading", error) : health.worked("reading"))
   }
   const leaseLost = (handling: Handling) => {
-    if (order !== undefined) lose()
+    if (order !== undefined) loseAll()
     observer.leaseLost()
     log(handling, "Warn", "the lease was lost: another consumer owns the message, nothing was settled here")
   }
@@ -450,7 +456,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const unsettled = Effect.andThen(book.empty, keyBook.empty)
   const queue = { [Symbol.iterator]: () => unstarted(waiting, order) }
   const mark = yield* marks
-    .make({ consumer: seat, health, held, queue, step: slots, onMoved: dispatch, lost: lose, died: options.died })
+    .make({ consumer: seat, health, held, queue, step: slots, onMoved: dispatch, lost: loseAll, died: options.died })
     .pipe(annotated)
   const lease = yield* leases
     .make({
@@ -461,13 +467,13 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
       died: options.died,
       renewed: dispatch,
       lost: (gone) => {
-        if (gone === "lost") return lose()
+        if (gone === "lost") return loseAll()
         for (const handling of gone) handling.lost = true
         for (const handling of waiting.remove((handling) => handling.lost)) {
           forget(handling)
           leaseLost(handling)
         }
-        if (order !== undefined && gone.length > 0) lose()
+        if (order !== undefined && gone.length > 0) loseAll()
         refresh()
       },
       beat: (now) =>
@@ -566,7 +572,13 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     state = "draining"
     return stopFetching
   }).pipe(
-    Effect.andThen(patiently(Effect.andThen(nothingRuns.await, hook.idle), policy.drainTimeout)),
+    Effect.andThen(
+      patiently(
+        // what could not be settled is waited for in vain, and the partition with it
+        Effect.raceFirst(Effect.andThen(nothingRuns.await, hook.idle), over.await),
+        policy.drainTimeout
+      )
+    ),
     Effect.andThen(Effect.sync(() => handler.interrupt())),
     // a handler may settle while it ends: without an end to that, it and the log would wait for each other
     Effect.andThen(lastly(Effect.andThen(handler.await, unsettled))),

@@ -32,6 +32,7 @@ const refusing = new Set(["NOPERM", "WRONGPASS", "NOAUTH", "DENIED", "WRONGTYPE"
 /** What is to be changed, where the server's words leave that open. */
 const advice: Readonly<Record<string, string>> = {
   WRONGPASS: "check the options `username` and `password`, or those in `url`",
+  NOPERM: "compare the user's permissions with those in docs/operations.md",
   NOAUTH: "give the option `password`, or one in `url`"
 }
 
