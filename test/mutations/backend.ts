@@ -218,6 +218,11 @@ export const backend: ReadonlyArray<Mutation> = [
     )
   },
   {
+    name: "redis-lost-count-not-recorded",
+    edits: [onRedis("internal/member.ts", `if (joined.created.main) await this.recreated()`, ``)],
+    killedBy: redis("redis/order", "and consumers record the number of partitions again where it has disappeared")
+  },
+  {
     name: "redis-lost-blocking-read-compared-once",
     edits: [onRedis("internal/reader.ts", `doubt = setTimeout(suspect, millis).unref()`, ``)],
     killedBy: redis("redis/blocking", "what is delivered to who is gone, as the server has not noticed")

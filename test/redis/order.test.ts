@@ -93,6 +93,22 @@ describe("workers", () => {
       assert.deepStrictEqual((yield* O.fetch(second.owner)).map(S.text), ["y"])
     }).pipe(Effect.scoped)
   )
+
+  it.live("and consumers record the number of partitions again where it has disappeared with their group", () =>
+    Effect.gen(function* () {
+      const { a, admin, b } = yield* setup
+      assert.strictEqual(yield* a.partitions("orders", 4), 4)
+      const worker = yield* O.enroll(a)
+      yield* Effect.promise(() => S.flush(admin))
+      yield* worker.roster
+      assert.strictEqual(yield* b.partitions("orders", 2), 4)
+      const consumer = yield* S.join(a, { group: S.group("orders", "shipping") })
+      yield* Effect.promise(() => S.flush(admin))
+      yield* S.publish(a, "x")
+      yield* S.fetching(consumer)
+      assert.strictEqual(yield* b.partitions("orders", 2), 4)
+    }).pipe(Effect.scoped)
+  )
 })
 
 describe("a claim", () => {

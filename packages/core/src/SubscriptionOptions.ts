@@ -55,8 +55,9 @@ export interface Common {
    */
   readonly prefetch?: number | undefined
   /**
-   * Of a topic with a key: how many messages of a partition wait on the log, at most, behind others of their keys that wait
-   * for a retry; a whole number from 1. Where there are more, new messages of the partition are not read. Default 10,000.
+   * Of a topic with a key: where so many messages of a partition wait on the log, behind others of their keys that wait for
+   * a retry, new ones of the partition are not read; what had been read by then waits there as well. A whole number from 1.
+   * Default 10,000.
    */
   readonly maxWaiting?: number | undefined
   /**

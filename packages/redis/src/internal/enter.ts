@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Keys from "../RedisKeys.ts"
 import { duplicate, Member, rollback } from "./member.ts"
+import { recordAgain } from "./partitions.ts"
 import type { Shared } from "./shared.ts"
 
 /** `exit` is how a place that was kept is left, when the scope closes. */
@@ -33,7 +34,9 @@ export const enter = Effect.fnUntraced(function* (
     visibilityTimeout: Duration.toMillis(options.visibilityTimeout),
     from: options.from,
     ordered: how.ordered,
-    leaving: shared.leaving
+    leaving: shared.leaving,
+    // the next one finds a group, and nothing to record: what cannot be done now is left
+    recreated: () => recordAgain(shared, options.group.topic).catch(() => {})
   })
   let state: "outside" | "uncertain" | "joined" | "kept" = "outside"
 

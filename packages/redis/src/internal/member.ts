@@ -44,6 +44,8 @@ export class Member {
   /** A worker of an ordered group. */
   readonly ordered: boolean
   readonly leaving: Leaving
+  /** Called where the group had disappeared, and is there again. */
+  readonly recreated: () => Promise<void>
   /** What joining again had to create, and nobody was told yet. */
   created: Scripts.Joined | undefined
   private rejoining: Promise<Scripts.Joined> | undefined
@@ -63,6 +65,7 @@ export class Member {
       | "from"
       | "ordered"
       | "leaving"
+      | "recreated"
     >
   ) {
     this.client = options.client
@@ -76,6 +79,7 @@ export class Member {
     this.from = options.from
     this.ordered = options.ordered
     this.leaving = options.leaving
+    this.recreated = options.recreated
   }
 
   /** For the entries of one read, to be made before it is issued: they belong to the incarnation of that moment. */
@@ -108,8 +112,9 @@ export class Member {
     this.isDoubtful = true
     const joined = this.client
       .execute(Scripts.join, { ...this.joining(), mode: "again", nonce })
-      .then((joined) => {
+      .then(async (joined) => {
         this.isDoubtful = false
+        if (joined.created.main) await this.recreated()
         // the name is another's: nothing was done, and this member has no further incarnation
         if (joined.taken) return joined
         this.nonce = nonce

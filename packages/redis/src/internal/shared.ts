@@ -33,6 +33,8 @@ export interface Shared {
   /** One connection more, on which one reader waits of those that had something lately. */
   readonly blocking: Blocking.Blocking
   readonly leaving: Leaving
+  /** How many partitions the log said that a topic has, where it has several. */
+  readonly partitions: Map<string, number>
 }
 
 /** A consumer that was silent for five minutes and holds nothing is removed: one that does not read says so before, in ms. */
@@ -123,6 +125,7 @@ export const make = Effect.fnUntraced(function* (options: {
     ),
     looks: Looks.make(() => members.size + owners),
     blocking,
-    leaving: { givenUp: -Infinity }
+    leaving: { givenUp: -Infinity },
+    partitions: new Map<string, number>()
   } satisfies Shared
 })
