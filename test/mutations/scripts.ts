@@ -244,7 +244,7 @@ export const scripts: ReadonlyArray<Mutation> = [
   },
   {
     name: "trim-past-pending",
-    edits: [edit("trim", `  if first then\n    hold(first[1])\n  elseif`, `  if`)],
+    edits: [edit("trim", `if first then hold(first[1]) end`, ``)],
     killedBy: guard("trim", "a group of another program holds back what it has not settled, read or not")
   },
   {

@@ -66,6 +66,16 @@ describe("trim", () => {
     assert.strictEqual(await redis.hlen(keys.groups), 1)
   })
 
+  test("what somebody has set a group back to read again stays, though something behind it is pending", async () => {
+    await add(4)
+    await join("a")
+    await read("a", 4)
+    await ack("1-0", "2-0", "3-0")
+    await redis.xgroup("SETID", keys.main, keys.mainGroup, "1-0")
+    assert.strictEqual(await trim(), 1)
+    assert.deepStrictEqual(await ids(), ["2-0", "3-0", "4-0"])
+  })
+
   test("without a group, and without a stream, nothing is dropped and nothing written", async () => {
     assert.deepStrictEqual(await run(Scripts.trim, { keys, missing: [] }), none)
     await add(3)

@@ -3674,11 +3674,9 @@ for _, row in ipairs(rows) do
   local name, delivered = group.name, group["last-delivered-id"]
   present[name] = true
   local first = group.pending > 0 and redis.call("XPENDING", main, name, "-", "+", 1)[1]
-  if first then
-    hold(first[1])
-  elseif delivered ~= settled and (not settled or after(settled, delivered)) then
-    settled = delivered
-  end
+  if first then hold(first[1]) end
+  -- also where something is pending: the group may have been set back
+  if delivered ~= settled and (not settled or after(settled, delivered)) then settled = delivered end
   if not known[name] then fresh[#fresh + 1] = name end
 end
 if settled then hold(following(settled)) end
