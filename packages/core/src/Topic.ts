@@ -268,7 +268,7 @@ export const sink = <A>(topic: Topic<A>): Sink.Sink<number, A, never, PublishErr
  * everything with the new number. It fails with reason `Refused`, and changes nothing, while a subscription has a worker
  * (one that was killed counts for ten visibility timeouts, and five minutes at least), has not settled everything, retries
  * included, or has dead letters in a partition that would be no more. Publishers cannot be seen: one that still runs goes on
- * with the old number.
+ * with the old number. Nor can a group that was removed, or what is left of it: see to its dead letters before.
  *
  * A subscription that exists gets what is published from now on, on the partitions that are new too, whenever its first
  * worker starts. What is stored stays where it is: a subscription that is created later, and begins at the beginning, reads
