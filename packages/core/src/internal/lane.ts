@@ -257,7 +257,11 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
   const leaseLost = (handling: Handling) => {
     if (order !== undefined) loseAll()
     observer.leaseLost()
-    log(handling, "Warn", "the lease was lost: another consumer owns the message, nothing was settled here")
+    log(
+      handling,
+      "Warn",
+      "the lease was lost: another consumer owns the message, or the log has lost it; nothing was settled here"
+    )
   }
 
   // --- taking --------------------------------------------------------------------------------------------------
