@@ -52,7 +52,7 @@ const life: Readonly<Record<string, number>> = {
 const data = Object.keys(life)
 
 // of order by key, and of operators' tools, replies are lost in test/redis/order.faults.test.ts and test/redis/scripts
-const otherLives: ReadonlySet<string> = new Set(["roster", "claim", "cede", "draw", "order", "trim", "remove"])
+const otherLives: ReadonlySet<string> = new Set(["roster", "rest", "claim", "cede", "draw", "order", "trim", "remove"])
 
 const kinds: ReadonlyArray<Kind> = [
   ...Scripts.all.filter(({ name }) => !otherLives.has(name)).map(({ name }) => script(name)),

@@ -118,6 +118,19 @@ describe("a lost reply", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("to a rest lets it rest all the same, until it asks who is there", () =>
+    Effect.gen(function* () {
+      const { direct, proxy, transport } = yield* setup
+      const [worker, other] = [yield* O.enroll(transport), yield* O.enroll(direct)]
+      const cut = proxy.cutReply(script(2, ".owners"))
+      assert.strictEqual(yield* fault(worker.rest), "Unknown")
+      yield* Effect.promise(() => cut)
+      assert.deepStrictEqual((yield* other.roster).workers, [other.name])
+      yield* ready(transport)
+      assert.sameMembers([...(yield* worker.roster).workers], [worker.name, other.name])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("to a settlement makes it unknown; asked for again, it changes nothing, and nobody has overtaken", () =>
     Effect.gen(function* () {
       const { direct, proxy, transport } = yield* setup
