@@ -198,15 +198,12 @@ export const make: (options: Options) => Effect.Effect<Ownership, never, Scope.S
     Effect.sleep(losses === 0 ? settle : Duration.millis(Math.min(50 * 2 ** Math.min(losses, 6), 2000)))
   )
   /** Nobody waits for one that is paused; where that cannot be said, they will when it has been silent for long enough. */
-  const resting = Effect.suspend(() =>
-    wanted.isOpen()
-      ? Effect.void
-      : Effect.forEach(enrolled, ({ worker }) => Effect.ignore(worker.rest), {
-          concurrency: enrolled.length,
-          discard: true
-        })
-  )
-  const round = resting.pipe(
+  const resting = Effect.forEach(enrolled, ({ worker }) => Effect.ignore(worker.rest), {
+    concurrency: enrolled.length,
+    discard: true
+  })
+  const rested = Effect.suspend(() => (wanted.isOpen() ? Effect.void : Effect.raceFirst(resting, wanted.await)))
+  const round = rested.pipe(
     Effect.andThen(wanted.await),
     Effect.andThen(
       Effect.suspend(() => {
