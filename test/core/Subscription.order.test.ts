@@ -240,6 +240,47 @@ describe("Subscription: order by key", () => {
     )
   )
 
+  it.effect("10. a resumed worker reads nothing before the log has what it gave back", () => {
+    let down = false
+    const layer = layerWith((transport) => ({
+      ...transport,
+      enroll: (options) =>
+        Effect.map(transport.enroll(options), (worker) => ({
+          ...worker,
+          claim: Effect.map(
+            worker.claim,
+            Option.map((owner) => ({
+              ...owner,
+              settle: (settlements) =>
+                down && settlements.some(({ outcome }) => outcome._tag === "Release")
+                  ? Effect.fail(unavailable("settle"))
+                  : owner.settle(settlements)
+            }))
+          )
+        }))
+    }))
+    return run(layer, function* () {
+      const One = Topic.make("one", { schema: Schema.String, key: () => "one" })
+      const gate = yield* Latch.make()
+      const seen = yield* probe()
+      const handler = seen.handler(() => gate.await)
+      const { handle } = yield* open(Subscription.make("s", One, handler, { prefetch: 4 }))
+      yield* Topic.publishAll(One, ["a", "b"])
+      yield* pass("1 second")
+      down = true
+      yield* handle.pause
+      yield* handle.resume
+      yield* Topic.publish(One, "c")
+      yield* pass("1 second")
+      yield* gate.open
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(seen.data(), ["a"])
+      down = false
+      for (let seconds = 0; seconds < 5; seconds++) yield* pass("1 second")
+      assert.deepStrictEqual(seen.data(), ["a", "b", "c"])
+    })
+  })
+
   it.effect("paused while it claims a partition, it takes nothing of it until it goes on", () => {
     const layer = layerWith((transport) => ({
       ...transport,

@@ -186,6 +186,11 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("7. what a worker had prefetched and not started costs no attempt when the worker dies")
   },
   {
+    name: "resumed-before-given-back",
+    edits: [edit("internal/lane.ts", `order === undefined ? Effect.void : unsettled`, `Effect.void`)],
+    killedBy: order("10. a resumed worker reads nothing before the log has what it gave back")
+  },
+  {
     name: "paused-worker-keeps-its-share",
     edits: [edit("internal/ownership.ts", `Effect.ignore(worker.rest)`, `Effect.asVoid(Effect.succeed(worker))`)],
     killedBy: conformance("10. what a paused worker owned goes to the others at once, and back when it is resumed")

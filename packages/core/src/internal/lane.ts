@@ -610,7 +610,9 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
     resume: Effect.suspend(() => {
       if (state !== "paused") return Effect.void
       state = "running"
-      return Effect.asVoid(FiberHandle.run(fetcher, fetching))
+      // what was given back comes before what is behind it: the log is to have it first
+      const given = order === undefined ? Effect.void : unsettled
+      return Effect.asVoid(FiberHandle.run(fetcher, Effect.andThen(given, fetching)))
     }),
     idle: nothingRuns.await
   }
