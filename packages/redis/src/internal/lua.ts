@@ -14,14 +14,20 @@ export const lua = {
 --         comparison. Else owner and count decide. Reading comes first, and XACK and XDEL need no memory; they check
 --         the stream's type, as HGET does the hash's, before anything has changed.
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
 -- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
@@ -102,6 +108,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -110,31 +124,22 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
@@ -142,9 +147,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -213,12 +216,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end
@@ -310,6 +309,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -318,31 +325,22 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
@@ -350,9 +348,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -411,12 +407,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end
@@ -572,13 +564,18 @@ local function begin(hash)
   redis.call("HDEL", hash, "")
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
@@ -765,6 +762,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -773,21 +778,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
@@ -796,9 +795,7 @@ end
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
@@ -819,9 +816,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -852,12 +847,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end
@@ -953,14 +944,20 @@ local function digits(number)
   return string.format("%.0f", number)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
 -- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
@@ -1021,8 +1018,9 @@ local function append(stream, ...)
   return added
 end
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do
@@ -1146,6 +1144,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -1154,21 +1160,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
@@ -1354,6 +1354,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -1362,31 +1370,22 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
@@ -1394,9 +1393,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -1465,12 +1462,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end
@@ -1555,39 +1548,18 @@ return { released, trimmed, more, 1 - more }
 -- but certain ids; or that anything may be.
 --
 -- KEYS    1 state
--- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id; "=" and ids, each behind a blank; "" to clear), 4 nonce (of an owner's claim, else "")
+-- ARGV    1 consumer, 2 origin ("main" or "retry"), 3 mark (an id; "=" and ids, each behind a blank; "" to clear), 4 nonce
+--         (of an owner's claim, else "")
 -- RETURNS 1; 0 where the owner's claim does not stand, and nothing was done
 -- CALLER  Consumer.mark, Owner.mark
 -- ORDER   The old mark goes first: without a mark everything counts as started. So it works while memory is full, too;
 --         a mark that could not be moved would let a message that kills its process go uncounted.
-
--- The server's clock in milliseconds, and a number of milliseconds as text: Lua's own would turn large ones into 1e+14.
-local function now()
-  local time = redis.call("TIME")
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local function digits(number)
-  return string.format("%.0f", number)
-end
-
--- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
--- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
--- bytes.
-local function begin(hash)
-  redis.call("HDEL", hash, "")
-end
 
 -- Whether a claim of the log stands: nobody claimed it since, and nothing was taken from its owner.
 local function owned(state, consumer, nonce)
   local known = redis.call("HMGET", state, "owner", "n:" .. consumer)
   return known[1] == consumer .. " " .. nonce and known[2] == nonce
 end
--- A sign of life, which is what a lease of the log is counted from.
-local function alive(state, consumer)
-  begin(state)
-  redis.call("HSET", state, "h:" .. consumer, digits(now()))
-end
-
 local state = KEYS[1]
 -- a mark of a claim that is over would be taken for one of what its heir holds
 if ARGV[4] ~= "" and not owned(state, ARGV[1], ARGV[4]) then return 0 end
@@ -1655,14 +1627,20 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
 -- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
@@ -1683,9 +1661,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -1816,8 +1792,9 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
 end
 
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do
@@ -2089,8 +2066,9 @@ local function append(stream, ...)
   return added
 end
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do
@@ -2225,8 +2203,9 @@ local function append(stream, ...)
   return added
 end
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do
@@ -2317,14 +2296,20 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- How deliveries stand, by owner and count: 1 this consumer's, delivered as often as it says; 2 another's, or delivered
 -- again; 0 not pending, or no such group. One range read covers a batch whose ids lie together; the rest is asked
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
@@ -2345,9 +2330,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -2465,6 +2448,14 @@ local function begin(hash)
   redis.call("HDEL", hash, "")
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -2473,21 +2464,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
@@ -2661,6 +2646,14 @@ local function begin(hash)
   redis.call("HDEL", hash, "")
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -2669,21 +2662,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
@@ -2776,8 +2763,8 @@ return { 1, consumers, groups, keys }
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 holder (nonce
 --         of its first join; "" asks nothing of the name)
--- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive and does not rest …}, or {0} where a group is gone,
---         or the consumer is no member, or its name another's: it is to join again
+-- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive and does not rest …}, or {0} where a
+--         group is gone, or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
 -- ORDER   A few bytes are written. Works while memory is full.
 --
@@ -2813,6 +2800,14 @@ local function begin(hash)
   redis.call("HDEL", hash, "")
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -2821,21 +2816,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
@@ -2947,13 +2936,18 @@ local function mistyped(...)
   end
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A delivery count: how often an entry was delivered, and how often it was given back at no cost, in millions. So no two
@@ -3104,6 +3098,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -3112,31 +3114,22 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 
 -- Up to \`limit\` rows {id, consumer, idle, count} of what a consumer has pending from \`from\` on; none where there is no
 -- group.
 local function pendingOf(stream, group, consumer, from, limit)
-  local rows = redis.pcall("XPENDING", stream, group, from, "+", limit, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-  return rows
+  return ask("XPENDING", stream, group, from, "+", limit, consumer)
 end
 
 -- A function that tells whether an entry still has its content. It must be asked before XCLAIM, which drops a trimmed
@@ -3144,9 +3137,7 @@ end
 -- below the first entry, is there, and need not be read. \`looked\` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end
@@ -3205,12 +3196,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end
@@ -3303,8 +3290,9 @@ local function advance(key, retry, due, deadLetters, blocked, parked)
 end
 
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for \`mistyped\`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do
@@ -3617,6 +3605,14 @@ local function after(a, b)
   return #ams > #bms or (#ams == #bms and ams > bms)
 end
 
+-- What the server says of a stream or a group, with \`err\` and no rows where there is none. Any other error is the caller's
+-- to see, as the server words it.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local function isAbsent(words) return string.find(reply.err, words, 1, true) end
+  if reply.err and not isAbsent("NOGROUP") and not isAbsent("no such key") then redis.call(...) end
+  return reply
+end
 -- A flat list of names and values, as XINFO answers, by name.
 local function record(flat)
   local named = {}
@@ -3625,21 +3621,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 

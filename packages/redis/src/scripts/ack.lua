@@ -10,6 +10,7 @@
 --         comparison. Else owner and count decide. Reading comes first, and XACK and XDEL need no memory; they check
 --         the stream's type, as HGET does the hash's, before anything has changed.
 
+--@include ask
 --@include standing
 local stream, state = KEYS[1], KEYS[2]
 local group, consumer, nonce, origin, repeated = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]

@@ -11,6 +11,7 @@
 --@include mistyped
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include pending
 --@include present

@@ -16,6 +16,7 @@
 --@include now
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include pending
 --@include present

@@ -17,10 +17,12 @@
 
 --@include now
 --@include begin
+--@include ask
 --@include pending
 --@include delivered
 --@include suspects
 --@include owned
+--@include alive
 local main, retry, state = KEYS[1], KEYS[2], KEYS[3]
 local mainGroup, retryGroup, consumer, nonce, limit, maxBytes, alone, maxAttempts, retries, mains = unpack(ARGV)
 limit, maxBytes, alone, maxAttempts = tonumber(limit), tonumber(maxBytes), alone == "1", tonumber(maxAttempts)

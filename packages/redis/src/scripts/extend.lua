@@ -13,6 +13,7 @@
 --@include now
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include standing
 --@include present

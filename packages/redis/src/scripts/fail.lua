@@ -16,6 +16,7 @@
 
 --@include mistyped
 --@include now
+--@include ask
 --@include standing
 --@include netstrings
 --@include ring

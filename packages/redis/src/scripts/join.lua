@@ -23,6 +23,7 @@
 --@include now
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include workers
 --@include ring

@@ -12,6 +12,7 @@
 --@include mistyped
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include pending
 --@include present

@@ -23,12 +23,14 @@
 --@include now
 --@include begin
 --@include ids
+--@include ask
 --@include standing
 --@include present
 --@include delivered
 --@include give
 --@include netstrings
 --@include owned
+--@include alive
 --@include append
 --@include unreadable
 --@include advance

@@ -10,6 +10,7 @@
 
 --@include mistyped
 --@include ids
+--@include ask
 --@include standing
 --@include present
 --@include delivered

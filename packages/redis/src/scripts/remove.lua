@@ -13,6 +13,7 @@
 --@include mistyped
 --@include now
 --@include begin
+--@include ask
 --@include groups
 --@include ring
 local main, retry, due, state, groups, bell, blocked, parked, owners = unpack(KEYS)

@@ -12,6 +12,7 @@
 
 --@include mistyped
 --@include begin
+--@include ask
 --@include groups
 --@include ring
 local main, retry, state, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

@@ -3,8 +3,8 @@
 -- KEYS    1 main, 2 retry, 3 state, 4 owners
 -- ARGV    1 mainGroup, 2 retryGroup, 3 consumer, 4 nonce (of the claim that it lives by, "" without one), 5 holder (nonce
 --         of its first join; "" asks nothing of the name)
--- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive and does not rest …}, or {0} where a group is gone,
---         or the consumer is no member, or its name another's: it is to join again
+-- RETURNS {1, owner or "", ms until its lease ends, name of each worker that is alive and does not rest …}, or {0} where a
+--         group is gone, or the consumer is no member, or its name another's: it is to join again
 -- CALLER  Worker.roster
 -- ORDER   A few bytes are written. Works while memory is full.
 --
@@ -14,6 +14,7 @@
 --@include mistyped
 --@include now
 --@include begin
+--@include ask
 --@include groups
 --@include workers
 --@include ring

@@ -12,6 +12,7 @@
 -- A suspect is taken alone, so that a message that kills its process takes no other with it.
 
 --@include mistyped
+--@include ask
 --@include pending
 --@include delivered
 --@include suspects

@@ -18,6 +18,7 @@
 --@include now
 --@include begin
 --@include ids
+--@include ask
 --@include groups
 --@include following
 local main, groups = KEYS[1], KEYS[2]

@@ -1,6 +1,7 @@
 -- The error for the first command, of those given as lists of it and its arguments, that the user may not call; nil where
--- all may be. Asked before the first write, as for `mistyped`: an error in the middle would leave half of a move behind. Not by
--- calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot tell.
+-- all may be. Asked before the first write, as for `mistyped`: an error in the middle would leave half of a move behind.
+-- Not by calling them: behind a write, even of nothing, others are let through while memory is full. Redis before 7 cannot
+-- tell.
 local function forbidden(...)
   local allowed = redis.acl_check_cmd
   for _, command in ipairs(allowed and { ... } or {}) do

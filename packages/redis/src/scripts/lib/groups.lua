@@ -6,21 +6,15 @@ local function record(flat)
 end
 -- What XINFO says of a consumer group; nil if there is none, or no stream.
 local function groupOf(stream, name)
-  local rows = redis.pcall("XINFO", "GROUPS", stream)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "no such key", 1, true) then redis.call("XINFO", "GROUPS", stream) end
-  for _, row in ipairs(rows) do
+  for _, row in ipairs(ask("XINFO", "GROUPS", stream)) do
     local group = record(row)
     if group.name == name then return group end
   end
 end
 -- The consumers of a group; none where there is no group.
 local function consumersOf(stream, group)
-  local consumers, rows = {}, redis.pcall("XINFO", "CONSUMERS", stream, group)
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) and not string.find(rows.err, "no such key", 1, true) then
-    redis.call("XINFO", "CONSUMERS", stream, group)
-  end
-  for i, row in ipairs(rows) do consumers[i] = record(row) end
+  local consumers = {}
+  for i, row in ipairs(ask("XINFO", "CONSUMERS", stream, group)) do consumers[i] = record(row) end
   return consumers
 end
 

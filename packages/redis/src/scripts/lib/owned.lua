@@ -3,9 +3,3 @@ local function owned(state, consumer, nonce)
   local known = redis.call("HMGET", state, "owner", "n:" .. consumer)
   return known[1] == consumer .. " " .. nonce and known[2] == nonce
 end
--- A sign of life, which is what a lease of the log is counted from.
-local function alive(state, consumer)
-  begin(state)
-  redis.call("HSET", state, "h:" .. consumer, digits(now()))
-end
-

@@ -13,12 +13,8 @@ local function before(id)
 end
 -- Where a group would have to begin so that nothing unsettled is missed; nil if there is no group.
 local function positionOf(stream, group)
-  local pending = redis.pcall("XPENDING", stream, group)
-  if pending.err then
-    -- any other error is the caller's to see, as the server words it
-    if not string.find(pending.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
-    return nil
-  end
+  local pending = ask("XPENDING", stream, group)
+  if pending.err then return nil end
   if pending[1] > 0 then return before(pending[2]) end
   return groupOf(stream, group)["last-delivered-id"]
 end

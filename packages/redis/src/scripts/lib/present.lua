@@ -3,9 +3,7 @@
 -- below the first entry, is there, and need not be read. `looked` counts the bytes that were read to find out.
 local looked = 0
 local function presence(stream)
-  local info = redis.pcall("XINFO", "STREAM", stream)
-  -- any other error is the caller's to see, as the server words it
-  if info.err and not string.find(info.err, "no such key", 1, true) then redis.call("XINFO", "STREAM", stream) end
+  local info = ask("XINFO", "STREAM", stream)
   local first, deleted
   for i = 1, #info, 2 do
     if info[i] == "first-entry" then first = info[i + 1] and info[i + 1][1] end

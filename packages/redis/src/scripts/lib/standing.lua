@@ -3,9 +3,7 @@
 -- singly.
 local function standing(stream, group, consumer, ids, counts)
   local own, found = {}, {}
-  local rows = redis.pcall("XPENDING", stream, group, ids[1], "+", #ids, consumer)
-  -- any other error is the caller's to see, as the server words it
-  if rows.err and not string.find(rows.err, "NOGROUP", 1, true) then redis.call("XPENDING", stream, group) end
+  local rows = ask("XPENDING", stream, group, ids[1], "+", #ids, consumer)
   for _, row in ipairs(rows) do own[row[1]] = row[4] end
   for i, id in ipairs(ids) do
     local count = own[id]
