@@ -17,7 +17,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import type { ConnectionOptions as TlsOptions } from "node:tls"
@@ -193,7 +192,7 @@ const connectTimeoutOf = (options: FactoryOptions): Duration.Input => options.co
 const commandTimeoutOf = (options: FactoryOptions): Duration.Input => options.commandTimeout ?? "10 seconds"
 
 const fromFactory = Effect.fnUntraced(function* (factory: (role: Role) => Native, options: FactoryOptions = {}) {
-  yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
+  yield* ClientOptions.checked(ClientOptions.timeouts(options))
   const commandTimeout = millis(commandTimeoutOf(options))
   const connect = (role: Role, block: number) =>
     Connections.open({ make: () => factory(role), commandTimeout: commandTimeout + block })
@@ -267,15 +266,13 @@ const fromCluster = Effect.fnUntraced(function* (
   })
 })
 
-const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
-
 const make = Effect.fnUntraced(function* (options: Options) {
-  yield* Effect.fromResult(Result.mapError(ClientOptions.given(options), refused))
-  yield* Effect.fromResult(Result.mapError(ClientOptions.spelling(options), refused))
-  yield* Effect.fromResult(Result.mapError(ClientOptions.timeouts(options), refused))
-  yield* Effect.fromResult(Result.mapError(ClientOptions.tls(options), refused))
-  const target = yield* Effect.fromResult(Result.mapError(ClientOptions.target(reveal(options.url)), refused))
-  yield* Effect.fromResult(Result.mapError(ClientOptions.servers(options, target), refused))
+  yield* ClientOptions.checked(ClientOptions.given(options))
+  yield* ClientOptions.checked(ClientOptions.spelling(options))
+  yield* ClientOptions.checked(ClientOptions.timeouts(options))
+  yield* ClientOptions.checked(ClientOptions.tls(options))
+  const target = yield* ClientOptions.checked(ClientOptions.target(reveal(options.url)))
+  yield* ClientOptions.checked(ClientOptions.servers(options, target))
   const clients = ioredis(options, target)
   if (options.cluster !== undefined) return yield* fromCluster(options, options.cluster.nodes, clients)
   const client = yield* fromFactory((role) => clients({ role }), options)
@@ -283,7 +280,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
     // a client whose SELECT fails goes on with database 0
     yield* Effect.tryPromise({
       try: () => client.submit("SELECT", [String(target.db)]),
-      catch: () => refused(new InvalidOption({ option: "url", problem: `the server has no database ${target.db}` }))
+      catch: () =>
+        ClientOptions.refused(new InvalidOption({ option: "url", problem: `the server has no database ${target.db}` }))
     })
   }
   return client

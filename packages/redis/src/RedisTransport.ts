@@ -12,14 +12,13 @@
  *
  * @since 0.1.0
  */
-import { type InvalidOption, TransportError } from "@clutch/core/Errors"
+import { TransportError } from "@clutch/core/Errors"
 import * as Names from "@clutch/core/Names"
 import { Reclaimer } from "@clutch/core/Reclaimer"
 import { Transport } from "@clutch/core/Transport"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Codec from "./Codec.ts"
 import * as ClientOptions from "./internal/clientOptions.ts"
@@ -116,14 +115,12 @@ export const layerClient = (
  */
 export const layer = (options: Options): Layer.Layer<Transport | Reclaimer, TransportError> =>
   Layer.unwrap(
-    Effect.gen(function* () {
-      const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
-      const { namespace, ...client } = yield* Effect.fromResult(Result.mapError(ClientOptions.given(options), refused))
-      return Reclaimer.layer.pipe(
+    Effect.map(ClientOptions.checked(ClientOptions.given(options)), ({ namespace, ...client }) =>
+      Reclaimer.layer.pipe(
         Layer.provideMerge(layerClient({ namespace })),
         Layer.provide(RedisClient.RedisClient.layer(client))
       )
-    })
+    )
   )
 
 /**

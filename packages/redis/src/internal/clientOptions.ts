@@ -2,11 +2,18 @@
  * The client's options, checked before a connection is made of them: what is off is named, and nothing connects to a
  * server that was not meant.
  */
-import { InvalidOption } from "@clutch/core/Errors"
+import { InvalidOption, TransportError } from "@clutch/core/Errors"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
+
+export const refused = (reason: InvalidOption) => new TransportError({ operation: "connect", reason })
+
+/** What was checked, or the error of who connects with it. */
+export const checked = <A>(result: Result.Result<A, InvalidOption>): Effect.Effect<A, TransportError> =>
+  Effect.fromResult(Result.mapError(result, refused))
 
 interface Timeouts {
   readonly connectTimeout?: Duration.Input | undefined

@@ -12,7 +12,6 @@ import { extend } from "./extend.ts"
 import { leave, patience } from "./member.ts"
 import type { Member } from "./member.ts"
 import * as Reader from "./reader.ts"
-import { recoverRetries } from "./recover.ts"
 import { settle } from "./settle.ts"
 import type { Shared } from "./shared.ts"
 import { pause } from "./time.ts"
@@ -30,9 +29,9 @@ const isRelease = ({ outcome }: Settlement) => outcome._tag === "Release"
 
 const backoff = (times: number) => Math.min(100 * 2 ** times, 5000)
 
-/** Until the pending lists were compared once since the last connect; a fetch compares new entries before it reads. */
+/** Until the pending lists were compared once since the last connect; a fetch compares them before it reads. */
 const recovering = (member: Member, reader: Reader.Reader, times = 0): Effect.Effect<void> =>
-  Effect.catch(Effect.andThen(recoverRetries(member), reader.review), (error) =>
+  Effect.catch(reader.review, (error) =>
     // the next connect begins anew, and a group that is gone has nothing to compare
     error.reason._tag === "Refused" || isGone(error) || !member.client.isReady()
       ? Effect.void

@@ -2,7 +2,6 @@
  * After a connection was lost: what the server counts as delivered to this consumer, and never arrived here, is given
  * back to the group at no cost of an attempt.
  */
-import type { TransportError } from "@clutch/core/Errors"
 import type { Entry } from "@clutch/core/Transport"
 import * as Effect from "effect/Effect"
 import type { Reply } from "../Script.ts"
@@ -63,12 +62,6 @@ export const recoverFrom = async (member: Member, origin: Entry["origin"]): Prom
     start = `(${last.id}`
   }
 }
-
-/** Compares the retries, which the connection for commands reads. */
-export const recoverRetries = (member: Member): Effect.Effect<void, TransportError> =>
-  member.client
-    .attempt("recover", () => recoverFrom(member, "retry"))
-    .pipe(Effect.flatMap((recovered) => tell(member, recovered)))
 
 /** One line, where something had got lost. */
 export const tell = (member: Member, { released, trimmed }: Recovered): Effect.Effect<void> =>
