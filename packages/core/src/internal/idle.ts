@@ -6,17 +6,13 @@ import type { Groups } from "./address.ts"
 import { shown } from "./shown.ts"
 import { optional } from "./spelling.ts"
 
-export interface Options {
-  readonly due?: "wait" | "ignore" | undefined
-}
-
-const known: ReadonlySet<string> = new Set<keyof Options>(["due"])
+const known: ReadonlySet<string> = new Set(["due"])
 
 /** From untyped callers. */
-export const problem = (options: Options): InvalidOption | undefined => {
+export const problem = (options: { readonly due?: unknown }): InvalidOption | undefined => {
   const misspelt = optional(known, options, '{ due: "ignore" }')
   if (misspelt !== undefined) return misspelt
-  const due: unknown = options.due
+  const { due } = options
   return due === undefined || due === "wait" || due === "ignore"
     ? undefined
     : new InvalidOption({ option: "due", problem: `${shown(due)} is refused: give "wait" or "ignore"` })

@@ -171,8 +171,9 @@ export class KeyOrder {
     this.advance(handling, key)
   }
 
-  /** Takes out what waits, to be given back to the log, which hands it out once more. */
-  clear(): ReadonlyArray<Handling> {
+  /** Takes out what waits, to be given back as what was ready is: the log hands it out once more. */
+  clear(ready: ReadonlyArray<Handling>): ReadonlyArray<Handling> {
+    for (const handling of ready) this.ended(handling)
     this.stuck = 0
     this.last = "0-0"
     return [...this.keys.values()].flatMap(({ behind }) => behind.splice(0))

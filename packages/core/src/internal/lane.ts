@@ -538,10 +538,7 @@ export const start: (options: Options) => Effect.Effect<Running, never, Scope> =
         admit()
         const given = waiting.remove(() => true)
         release(given)
-        if (order !== undefined) {
-          for (const handling of given) order.ended(handling)
-          release(order.clear())
-        }
+        if (order !== undefined) release(order.clear(given))
         refresh()
       })
     )

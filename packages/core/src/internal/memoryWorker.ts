@@ -42,13 +42,13 @@ export const enroll: (
       bells.step((now) => {
         if (!hasName(bells, seat, now)) return undefined
         seat.member.lastSeen = now
-        rests(bells, seat, false)
+        setRests(bells, seat, false)
         return rosterOf(seat, now)
       }),
       (roster) => (roster === undefined ? Effect.fail(duplicate(options)) : Effect.succeed(roster))
     ),
     rest: bells.step(() => {
-      if (seat.member.seat === seat) rests(bells, seat, true)
+      if (seat.member.seat === seat) setRests(bells, seat, true)
     }),
     watch: (changed) =>
       Effect.acquireRelease(
@@ -92,7 +92,7 @@ const hasName = (bells: Bells, seat: Seat, now: number): boolean => {
   return true
 }
 
-const rests = (bells: Bells, { group, member }: Seat, rests: boolean): void => {
+const setRests = (bells: Bells, { group, member }: Seat, rests: boolean): void => {
   if (member.rests === rests) return
   member.rests = rests
   bells.ring(group.order.changes)
