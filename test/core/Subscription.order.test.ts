@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { given, layerWith, Lines, open, pass, probe, run, unavailable } from "./support.ts"
+import { given, layerWith, Lines, open, pass, probe, run, unavailable, withOwners, withWorkers } from "./support.ts"
 
 const Keyed = Topic.make("keyed", { schema: Schema.String, key: (text) => text, partitions: 2 })
 
@@ -18,18 +18,15 @@ describe("Subscription: order by key", () => {
   it.effect("who could not watch for other workers at first does so later, and is healthy then", () => {
     let asked = 0
     let watching = 0
-    const layer = layerWith((transport) => ({
-      ...transport,
-      enroll: (options) =>
-        Effect.map(transport.enroll(options), (worker) => ({
-          ...worker,
-          watch: (changed) =>
-            Effect.suspend(() => {
-              asked += 1
-              return asked <= 3 ? Effect.fail(unavailable("watch")) : worker.watch(changed)
-            }).pipe(Effect.tap(() => Effect.sync(() => void (watching += 1))))
-        }))
-    }))
+    const layer = layerWith(
+      withWorkers(({ watch }) => ({
+        watch: (changed) =>
+          Effect.suspend(() => {
+            asked += 1
+            return asked <= 3 ? Effect.fail(unavailable("watch")) : watch(changed)
+          }).pipe(Effect.tap(() => Effect.sync(() => void (watching += 1))))
+      }))
+    )
     return run(layer, function* () {
       const seen = yield* probe()
       const worker = yield* open(Subscription.make("s", Keyed, seen.handler()))
@@ -99,23 +96,12 @@ describe("Subscription: order by key", () => {
 
   /** Settlements are stored at once, and heard of a second later. */
   const slowToAnswer = (claimed: (fence: number) => void) =>
-    layerWith((transport) => ({
-      ...transport,
-      enroll: (options) =>
-        Effect.map(transport.enroll(options), (worker) => ({
-          ...worker,
-          claim: Effect.map(
-            worker.claim,
-            Option.map((owner) => {
-              claimed(owner.fence)
-              return {
-                ...owner,
-                settle: (settlements) => Effect.tap(owner.settle(settlements), () => Effect.sleep("1 second"))
-              }
-            })
-          )
-        }))
-    }))
+    layerWith(
+      withOwners(({ fence, settle }) => {
+        claimed(fence)
+        return { settle: (settlements) => Effect.tap(settle(settlements), () => Effect.sleep("1 second")) }
+      })
+    )
 
   it.effect("what is being settled when a lease is extended is no lost lease: the partition is kept", () => {
     const fences: Array<number> = []
@@ -171,25 +157,14 @@ describe("Subscription: order by key", () => {
     () => {
       const One = Topic.make("one", { schema: Schema.String, key: (text) => text })
       let fetches = 0
-      const layer = layerWith((transport) => ({
-        ...transport,
-        enroll: (options) =>
-          Effect.map(transport.enroll(options), (worker) => ({
-            ...worker,
-            claim: Effect.map(
-              worker.claim,
-              Option.map((owner) => ({
-                ...owner,
-                // what "c" is read by comes too late, and what "a" is settled by late, while heartbeats are answered at once
-                settle: (settlements) => Effect.tap(owner.settle(settlements), () => Effect.sleep("100 millis")),
-                fetch: (limit) =>
-                  Effect.tap(owner.fetch(limit), () =>
-                    Effect.interruptible(Effect.sleep((fetches += 1) === 2 ? "1 minute" : 0))
-                  )
-              }))
-            )
-          }))
-      }))
+      const layer = layerWith(
+        withOwners(({ fetch, settle }) => ({
+          // what "c" is read by comes too late, and what "a" is settled by late, while heartbeats are answered at once
+          settle: (settlements) => Effect.tap(settle(settlements), () => Effect.sleep("100 millis")),
+          fetch: (limit) =>
+            Effect.tap(fetch(limit), () => Effect.interruptible(Effect.sleep((fetches += 1) === 2 ? "1 minute" : 0)))
+        }))
+      )
       return run(layer, function* () {
         const gate = yield* Latch.make()
         const seen = yield* probe()
@@ -242,23 +217,14 @@ describe("Subscription: order by key", () => {
 
   it.effect("10. a resumed worker reads nothing before the log has what it gave back", () => {
     let down = false
-    const layer = layerWith((transport) => ({
-      ...transport,
-      enroll: (options) =>
-        Effect.map(transport.enroll(options), (worker) => ({
-          ...worker,
-          claim: Effect.map(
-            worker.claim,
-            Option.map((owner) => ({
-              ...owner,
-              settle: (settlements) =>
-                down && settlements.some(({ outcome }) => outcome._tag === "Release")
-                  ? Effect.fail(unavailable("settle"))
-                  : owner.settle(settlements)
-            }))
-          )
-        }))
-    }))
+    const layer = layerWith(
+      withOwners(({ settle }) => ({
+        settle: (settlements) =>
+          down && settlements.some(({ outcome }) => outcome._tag === "Release")
+            ? Effect.fail(unavailable("settle"))
+            : settle(settlements)
+      }))
+    )
     return run(layer, function* () {
       const One = Topic.make("one", { schema: Schema.String, key: () => "one" })
       const gate = yield* Latch.make()
@@ -282,15 +248,8 @@ describe("Subscription: order by key", () => {
   })
 
   it.effect("paused while it claims a partition, it takes nothing of it until it goes on", () => {
-    const layer = layerWith((transport) => ({
-      ...transport,
-      enroll: (options) =>
-        Effect.map(transport.enroll(options), (worker) => ({
-          ...worker,
-          // as where much is to be taken over
-          claim: Effect.delay(worker.claim, "1 second")
-        }))
-    }))
+    // as where much is to be taken over
+    const layer = layerWith(withWorkers(({ claim }) => ({ claim: Effect.delay(claim, "1 second") })))
     return run(layer, function* () {
       const seen = yield* probe()
       const { handle } = yield* open(Subscription.make("s", Keyed, seen.handler()))

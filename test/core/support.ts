@@ -7,7 +7,7 @@ import { Reclaimer } from "@clutch/core/Reclaimer"
 import * as Subscription from "@clutch/core/Subscription"
 import { layerTest } from "@clutch/core/testing"
 import * as Topic from "@clutch/core/Topic"
-import { type Consumer, type FetchLimit, Transport } from "@clutch/core/Transport"
+import { type Consumer, type FetchLimit, type Owner, Transport, type Worker } from "@clutch/core/Transport"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -175,6 +175,23 @@ export const withConsumers =
     ...self,
     join: (options) => Effect.map(self.join(options), (consumer) => ({ ...consumer, ...change(consumer) }))
   })
+
+/** A Transport whose workers were changed by the test. */
+export const withWorkers =
+  (change: (self: Worker) => Partial<Worker>) =>
+  (self: Transport["Service"]): Transport["Service"] => ({
+    ...self,
+    enroll: (options) => Effect.map(self.enroll(options), (worker) => ({ ...worker, ...change(worker) }))
+  })
+
+/** A Transport whose owners were changed by the test. */
+export const withOwners = (change: (self: Owner) => Partial<Owner>) =>
+  withWorkers(({ claim }) => ({
+    claim: Effect.map(
+      claim,
+      Option.map((owner) => ({ ...owner, ...change(owner) }))
+    )
+  }))
 
 /** A log whose fetches are recorded, and may be replaced. */
 export const recordingFetches = () => {

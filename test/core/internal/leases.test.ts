@@ -9,7 +9,6 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import {
   given,
@@ -22,7 +21,8 @@ import {
   settled,
   Texts,
   unavailable,
-  withConsumers
+  withConsumers,
+  withOwners
 } from "../support.ts"
 
 const tags = {
@@ -32,17 +32,6 @@ const tags = {
 }
 const counted = (metric: Metric.Counter<number>) =>
   Effect.map(Metric.value(Metric.withAttributes(metric, tags)), ({ count }) => count)
-
-/** A log whose owners are changed. */
-const withOwners = (change: (owner: Owner) => Owner) =>
-  layerWith((self) => ({
-    ...self,
-    enroll: (options) =>
-      Effect.map(self.enroll(options), (worker) => ({
-        ...worker,
-        claim: Effect.map(worker.claim, (claimed) => Option.map(claimed, change))
-      }))
-  }))
 
 describe("leases", () => {
   it.effect(
@@ -327,7 +316,7 @@ describe("leases", () => {
       ...self,
       extend: (entries) => (down ? Effect.fail(unavailable("extend")) : self.extend(entries))
     })
-    return run(withOwners(owner), function* () {
+    return run(layerWith(withOwners(owner)), function* () {
       const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
       const { handle } = yield* open(
         Subscription.make("s", topic, () => Effect.void, { visibilityTimeout: "40 seconds" })
@@ -361,7 +350,7 @@ describe("leases", () => {
           })
         )
     })
-    return run(withOwners(owner), function* () {
+    return run(layerWith(withOwners(owner)), function* () {
       const topic = Topic.make("keyed", { schema: Schema.String, key: (text) => text })
       const handler = ({ data }: Message<string>) =>
         Effect.andThen(

@@ -14,9 +14,15 @@ import {
   keys,
   member,
   ordered,
-  orderedRetry
+  orderedRetry,
+  read,
+  redis,
+  refused,
+  retry,
+  run,
+  scored,
+  useServer
 } from "./harness.ts"
-import { read, redis, refused, retry, run, scored, useServer } from "./harness.ts"
 
 /** Runs it by a user who may not call the command: what it says, and that it changed nothing. */
 const lacking = async <Input, Result>(command: string, script: Script<Input, Result>, input: Input): Promise<void> => {

@@ -9,6 +9,7 @@ import * as Result from "effect/Result"
 import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.ts"
 import { deadLetters, Failure, onlyDeadLetter, range, texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
+import { inTurn, type Keyed, keyedTopic } from "./Ordered.ts"
 import { cuttable, die, fetch, join } from "./Workers.ts"
 
 export const attempts: Category = (kit) => {
@@ -200,6 +201,33 @@ export const attempts: Category = (kit) => {
       yield* kit.take(second, 4)
       const attempt = Object.fromEntries(second.calls.map((call) => [call.data, call.attempt]))
       assert.deepStrictEqual(attempt, { m0: 2, m1: 1, m2: 1, m3: 1 })
+    })
+  )
+
+  // a mark that named one entry of the log took for started what lay before a later one of another key
+  kit.test("4. what waited for its key costs no attempt when its worker dies, whatever began behind it", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const { cut, transport } = yield* cuttable
+      const [first, second] = [yield* probe<Keyed>(), yield* probe<Keyed>()]
+      const options = { concurrency: 2, visibilityTimeout: kit.lease, drainTimeout: 0 }
+      const dying = Subscription.make(
+        "s",
+        topic,
+        first.handler(() => Effect.never),
+        { ...options, consumer: "dies" }
+      )
+      yield* kit.open(dying).pipe(Effect.provideService(Transport, transport))
+      yield* Topic.publishAll(topic, [...inTurn(["slow"], 3), ...inTurn(["other"], 2)])
+      yield* kit.take(first, 2)
+      // long enough for its mark to be written
+      yield* kit.passing(Effect.sleep(Duration.times(kit.lease, 0.2)))
+      yield* cut
+      yield* kit.open(Subscription.make("s", topic, second.handler(), { ...options, consumer: "lives" }))
+      yield* kit.take(second, 5)
+      const attempts = second.calls.map(({ attempt, data: { key, n } }) => [`${key} ${n}`, attempt])
+      const expected = { "slow 0": 2, "slow 1": 1, "slow 2": 1, "other 0": 2, "other 1": 1 }
+      assert.deepStrictEqual(Object.fromEntries(attempts), expected)
     })
   )
 

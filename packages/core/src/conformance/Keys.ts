@@ -2,8 +2,6 @@
  * Order by key: across concurrency, retries, workers that come, go and die.
  */
 import { assert } from "@effect/vitest"
-import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -344,59 +342,6 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
-  kit.test("10. what a paused worker owned goes to the others at once, and back when it is resumed", () =>
-    Effect.gen(function* () {
-      const topic = keyedTopic(kit, 4)
-      const ledger = new Ledger(4)
-      const worker = (consumer: string) =>
-        Subscription.make("s", topic, ledger.handler(), { consumer, visibilityTimeout: "1 minute" })
-      const first = yield* kit.open(worker("w1"))
-      yield* kit.open(worker("w2"))
-      const handled = (round: number, consumers: ReadonlyArray<string>) =>
-        kit.eventually(
-          `round ${round} is handled by ${consumers.join(" and ")}`,
-          Effect.gen(function* () {
-            const data = keys(16).map((key) => ({ key, n: ledger.starts(key).length }))
-            yield* Topic.publishAll(topic, data)
-            yield* kit.idle(worker("w1"))
-            const who = ledger.events.slice(-32).map(({ consumer }) => consumer)
-            return consumers.every((one) => who.includes(one)) && who.every((one) => consumers.includes(one))
-          })
-        )
-      yield* handled(1, ["w1", "w2"])
-      yield* first.handle.pause
-      const paused = yield* Clock.currentTimeMillis
-      yield* handled(2, ["w2"])
-      assert.isBelow((yield* Clock.currentTimeMillis) - paused, 30_000)
-      yield* first.handle.resume
-      yield* handled(3, ["w1", "w2"])
-      ledger.assertOrder()
-    })
-  )
-
-  kit.test("10. a worker that is resumed while a handler of its runs goes on at once", () =>
-    Effect.gen(function* () {
-      const topic = keyedTopic(kit)
-      const gate = yield* Latch.make()
-      const seen = yield* probe<Keyed>()
-      const handler = seen.handler(({ data: { key } }) => (key === "slow" ? gate.await : Effect.void))
-      const subscription = Subscription.make("s", topic, handler, { concurrency: 2, visibilityTimeout: "1 minute" })
-      const { handle } = yield* kit.open(subscription)
-      yield* Topic.publishAll(topic, inTurn(["slow"], 2))
-      yield* kit.take(seen, 1)
-      yield* handle.pause
-      yield* handle.resume
-      yield* Topic.publishAll(topic, inTurn(["other"], 1))
-      yield* kit.take(seen, 1)
-      assert.deepStrictEqual(
-        seen.data().map(({ key }) => key),
-        ["slow", "other"]
-      )
-      yield* gate.open
-      yield* kit.idle(subscription)
-    })
-  )
-
   kit.test("10. a worker that is cut off is followed after its visibility timeout", () =>
     Effect.gen(function* () {
       const topic = keyedTopic(kit)
@@ -430,33 +375,6 @@ export const orderByKey: Category = (kit) => {
         ]
       )
       assert.strictEqual(starts[3]?.attempt, 2)
-    })
-  )
-
-  // a mark that named one entry of the log took for started what lay before a later one of another key
-  kit.test("4. what waited for its key costs no attempt when its worker dies, whatever began behind it", () =>
-    Effect.gen(function* () {
-      const topic = keyedTopic(kit)
-      const { cut, transport } = yield* cuttable
-      const [first, second] = [yield* probe<Keyed>(), yield* probe<Keyed>()]
-      const options = { concurrency: 2, visibilityTimeout: kit.lease, drainTimeout: 0 }
-      const dying = Subscription.make(
-        "s",
-        topic,
-        first.handler(() => Effect.never),
-        { ...options, consumer: "dies" }
-      )
-      yield* kit.open(dying).pipe(Effect.provideService(Transport, transport))
-      yield* Topic.publishAll(topic, [...inTurn(["slow"], 3), ...inTurn(["other"], 2)])
-      yield* kit.take(first, 2)
-      // long enough for its mark to be written
-      yield* kit.passing(Effect.sleep(Duration.times(kit.lease, 0.2)))
-      yield* cut
-      yield* kit.open(Subscription.make("s", topic, second.handler(), { ...options, consumer: "lives" }))
-      yield* kit.take(second, 5)
-      const attempts = second.calls.map(({ attempt, data: { key, n } }) => [`${key} ${n}`, attempt])
-      const expected = { "slow 0": 2, "slow 1": 1, "slow 2": 1, "other 0": 2, "other 1": 1 }
-      assert.deepStrictEqual(Object.fromEntries(attempts), expected)
     })
   )
 

@@ -2,11 +2,13 @@
  * Pause and resume.
  */
 import { assert } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import { Subscription, Topic } from "../index.ts"
-import { assertEachOnce, texts } from "./Collect.ts"
+import { assertEachOnce, range, texts } from "./Collect.ts"
 import { type Category, probe } from "./Kit.ts"
+import { inTurn, type Keyed, keyedTopic, Ledger } from "./Ordered.ts"
 
 export const pause: Category = (kit) => {
   kit.test("1. a paused subscription starts nothing, new or retried, until it is resumed", () =>
@@ -157,6 +159,59 @@ export const pause: Category = (kit) => {
       yield* kit.open(subscription)
       yield* kit.idle(subscription)
       assertEachOnce(seen.data(), texts(10))
+    })
+  )
+
+  kit.test("10. what a paused worker owned goes to the others at once, and back when it is resumed", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit, 4)
+      const ledger = new Ledger(4)
+      const worker = (consumer: string) =>
+        Subscription.make("s", topic, ledger.handler(), { consumer, visibilityTimeout: "1 minute" })
+      const first = yield* kit.open(worker("w1"))
+      yield* kit.open(worker("w2"))
+      const handled = (round: number, consumers: ReadonlyArray<string>) =>
+        kit.eventually(
+          `round ${round} is handled by ${consumers.join(" and ")}`,
+          Effect.gen(function* () {
+            const data = range(16).map((i) => ({ key: `k${i}`, n: ledger.starts(`k${i}`).length }))
+            yield* Topic.publishAll(topic, data)
+            yield* kit.idle(worker("w1"))
+            const who = ledger.events.slice(-32).map(({ consumer }) => consumer)
+            return consumers.every((one) => who.includes(one)) && who.every((one) => consumers.includes(one))
+          })
+        )
+      yield* handled(1, ["w1", "w2"])
+      yield* first.handle.pause
+      const paused = yield* Clock.currentTimeMillis
+      yield* handled(2, ["w2"])
+      assert.isBelow((yield* Clock.currentTimeMillis) - paused, 30_000)
+      yield* first.handle.resume
+      yield* handled(3, ["w1", "w2"])
+      ledger.assertOrder()
+    })
+  )
+
+  kit.test("10. a worker that is resumed while a handler of its runs goes on at once", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const gate = yield* Latch.make()
+      const seen = yield* probe<Keyed>()
+      const handler = seen.handler(({ data: { key } }) => (key === "slow" ? gate.await : Effect.void))
+      const subscription = Subscription.make("s", topic, handler, { concurrency: 2, visibilityTimeout: "1 minute" })
+      const { handle } = yield* kit.open(subscription)
+      yield* Topic.publishAll(topic, inTurn(["slow"], 2))
+      yield* kit.take(seen, 1)
+      yield* handle.pause
+      yield* handle.resume
+      yield* Topic.publishAll(topic, inTurn(["other"], 1))
+      yield* kit.take(seen, 1)
+      assert.deepStrictEqual(
+        seen.data().map(({ key }) => key),
+        ["slow", "other"]
+      )
+      yield* gate.open
+      yield* kit.idle(subscription)
     })
   )
 }
