@@ -124,13 +124,18 @@ describe("Subscription: closing", () => {
   )
 
   const spans = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
-  it.effect.each([["no"], ["a"]])(
-    "a handler that fails though closing has interrupted it has failed, with %s tracer",
-    ([a]) =>
+  it.effect.each([
+    ["no", undefined],
+    ["a", undefined],
+    ["no", "1 minute"],
+    ["a", "1 minute"]
+  ] as const)(
+    "a handler that fails though closing has interrupted it has failed, with %s tracer and timeout %s",
+    ([a, timeout]) =>
       run(patient, function* () {
         const gate = yield* Latch.make()
         const handler = () => Effect.uninterruptible(Effect.andThen(gate.await, Effect.fail("no")))
-        const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second" })).pipe(
+        const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second", timeout })).pipe(
           a === "a" ? Effect.provideService(Tracer.Tracer, spans) : identity
         )
         yield* Topic.publish(Texts, "x")

@@ -57,6 +57,15 @@ export const runtime: ReadonlyArray<Mutation> = [
     killedBy: conformance("1. interruption by the closing subscription is neither a failure nor an ack")
   },
   {
+    name: "own-end-not-noted",
+    edits: [edit("internal/handlers.ts", `boundedBy(noting(handler, first), timeout)`, `boundedBy(handler, timeout)`)],
+    killedBy: {
+      project: "unit",
+      file: "test/core/Subscription.closing.test.ts",
+      test: "a handler that fails though closing has interrupted it has failed, with"
+    }
+  },
+  {
     name: "closing-waits-for-nobody",
     edits: [
       edit(

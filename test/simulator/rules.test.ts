@@ -65,7 +65,7 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
   befalls(ledger, first)
   ledger.ceded(first, at, 1)
   ledger.claimed(second, at, 2)
-  ledger.started(first, ledger.group(at), [{ entry, isByHand: false, closing: false }])
+  ledger.started(first, ledger.group(at), [{ entry, isByHand: false }])
   return ledger.violation
 }
 
@@ -83,8 +83,7 @@ it("10. but where its worker stood still behind the ack, nobody could know", () 
   assert.isUndefined(startedBehindAClaim((ledger, worker) => ledger.disturbed(worker, 100)))
 })
 
-/** A worker is told to close, and gives back what its handler had succeeded at. */
-const releasedAtTheEnd = (interrupts: "before it ends" | "when it has ended" | "never") => {
+it("1. what a handler had succeeded at is not given back, also not by who closes", () => {
   const plain = Topic.make("orders", { schema: Schema.String })
   const { ledger, workerOf, world } = setup(
     Subscription.make("billing", plain, () => Effect.void, { from: "beginning" })
@@ -94,27 +93,14 @@ const releasedAtTheEnd = (interrupts: "before it ends" | "when it has ended" | "
   ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
   ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
   ledger.heard(worker, at, [entry])
-  const handling = { entry, isByHand: false, closing: false }
-  const deliveries = ledger.started(worker, ledger.group(at), [handling])
+  const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   worker.isClosing = true
-  handling.closing = interrupts === "before it ends"
   ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
-  handling.closing = interrupts !== "never"
   ledger.settled(worker, at, [{ entry, outcome: { _tag: "Release" }, repeated: false }], ["done"])
-  return ledger.violation
-}
-
-it("1. what a handler had succeeded at is not given back by who closes", () => {
-  for (const interrupts of ["before it ends", "never"] as const) {
-    assert.deepStrictEqual(releasedAtTheEnd(interrupts), {
-      promise: "contract 1",
-      problem: "message 2, attempt 1 of 6 is released, though its handler succeeded"
-    })
-  }
-})
-
-it("1. but where it was interrupted when the handler had ended, and its fiber had not", () => {
-  assert.isUndefined(releasedAtTheEnd("when it has ended"))
+  assert.deepStrictEqual(ledger.violation, {
+    promise: "contract 1",
+    problem: "message 2, attempt 1 of 6 is released, though its handler succeeded"
+  })
 })
 
 /** A handler with a time limit succeeds, and its message is retried all the same. */
@@ -127,7 +113,7 @@ const retriedThoughDone = (stoodStill: number) => {
   ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
   ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
   ledger.heard(worker, at, [entry])
-  const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false, closing: false }])
+  const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
   ledger.disturbed(worker, stoodStill)
   const outcome = { _tag: "Retry", delay: Duration.millis(1), cause: "too slow" } as const

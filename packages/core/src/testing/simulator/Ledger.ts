@@ -299,7 +299,6 @@ export class Ledger {
         handler: "none",
         exit: undefined,
         ended: undefined,
-        endedByItself: false,
         handling: undefined,
         settled: undefined,
         left: undefined
@@ -462,7 +461,6 @@ export class Ledger {
       delivery.handler = how
       delivery.exit = exit
       delivery.ended = this.world.now
-      delivery.endedByItself = delivery.handling?.closing !== true
     }
     this.note(worker.process.name, () => {
       const which = deliveries.map(({ message }) => message.number).join(" and ")

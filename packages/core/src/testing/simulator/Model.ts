@@ -65,7 +65,7 @@ export interface MessageModel {
 }
 
 /** A delivery, as its handler has it. */
-export type Handled = Pick<Handling, "entry" | "isByHand" | "closing">
+export type Handled = Pick<Handling, "entry" | "isByHand">
 
 export type HandlerState = "none" | "runs" | "succeeded" | "failed" | "interrupted"
 
@@ -85,8 +85,6 @@ export interface DeliveryModel {
   exit: Exit.Exit<void, unknown> | undefined
   /** When its handler ended. */
   ended: number | undefined
-  /** Its handler had ended when nothing had interrupted it yet. */
-  endedByItself: boolean
   /** What its handler was given: it may settle by hand, whatever the policy. */
   handling: Handled | undefined
   /** What the log has stored of it. */

@@ -206,9 +206,7 @@ const isDeserved = (group: GroupModel, delivery: DeliveryModel, outcome: Outcome
   if (outcome._tag === "Release") {
     // by hand it is the handler's own choice; only who closes, or gives a partition up, interrupts and releases
     const closes = delivery.worker.isClosing || delivery.fence !== undefined
-    // a fiber takes some steps from its handler's end to its own, and may be interrupted in between
-    const isOvertaken = delivery.endedByItself && delivery.handling?.closing === true
-    return isByHand || unseen || (closes && (handler === "interrupted" || isOvertaken))
+    return isByHand || unseen || (closes && handler === "interrupted")
       ? undefined
       : broken(1, `${what} is released, though its handler ${handler}`)
   }
