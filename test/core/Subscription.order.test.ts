@@ -1,6 +1,7 @@
 /** A subscription to a topic with a key: whatever happens while it begins, it learns of the other workers. */
 import { Delivery } from "@clutch/core"
 import type { Message } from "@clutch/core/Message"
+import * as MemoryTransport from "@clutch/core/MemoryTransport"
 import * as Subscription from "@clutch/core/Subscription"
 import * as Topic from "@clutch/core/Topic"
 import { Transport } from "@clutch/core/Transport"
@@ -63,6 +64,38 @@ describe("Subscription: order by key", () => {
       )
     })
   )
+
+  it.effect("9. where the group disappears, what is published next waits for what comes again before it", () => {
+    const mayFetch = Latch.makeUnsafe(true)
+    const layer = layerWith(
+      withOwners(({ fetch, settle }) => ({
+        fetch: (limit) => Effect.andThen(mayFetch.await, fetch(limit)),
+        settle: (settlements) => Effect.andThen(Effect.sleep("1 second"), settle(settlements))
+      }))
+    )
+    return run(layer, function* () {
+      const One = Topic.make("one", { schema: Schema.String, key: () => "one" })
+      const seen = yield* probe()
+      const handler = seen.handler(() => (seen.calls.length === 1 ? Effect.fail("no") : Effect.void))
+      yield* open(Subscription.make("s", One, handler, { retry: { base: "1 second" } }))
+      yield* Topic.publish(One, "a")
+      mayFetch.closeUnsafe()
+      yield* seen.next
+      yield* Topic.publish(One, "b")
+      const lost = yield* MemoryTransport.loseGroup({ topic: "one", partition: 0, subscription: "s" })
+      assert.lengthOf(lost, 1)
+      mayFetch.openUnsafe()
+      yield* pass("1 minute")
+      assert.deepStrictEqual(
+        seen.calls.map(({ attempt, data }) => [data, attempt]),
+        [
+          ["a", 1],
+          ["a", 1],
+          ["b", 1]
+        ]
+      )
+    })
+  })
 
   it.effect(
     "12. removing a group tells in the log what of it was parked, too",

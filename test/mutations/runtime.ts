@@ -66,6 +66,11 @@ export const runtime: ReadonlyArray<Mutation> = [
     }
   },
   {
+    name: "goes-on-out-of-order",
+    edits: [edit("internal/keyOrder.ts", `        this.astray = true\n`, ``)],
+    killedBy: order("9. where the group disappears, what is published next waits for what comes again before it")
+  },
+  {
     name: "closing-waits-for-nobody",
     edits: [
       edit(

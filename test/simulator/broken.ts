@@ -159,7 +159,7 @@ export const logs: Record<
   },
   "tells former owners that all is done": {
     // by others, the first lie that is found is told of a delivery that had ended
-    seed: "m",
+    seed: "f",
     promise: /^contract (8|10)$/,
     log: withOwners(({ settle }) => ({
       settle: (settlements) =>

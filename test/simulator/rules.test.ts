@@ -45,6 +45,7 @@ const setup = (subscription: Subscription.Any) => {
     waiting: new Set(),
     watches: new Set(),
     isClosing: false,
+    isPaused: false,
     calmSince: world.now
   })
   return { ledger, workerOf, world }
@@ -100,6 +101,82 @@ it("1. what a handler had succeeded at is not given back, also not by who closes
   assert.deepStrictEqual(ledger.violation, {
     promise: "contract 1",
     problem: "message 2, attempt 1 of 6 is released, though its handler succeeded"
+  })
+})
+
+/** A group settles the first of two messages, number 2, is delivered the other, and disappears. */
+const lost = () => {
+  const plain = Topic.make("orders", { schema: Schema.String })
+  const { ledger, workerOf, world } = setup(
+    Subscription.make("billing", plain, () => Effect.void, { from: "beginning" })
+  )
+  const worker = workerOf(1)
+  const second: Entry = { ...entry, id: "2-0", originalId: "2-0" }
+  const take = (...entries: ReadonlyArray<Entry>) => {
+    ledger.taken(worker, at, entries, { count: 2, bytes: 1, maxAttempts: 1, alone: false }, world.now)
+    ledger.heard(worker, at, entries)
+  }
+  ledger.joined(worker, at, { name: "one" })
+  const two = ["a", "b"].map((data) => ({ data, attributes: undefined }))
+  ledger.published(workerOf(0), at, two, ["1-0", "2-0"])
+  const settle = (entry: Entry) => {
+    ledger.ended(
+      worker,
+      ledger.group(at),
+      ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }]),
+      Exit.void
+    )
+    ledger.settled(worker, at, [{ entry, outcome: { _tag: "Ack" }, repeated: false }], ["done"])
+  }
+  take(entry, second)
+  settle(entry)
+  assert.strictEqual(ledger.open, 1)
+  ledger.vanished(at, ["2-0"])
+  return { ledger, second, settle, take }
+}
+
+it("9. what a group that disappeared had not settled comes again, as never delivered", () => {
+  const { ledger, second, settle, take } = lost()
+  assert.strictEqual(ledger.open, 1)
+  const again = { ...second }
+  take(again)
+  settle(again)
+  assert.deepStrictEqual([ledger.open, ledger.violation], [0, undefined])
+})
+
+it("9. and what it was delivered before is settled by nobody", () => {
+  const { ledger, second, settle } = lost()
+  settle(second)
+  assert.deepStrictEqual(ledger.violation, {
+    promise: "contract 1",
+    problem: "message 3, attempt 1: Ack is stored, though the delivery had ended"
+  })
+})
+
+it("9. what it had settled does not come again", () => {
+  const { ledger, take } = lost()
+  take({ ...entry })
+  assert.deepStrictEqual(ledger.violation, {
+    promise: "contract 1",
+    problem: 'message 2 was acked for "billing", and is delivered again'
+  })
+})
+
+it("no handler starts in a worker whose subscriptions are paused", () => {
+  const { ledger, workerOf, world } = setup(
+    Subscription.make("billing", Topic.make("orders", { schema: Schema.String }), () => Effect.void, {
+      from: "beginning"
+    })
+  )
+  const worker = workerOf(1)
+  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
+  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
+  ledger.heard(worker, at, [entry])
+  worker.isPaused = true
+  ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
+  assert.deepStrictEqual(ledger.violation, {
+    promise: "runtime",
+    problem: '"billing" is paused, and starts a handler'
   })
 })
 

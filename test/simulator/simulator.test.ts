@@ -53,6 +53,30 @@ describe("the simulator", () => {
     )
   }
 
+  it.effect("9. loses a group under its workers: what it had not settled comes again, and is settled", () =>
+    Effect.gen(function* () {
+      const faults = [{ worker: 1, call: "settle", nth: 1, kind: "vanishes", millis: 0 }] as const
+      const history = yield* Simulator.run({ scenario, plan: { seed: "lost", workers: 1, faults } })
+      assert.isUndefined(history.violation, Simulator.print(history))
+      const lines = history.events.map(({ what }) => what)
+      const loss = lines.findIndex((what) => what.includes("disappeared, and is there again: message"))
+      assert.include(lines[loss - 1], "its group disappears at settle")
+      assert.match(lines[loss + 1] ?? "", /refused \(lost\)/)
+    })
+  )
+
+  it.effect("pauses a worker, which starts nothing meanwhile, and goes on", () =>
+    Effect.gen(function* () {
+      const faults = [{ worker: 1, call: "fetch", nth: 2, kind: "pauses", millis: 5000 }] as const
+      const history = yield* Simulator.run({ scenario, plan: { seed: "paused", workers: 1, faults } })
+      assert.isUndefined(history.violation, Simulator.print(history))
+      const { at = assert.fail("no pause") } = history.events.find(({ what }) => what.includes("is paused")) ?? {}
+      const starts = history.events.filter(({ what }) => what.includes(" handles "))
+      assert.isEmpty(starts.filter((start) => start.at > at + 10 && start.at < at + 5000))
+      assert.isNotEmpty(starts.filter((start) => start.at >= at + 5000))
+    })
+  )
+
   it.effect("comes down to what a failure needs: one worker, one message, no fault", () =>
     Effect.gen(function* () {
       const { log } = logs["forgets retries"]!

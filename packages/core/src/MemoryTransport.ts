@@ -232,6 +232,20 @@ export const snapshot: Effect.Effect<Snapshot, never, Transport> = /* @__PURE__ 
 })
 
 /**
+ * The subscription's group disappears, as an operator or a failover makes it, and is there again by itself (contract 9):
+ * from the first message that it had not settled, with all that it had delivered from there on to come again. Its retries and
+ * dead letters stay. Returns the ids of what comes again; none where there is no such group.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const loseGroup = (group: Group): Effect.Effect<ReadonlyArray<string>, never, Transport> =>
+  Effect.gen(function* () {
+    const { bells, store } = backingOf(yield* Transport)
+    return yield* bells.step(() => store.group(group)?.disappear() ?? [])
+  })
+
+/**
  * Appends an entry that no publisher and no failure would make: bytes that are no JSON, or content that cannot be read.
  * With a `Group` it goes to the retry log of the subscription, which must have been started, as a first attempt; with a
  * `Log` to the topic's own. Returns the entry's id.

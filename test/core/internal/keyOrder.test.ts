@@ -3,7 +3,13 @@ import type { Handling } from "../../../packages/core/src/internal/handling.ts"
 import { KeyOrder } from "../../../packages/core/src/internal/keyOrder.ts"
 import { handling } from "./handlings.ts"
 
-const made = (options: { readonly heldBack?: ReadonlyArray<string>; readonly parked?: number } = {}) => {
+const made = (
+  options: {
+    readonly heldBack?: ReadonlyArray<string>
+    readonly parked?: number
+    readonly outOfOrder?: () => void
+  } = {}
+) => {
   const ready: Array<Handling> = []
   const parking: Array<Handling> = []
   const order = new KeyOrder({
@@ -14,7 +20,7 @@ const made = (options: { readonly heldBack?: ReadonlyArray<string>; readonly par
       one.outcome = { _tag: "Park" }
       parking.push(one)
     },
-    outOfOrder: () => assert.fail("in order")
+    outOfOrder: options.outOfOrder ?? (() => assert.fail("in order"))
   })
   const ids = () => [ready, parking].map((all) => all.map(({ messageId }) => messageId))
   return { ids, order, parking }
@@ -43,6 +49,17 @@ describe("the order of keys", () => {
     assert.deepStrictEqual(ids(), [["1-0"], ["2-0", "3-0"]])
     for (const one of parking) order.settled(one, "done")
     assert.deepStrictEqual([order.parked, order.heldBack().keys], [2, 1])
+  })
+
+  it("neither starts nor parks anything more once a message came that had come before", () => {
+    let disorders = 0
+    const { ids, order } = made({ heldBack: ["a"], outOfOrder: () => (disorders += 1) })
+    for (const n of [1, 2]) order.offer(handling(n, "main", "b"))
+    order.offer(handling(1, "main", "b"))
+    order.offer(handling(3, "main", "a"))
+    order.offer(handling(4, "main", "c"))
+    order.offer(handling(5, "retry", "d"))
+    assert.deepStrictEqual([ids(), disorders], [[["1-0"], []], 1])
   })
 
   it("counts nothing of a key that was freed before", () => {

@@ -64,6 +64,8 @@ export class KeyOrder {
   private mostKept = leastKept
   private readonly options: Options
   private last = "0-0"
+  /** What comes now may be overtaken by what came before: nothing more of it starts. */
+  private astray = false
   /** Parked before this worker owned the partition. */
   private parkedBefore: number
   private parkedHere = 0
@@ -92,11 +94,15 @@ export class KeyOrder {
 
   /** A message came from the log. */
   offer(handling: Handling): void {
+    if (this.astray) return
     const { entry } = handling
     const name = keyOf(handling)
     if (name === undefined) return this.options.ready(handling)
     if (entry.origin === "main") {
-      if (compareIds(entry.id, this.last) <= 0) return this.options.outOfOrder()
+      if (compareIds(entry.id, this.last) <= 0) {
+        this.astray = true
+        return this.options.outOfOrder()
+      }
       this.last = entry.id
     }
     const key = this.keys.get(name) ?? this.begin(name)

@@ -168,6 +168,15 @@ export class Returned {
     this.size++
   }
 
+  /** Lets go of all but those of the retry log. */
+  retainRetries(): void {
+    this.size = 0
+    for (const heap of this.byThreshold.values()) {
+      heap.retain(({ origin }) => origin === "retry")
+      this.size += heap.size
+    }
+  }
+
   hasSuspects(maxAttempts: number): boolean {
     return this.peek(maxAttempts, true) !== undefined
   }

@@ -416,6 +416,26 @@ export class Group {
     return first === undefined ? this.next : this.entries.search((stored) => order(stored, first) >= 0)
   }
 
+  /**
+   * It has disappeared, and was created again from the first entry that it had not settled: what was delivered from there on
+   * comes again, as never delivered. Retries are in a log of their own, and stay. Returns the ids of what comes again.
+   */
+  disappear(): ReadonlyArray<string> {
+    const from = this.unsettled
+    const again: Array<string> = []
+    for (let index = from; index < this.next; index++) {
+      const stored = this.entries.at(index)
+      if (stored !== undefined) again.push(stored.id)
+    }
+    for (const tracked of this.main) tracked.disown()
+    this.main.clear()
+    this.returned.retainRetries()
+    this.next = from
+    this.bells.ring(this.fetchers)
+    this.touch()
+    return again
+  }
+
   standing(now: number): GroupStanding {
     const first = this.entries.at(this.unsettled)
     let seen = this.seen

@@ -45,6 +45,8 @@ export type Call =
  * | `crashesBefore`, `crashesAfter` | the worker dies before, or after it is done; another starts `millis` later |
  * | `freezesBefore`, `freezesAfter` | the worker stands still for `millis` before, or after it is done |
  * | `closes` | the worker is told to close, gracefully; another starts `millis` later |
+ * | `pauses` | the worker's subscriptions are paused, and resumed `millis` later |
+ * | `vanishes` | the group has disappeared, and is there again from the first message that it had not settled |
  *
  * @category models
  * @since 0.1.0
@@ -61,6 +63,8 @@ export type Kind =
   | "freezesBefore"
   | "freezesAfter"
   | "closes"
+  | "pauses"
+  | "vanishes"
 
 /**
  * A fault, by where it strikes: at the `nth` such call of a worker (0 is who publishes), counted through its restarts.
@@ -88,19 +92,19 @@ export interface Chaos {
 const errors = ["fails", "fails", "losesReply", "losesReply"] as const
 const late = ["isLate", "replyIsLate"] as const
 const deaths = ["crashesBefore", "crashesAfter", "freezesBefore", "freezesAfter", "closes"] as const
-const anywhere = [...errors, ...late, ...deaths] as const
+const anywhere = [...errors, ...late, ...deaths, "pauses"] as const
 
 const kinds: Record<Call, readonly [Kind, ...ReadonlyArray<Kind>]> = {
   publish: ["fails", "losesReply", ...late],
   join: anywhere,
   leave: ["fails", ...late, "crashesBefore", "crashesAfter", "freezesBefore", "freezesAfter"],
   watch: ["fails", ...late, ...deaths],
-  fetch: anywhere,
-  settle: [...anywhere, "isDoubled", "isHalfDone"],
-  extend: [...anywhere, "isDoubled"],
+  fetch: [...anywhere, "vanishes"],
+  settle: [...anywhere, "isDoubled", "isHalfDone", "vanishes"],
+  extend: [...anywhere, "isDoubled", "vanishes"],
   // a client sends no command twice, and an old mark that came again behind a newer one would say what is not so
   mark: anywhere,
-  tend: [...anywhere, "isDoubled"],
+  tend: [...anywhere, "isDoubled", "vanishes"],
   trim: [...anywhere, "isDoubled"],
   look: [...errors, ...late],
   enroll: anywhere,
@@ -189,6 +193,7 @@ const millisOf = (dice: Dice, kind: Kind, lease: number): number => {
     case "crashesBefore":
     case "crashesAfter":
     case "closes":
+    case "pauses":
       return Math.round(dice.pick(1, lease / 2, lease * 2))
     default:
       return 0

@@ -19,7 +19,7 @@ import type { Definition } from "../../internal/definition.ts"
 import { confirm, logsOf } from "../../internal/partitions.ts"
 import * as policies from "../../internal/policy.ts"
 import { sumOf } from "../../internal/stats.ts"
-import { subscribeAll } from "../../internal/subscribe.ts"
+import { type Started, subscribeAll } from "../../internal/subscribe.ts"
 import { Turns } from "../../internal/turns.ts"
 import { WriterId } from "../../internal/writer.ts"
 import * as MemoryTransport from "../../MemoryTransport.ts"
@@ -120,6 +120,8 @@ class History {
   private readonly allReclaim: boolean
   /** No fiber yet, of one that is starting: its first call may be its last. */
   private readonly alive = new Map<Worker, Fiber.Fiber<unknown, unknown> | undefined>()
+  /** What they have started. */
+  private readonly subscriptions = new WeakMap<Worker, ReadonlyArray<Started>>()
   private publishing = 0
   private published = false
   private ending = false
@@ -166,7 +168,8 @@ class History {
       fate: {
         crash: (worker, after) => this.crash(worker, after),
         freeze: (worker, millis) => this.freeze(worker, millis),
-        close: (worker, after) => this.close(worker, after)
+        close: (worker, after) => this.close(worker, after),
+        pause: (worker, millis) => this.pause(worker, millis)
       }
     })
   }
@@ -184,14 +187,16 @@ class History {
       waiting: new Set(),
       watches: new Set(),
       isClosing: false,
+      isPaused: false,
       calmSince: this.world.now
     }
     this.ledger.note(process.name, () => "starts")
     const definitions = this.definitions.map(({ definition }, i) => this.observed(worker, definition, i))
     const main = Effect.scoped(
-      Effect.flatMap(subscribeAll(definitions), (started) =>
-        Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
-      )
+      Effect.flatMap(subscribeAll(definitions), (started) => {
+        this.subscriptions.set(worker, started)
+        return Effect.forEach(started, ({ running }) => running.join, { concurrency: "unbounded", discard: true })
+      })
     ).pipe(Effect.provide(Layer.merge(this.scenario.services, this.reclaims(index))))
     const context = contextOf(process, this.chance).pipe(
       Context.add(Transport, this.network.client(worker)),
@@ -271,6 +276,21 @@ class History {
     if (reopenAfter !== undefined) this.restart(worker, reopenAfter)
   }
 
+  private pause(worker: Worker, millis: number): void {
+    worker.process.post(() => this.steer(worker, ({ running }) => running.pause))
+    this.world.after(worker.process, millis, () => this.steer(worker, ({ running }) => running.resume))
+  }
+
+  private steer(worker: Worker, how: (started: Started) => Effect.Effect<void>): void {
+    const started = this.subscriptions.get(worker)
+    if (started === undefined || worker.isClosing) return
+    worker.isPaused = false
+    const steered = Effect.forEach(started, how, { discard: true })
+    Effect.runForkWith(contextOf(worker.process, this.chance))(steered).addObserver(() => {
+      worker.isPaused = started.every(({ running }) => running.state() === "paused")
+    })
+  }
+
   // -----------------------------------------------------------------------------
   // publishing
   // -----------------------------------------------------------------------------
@@ -309,6 +329,7 @@ class History {
       waiting: new Set(),
       watches: new Set(),
       isClosing: false,
+      isPaused: false,
       calmSince: this.world.now,
       publishes: numbers.map((number) => ({ number, key: keyOf(this.scenario.messages[number - 1]) }))
     }

@@ -70,6 +70,8 @@ export class Ledger {
   private readonly poison: ReadonlySet<number>
   /** How often tending has failed. */
   private readonly failures = new Map<Worker, number>()
+  /** Groups that have disappeared. */
+  private losses = 0
   /** Messages of handlers are numbered behind the history's own. */
   private numbers: number
 
@@ -176,6 +178,7 @@ export class Ledger {
       if (times > 1) this.violate(broken(13, `message ${number} is stored twice, published once`))
       for (const group of this.byTopic.get(log.topic)?.values() ?? []) {
         const isDue = group.since !== undefined
+        const line = lineOf(group, key)
         const message: MessageModel = {
           number,
           partition: log.partition,
@@ -183,15 +186,14 @@ export class Ledger {
           stored: this.world.now,
           isPoison: this.poison.has(number),
           isDue,
+          former: undefined,
+          turn: line.length,
+          generation: 0,
           final: undefined,
           last: undefined
         }
         group.messages.set(keyOf(log, id), message)
-        if (key !== undefined && isOrdered(group)) {
-          const line = group.lines.get(key)
-          if (line === undefined) group.lines.set(key, [message])
-          else line.push(message)
-        }
+        line.push(message)
         if (isDue) this.open++
       }
       this.note("log", () => `stores message ${number} of "${log.topic}" as ${id}`)
@@ -236,6 +238,42 @@ export class Ledger {
     for (const delivery of held) if (delivery.message.partition === at.partition) held.delete(delivery)
   }
 
+  /** The group is there again, and these are to come again; what had become a retry comes as such, too. */
+  vanished(at: Group, ids: ReadonlyArray<string>): void {
+    const group = this.group(at)
+    this.losses++
+    const again = ids.flatMap((id) => this.comesAgain(group, keyOf(at, id)))
+    // and so is what was not read yet: behind them
+    for (const message of group.messages.values()) {
+      if (message.partition === at.partition && message.last === undefined) message.generation = this.losses
+    }
+    this.note("log", () => {
+      const numbers = again.map(({ number }) => number)
+      const what = numbers.length === 0 ? "nothing" : `message ${numbers.join(" and ")}`
+      return `${placeOf(at)} disappeared, and is there again: ${what} is to come again`
+    })
+  }
+
+  private comesAgain(group: GroupModel, key: string): ReadonlyArray<MessageModel> {
+    const before = group.messages.get(key)
+    if (before === undefined) return []
+    const isRetry = isInRetries(before)
+    if (isRetry) group.messages.set(`${key}, before loss ${this.losses}`, before)
+    else if (before.final === undefined) this.vanishes(before)
+    const former = isRetry ? before : before.former
+    const message: MessageModel = { ...before, isDue: true, former, final: undefined, last: undefined }
+    group.messages.set(key, message)
+    if (message.key !== undefined) group.lines.get(message.key)?.push(message)
+    this.open++
+    return [message]
+  }
+
+  private vanishes(message: MessageModel): void {
+    message.final = "gone"
+    if (message.last !== undefined) message.last.left ??= this.world.now
+    if (message.isDue) this.open--
+  }
+
   private gaveBack(worker: Worker, { messages }: GroupModel, at: Group): void {
     for (const { last, partition } of messages.values()) {
       if (partition !== at.partition || last?.worker !== worker) continue
@@ -273,18 +311,19 @@ export class Ledger {
       this.violate(broken(11, `${entries.length} messages are taken, ${limit.count} were asked for`))
     }
     for (const entry of entries) {
-      const message = group.messages.get(keyOf(at, entry.originalId))
-      if (message === undefined) {
+      const newest = group.messages.get(keyOf(at, entry.originalId))
+      if (newest === undefined) {
         const problem = `${entry.originalId} is delivered to "${group.subscription}", and was never published to its topic`
         this.violate(broken(2, problem))
         continue
       }
+      const taking = { now, alone: limit.alone && entries.length === 1, waitedSince, calmSince: this.calmSince }
+      const { message, violation } = rules.taken(group, newest, entry, taking)
       this.note(worker.process.name, () => {
         const what = `takes message ${message.number} for "${group.subscription}", attempt ${entry.attempt}`
         return entry.reclaims > 0 ? `${what}, after ${entry.reclaims} workers that died` : what
       })
-      const taking = { now, alone: limit.alone && entries.length === 1, waitedSince, calmSince: this.calmSince }
-      this.violate(rules.mayTake(group, message, entry, taking))
+      this.violate(violation)
       const delivery: DeliveryModel = {
         message,
         worker,
@@ -489,6 +528,20 @@ const describeOutcome = (outcome: Outcome): string => {
   }
 }
 
+/** It comes from the retry log next, or came from there. */
+const isInRetries = ({ final, last }: MessageModel): boolean =>
+  final === undefined &&
+  last !== undefined &&
+  (last.entry.origin === "retry" || last.settled?.outcome._tag === "Retry" || last.settled?.outcome._tag === "Park")
+
+/** What a message has to stay in order with. */
+const lineOf = (group: GroupModel, key: string | undefined): Array<MessageModel> => {
+  if (key === undefined || !isOrdered(group)) return []
+  let line = group.lines.get(key)
+  if (line === undefined) group.lines.set(key, (line = []))
+  return line
+}
+
 /** A fault in words. */
 export const describeFault = ({ call, kind, millis }: Fault): string => {
   switch (kind) {
@@ -514,5 +567,9 @@ export const describeFault = ({ call, kind, millis }: Fault): string => {
       return `stands still for ${millis} ms once ${call} is done`
     case "closes":
       return `is told to close at ${call}; another starts in ${millis} ms`
+    case "pauses":
+      return `is paused at ${call}, for ${millis} ms`
+    case "vanishes":
+      return `its group disappears at ${call}`
   }
 }

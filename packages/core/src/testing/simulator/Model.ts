@@ -34,7 +34,7 @@ export interface GroupModel {
   deadLetters: number
   /** Of a topic with a key: who owns which partition. */
   readonly owners: Map<number, OwnerModel>
-  /** Of a topic with a key: the messages of each, in log order. */
+  /** Of a topic with a key: the messages of each. */
   readonly lines: Map<string, Array<MessageModel>>
 }
 
@@ -60,7 +60,14 @@ export interface MessageModel {
   readonly isPoison: boolean
   /** It was stored when the group was there to get it. */
   readonly isDue: boolean
-  final: "acked" | "dead" | undefined
+  /** The same message, as the group had it before it disappeared: it may have a retry still. */
+  readonly former: MessageModel | undefined
+  /** Its place among those of its key, by the topic's log. */
+  readonly turn: number
+  /** Which loss of its group it came again by, or was unread at: 0 before the first. */
+  generation: number
+  /** `"gone"`: with its group, while a delivery of the topic's own log was under way. */
+  final: "acked" | "dead" | "gone" | undefined
   last: DeliveryModel | undefined
 }
 

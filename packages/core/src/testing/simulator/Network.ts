@@ -13,6 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TransportError, Unavailable, Unknown } from "../../Errors.ts"
+import * as MemoryTransport from "../../MemoryTransport.ts"
 import type {
   Consumer,
   EnrollOptions,
@@ -44,6 +45,8 @@ export interface Worker {
   readonly watches: Set<Scope.Closeable>
   /** It was told to close. */
   isClosing: boolean
+  /** Its subscriptions are paused, and know it. */
+  isPaused: boolean
   /** Since when nothing has befallen it. */
   calmSince: number
   /** Which of the history's messages it publishes, where it does nothing else. */
@@ -60,6 +63,7 @@ export interface Fate {
   readonly crash: (worker: Worker, restartAfter: number) => void
   readonly freeze: (worker: Worker, millis: number) => void
   readonly close: (worker: Worker, reopenAfter: number) => void
+  readonly pause: (worker: Worker, millis: number) => void
 }
 
 /** How what lasts comes to its end. */
@@ -72,6 +76,8 @@ const undone: ReadonlySet<Call> = new Set<Call>(["join", "enroll", "claim"])
 const behind: ReadonlySet<Kind> = new Set<Kind>(["losesReply", "replyIsLate", "crashesAfter", "freezesAfter"])
 
 interface Handling<A, E> {
+  /** The group that it is about. */
+  readonly group?: Group
   /** It waits at the log: nobody wants it done once the caller is gone. */
   readonly waits?: boolean
   /** Takes back what was done, where the caller has gone or will never know. */
@@ -161,6 +167,7 @@ export class Network {
       const execute = () => {
         if (request.cancelled && handling.waits === true) return
         if (worker.process.state === "dead" && handling.waits === true) return
+        if (fault?.kind === "vanishes" && handling.group !== undefined) this.lose(handling.group)
         const effect = fault?.kind === "isHalfDone" && handling.half !== undefined ? handling.half() : perform()
         const fiber = this.serve(effect)
         if (handling.waits === true) {
@@ -187,6 +194,10 @@ export class Network {
           this.fate.close(worker, fault.millis)
           this.send(this.server, 0, execute)
           break
+        case "pauses":
+          this.fate.pause(worker, fault.millis)
+          this.send(this.server, 0, execute)
+          break
         default:
           this.send(this.server, fault?.kind === "isLate" ? fault.millis : 0, execute)
       }
@@ -204,6 +215,11 @@ export class Network {
   private strikeAfter(worker: Worker, fault: Fault | undefined): void {
     if (fault?.kind === "crashesAfter") this.fate.crash(worker, fault.millis)
     else if (fault?.kind === "freezesAfter") this.fate.freeze(worker, fault.millis)
+  }
+
+  private lose(group: Group): void {
+    const lost = Effect.provideService(MemoryTransport.loseGroup(group), Transport, this.log)
+    void this.serve(noting(lost, (ids) => this.ledger.vanished(group, ids)))
   }
 
   /** The connection of a worker that died. */
@@ -240,7 +256,9 @@ export class Network {
       join: (options) => this.join(worker, options),
       enroll: (options) => this.enroll(worker, options),
       tend: (group) =>
-        this.call(worker, "tend", () => noting(log.tend(group), (tended) => ledger.tended(worker, group, tended))),
+        this.call(worker, "tend", () => noting(log.tend(group), (tended) => ledger.tended(worker, group, tended)), {
+          group
+        }),
       watch: (address, changed) =>
         Effect.asVoid(
           this.scoped(worker, "watch", (scope) =>
@@ -459,6 +477,7 @@ export class Network {
               })
             },
             {
+              group,
               waits: true,
               undo: (fetched) => (isLost(fetched) ? undefined : release(fetched.entries)),
               heard: (fetched) => (isLost(fetched) ? undefined : ledger.heard(worker, group, fetched.entries))
@@ -467,6 +486,7 @@ export class Network {
         ),
       settle: (settlements) =>
         this.call(worker, "settle", () => settle(settlements), {
+          group,
           half: () => settleHalf(settlements),
           heard: (results) => ledger.told(worker, group, settlements, results)
         }),
@@ -479,6 +499,7 @@ export class Network {
               if (!isLost(lost)) ledger.extended(worker, group, entries, lost, fence)
             }),
           {
+            group,
             heard: (lost) => (isLost(lost) ? undefined : ledger.lost(worker, group, lost))
           }
         )

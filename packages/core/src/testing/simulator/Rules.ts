@@ -44,9 +44,10 @@ export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryMod
     if (isStale && !wasHeldUp(group, delivery)) {
       return broken(10, `the handler of message ${number} starts under fence ${fence}, and another one has claimed`)
     }
-    if (key === undefined || entry.redriven !== undefined) continue
+    // of a group that disappeared, its worker cannot know
+    if (key === undefined || entry.redriven !== undefined || message.final === "gone") continue
     for (const before of group.lines.get(key) ?? []) {
-      if (before === message) break
+      if (!isBefore(before, message)) continue
       // what nobody wants has no handler, and what was stored before the group need not come
       const isWanted = before.last?.started !== undefined || (before.isDue && wantsAll(group))
       if (isWanted && before.final === undefined) {
@@ -59,6 +60,10 @@ export const inOrder = (group: GroupModel, deliveries: ReadonlyArray<DeliveryMod
   }
   return undefined
 }
+
+/** What comes again by a loss of its group comes behind what was to come before it, and nothing is said of the rest. */
+const isBefore = (before: MessageModel, { generation, turn }: MessageModel): boolean =>
+  before.generation === generation ? before.turn < turn : before.generation < generation && before.turn <= turn
 
 /** Under "onReceive" it began with its ack; between that and its handler its worker may have stood still. */
 const wasHeldUp = ({ policy }: GroupModel, { settled, worker }: DeliveryModel): boolean =>
@@ -73,12 +78,37 @@ const wantsAll = ({ definition }: GroupModel): boolean => {
 // a delivery is taken
 // -----------------------------------------------------------------------------
 
+interface Taking {
+  readonly now: number
+  readonly alone: boolean
+  readonly waitedSince: number
+  readonly calmSince: number
+}
+
+/** Which message is delivered, of those that are the same but for a group that disappeared; and whether it may be. */
+export const taken = (
+  group: GroupModel,
+  newest: MessageModel,
+  entry: Entry,
+  taking: Taking
+): { readonly message: MessageModel; readonly violation: Violation | undefined } => {
+  // what was parked first comes first
+  for (const message of entry.origin === "retry" ? formersOf(newest) : []) {
+    if (mayTake(group, message, entry, taking) === undefined) return { message, violation: undefined }
+  }
+  return { message: newest, violation: mayTake(group, newest, entry, taking) }
+}
+
+/** The oldest first. */
+const formersOf = ({ former }: MessageModel): ReadonlyArray<MessageModel> =>
+  former === undefined ? [] : [...formersOf(former), former]
+
 /** May this entry be delivered now, after what came before it? */
-export const mayTake = (
+const mayTake = (
   { policy, subscription }: GroupModel,
   message: MessageModel,
   entry: Entry,
-  taking: { readonly now: number; readonly alone: boolean; readonly waitedSince: number; readonly calmSince: number }
+  taking: Taking
 ): Violation | undefined => {
   if (message.final !== undefined) {
     return broken(1, `message ${message.number} was ${message.final} for "${subscription}", and is delivered again`)
@@ -150,12 +180,16 @@ const promptly = 50
 
 /** May this handler start, beside what runs in its worker? */
 export const mayStart = (
-  { group, held, running }: Seat,
+  { group, held, running, worker }: Seat,
   deliveries: ReadonlyArray<DeliveryModel>
 ): Violation | undefined => {
   const { policy, subscription } = group
   if (running.size >= policy.concurrency) {
     return broken(11, `"${subscription}" runs more than ${policy.concurrency} handlers in one worker`)
+  }
+  // under "onReceive" it began with its ack
+  if (worker.isPaused && policy.ack !== "onReceive") {
+    return { promise: "runtime", problem: `"${subscription}" is paused, and starts a handler` }
   }
   for (const delivery of deliveries) {
     const { entry, message } = delivery
