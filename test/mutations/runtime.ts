@@ -50,15 +50,15 @@ export const runtime: ReadonlyArray<Mutation> = [
     edits: [
       edit(
         "internal/handlers.ts",
-        `return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause)`,
-        `return handlings.length === 0 && Cause.hasInterruptsOnly(exit.cause)`
+        `return handlings[0].closing && isInterrupted(exit)`,
+        `return handlings.length === 0 && isInterrupted(exit)`
       )
     ],
     killedBy: conformance("1. interruption by the closing subscription is neither a failure nor an ack")
   },
   {
     name: "own-end-not-noted",
-    edits: [edit("internal/handlers.ts", `boundedBy(noting(handler, first), timeout)`, `boundedBy(handler, timeout)`)],
+    edits: [edit("internal/handlers.ts", `Effect.timeoutOrElse(noted, {`, `Effect.timeoutOrElse(handler, {`)],
     killedBy: {
       project: "unit",
       file: "test/core/Subscription.closing.test.ts",

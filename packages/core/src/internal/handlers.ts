@@ -56,34 +56,16 @@ export const make = (options: Options): Handlers => {
   const relation = definition.kind === "batch" ? "link" : Context.get(context, Tracing.ProcessSpan)
   const running: Array<Run> = []
 
-  /** With what it ends is noted at the first of its deliveries. */
-  const scoped = (handler: Effect.Effect<void, unknown, unknown>, first: () => Handling) => {
-    const { timeout } = policy
-    const bounded = timeout === undefined ? handler : boundedBy(noting(handler, first), timeout)
-    return Effect.onExitPrimitive(bounded, (exit) => {
-      const handling = first()
-      const own = ownEnd(handling, exit)
-      handling.exit = own
-      return closeScope(own)
-    })
-  }
+  const scoped = (handler: Effect.Effect<void, unknown, unknown>) =>
+    policy.timeout === undefined ? Effect.onExitPrimitive(handler, closeScope) : boundedBy(handler, policy.timeout)
   // the same for all, as it finds its delivery around it: one made for each message would be felt
-  const each = scoped(
-    Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])),
-    () => deliveryOf(contextNow())
-  )
+  const each = scoped(Effect.withFiber(({ context }) => definition.handler([deliveryOf(context)])))
 
   const effectOf = (handlings: NonEmptyReadonlyArray<Handling>): Effect.Effect<void, unknown, unknown> => {
-    const handler = definition.kind === "each" ? each : scopedBatch(handlings)
+    const handler = definition.kind === "each" ? each : scoped(Effect.suspend(() => definition.handler(handlings)))
     const whole = policy.ack === "onReceive" ? Effect.andThen(ackAll(handlings), handler) : handler
     return traced ? observe.processSpan(whole, { group, system, relation }, handlings) : whole
   }
-
-  const scopedBatch = (handlings: NonEmptyReadonlyArray<Handling>) =>
-    scoped(
-      Effect.suspend(() => definition.handler(handlings)),
-      () => handlings[0]
-    )
 
   const contextOf = (handlings: NonEmptyReadonlyArray<Handling>): Context.Context<never> => {
     const [first] = handlings
@@ -102,7 +84,7 @@ export const make = (options: Options): Handlers => {
     running.push(run)
     fiber.addObserver((exit) => {
       run.leave(running)
-      end(handlings, begun, exit)
+      end(handlings, begun, handlings[0].closing ? ownEnd(fiber, exit) : exit)
     })
   }
 
@@ -156,39 +138,44 @@ class Run {
 /** What `contextOf` put there. */
 const deliveryOf = (context: Context.Context<never>) => Context.getUnsafe(context, Delivery) as Handling
 
-/** Of the handler, or of what it is raced in. */
-const contextNow = () => (Fiber.getCurrent() as Fiber.Fiber<void, unknown>).context // called by a fiber
+const scopeOf = (context: Context.Context<never>) => Context.getUnsafe(context, Scope.Scope) as Scope.Closeable // of `contextOf`
 
 /** As `Effect.scoped` does, which makes a scope, a context and a function for each: that would be felt. */
-const closeScope = (exit: Exit.Exit<void, unknown>) =>
-  Scope.closeUnsafe(Context.getUnsafe(contextNow(), Scope.Scope) as Scope.Closeable, exit) // of `contextOf`
+const closeScope = (exit: Exit.Exit<void, unknown>) => {
+  const { context } = Fiber.getCurrent() as Fiber.Fiber<void, unknown> // the handler's own
+  return Scope.closeUnsafe(scopeOf(context), exit)
+}
 
-const noting = (handler: Effect.Effect<void, unknown, unknown>, first: () => Handling) =>
-  Effect.onExitPrimitive(handler, (exit) => {
-    first().exit = exit
-    return undefined
+/** The handler runs in a fiber of its own, which may end by itself while the one that waits for it is interrupted. */
+const boundedBy = (handler: Effect.Effect<void, unknown, unknown>, timeout: Duration.Duration) =>
+  Effect.suspend(() => {
+    let own: Exit.Exit<void, unknown> | undefined
+    const noted = Effect.onExitPrimitive(handler, (exit) => {
+      own = exit
+      return undefined
+    })
+    const orElse = () => Effect.fail(new HandlerTimeout(timeout))
+    return Effect.onExitPrimitive(Effect.timeoutOrElse(noted, { duration: timeout, orElse }), (exit) =>
+      closeScope(own !== undefined && isInterrupted(exit) ? own : exit)
+    )
   })
 
-/** A fiber takes some steps from its handler's end to its own: who is interrupted in between ended by itself. */
-const ownEnd = ({ closing, exit: own }: Handling, exit: Exit.Exit<void, unknown>): Exit.Exit<void, unknown> =>
-  closing && own !== undefined && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? own : exit
-
-const boundedBy = <A, E, R>(handler: Effect.Effect<A, E, R>, timeout: Duration.Duration) =>
-  Effect.timeoutOrElse(handler, { duration: timeout, orElse: () => Effect.fail(new HandlerTimeout(timeout)) })
+const isInterrupted = (exit: Exit.Exit<void, unknown>) => Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
 
 const ackAll = (handlings: ReadonlyArray<Handling>) =>
   Effect.forEach(handlings, (handling) => handling.ack, { discard: true, concurrency: "unbounded" })
 
-const endOf = (
-  handlings: NonEmptyReadonlyArray<Handling>,
-  fiberExit: Exit.Exit<void, unknown>,
-  policy: Policy
-): Ended => {
-  const exit = ownEnd(handlings[0], fiberExit)
+/** A fiber takes some steps from its handler's end to its own: who is interrupted in between has closed its scope by then. */
+const ownEnd = ({ context }: Fiber.Fiber<void, unknown>, exit: Exit.Exit<void, unknown>) => {
+  const { state } = scopeOf(context)
+  return isInterrupted(exit) && state._tag === "Closed" ? (state.exit as Exit.Exit<void, unknown>) : exit // the handler's
+}
+
+const endOf = (handlings: NonEmptyReadonlyArray<Handling>, exit: Exit.Exit<void, unknown>, policy: Policy): Ended => {
   if (Exit.isFailure(exit)) {
     // an interrupt is a release only while the subscription closes: a handler that interrupts itself would be
     // released for ever
-    return handlings[0].closing && Cause.hasInterruptsOnly(exit.cause) ? closed : { _tag: "Failed", cause: exit.cause }
+    return handlings[0].closing && isInterrupted(exit) ? closed : { _tag: "Failed", cause: exit.cause }
   }
   return policy.ack === "manual" && handlings.some(({ outcome }) => outcome === undefined)
     ? { _tag: "Failed", cause: Cause.fail(new Unsettled({})) }

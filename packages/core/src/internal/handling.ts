@@ -3,7 +3,6 @@ import type * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type { Delivered } from "../Delivery.ts"
 import { AlreadySettled, LeaseLost, SettleError, type TransportError, Unavailable } from "../Errors.ts"
@@ -47,8 +46,6 @@ export class Handling implements Delivered<unknown> {
   onOutcome: (() => void) | undefined
   /** The subscription closes, and interrupts this one's handler for it. */
   closing = false
-  /** What its handler ended with; of a batch, the first one's is that of all. */
-  exit: Exit.Exit<void, unknown> | undefined
   /** The log says that another consumer owns it. */
   lost = false
   /** A filter of the user's threw: its turn comes, and no handler runs. */
