@@ -4,7 +4,9 @@
 import { Subscription, Topic } from "@clutch/core"
 import { RedisKeys } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
+import type { Message } from "@clutch/core/Message"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import {
   type Admin,
   as,
@@ -197,6 +199,54 @@ describe("a group or stream that disappears", () => {
         yield* run(Topic.publish(topic, `round ${round}`))
         yield* until(`round ${round} is handled`, () => seen.data().includes(`round ${round}`))
       }
+    }))
+
+  test("10. of a topic with a key, none overtakes one of its key that comes again or failed as the group was lost", () =>
+    Effect.gen(function* () {
+      const { options, redis } = yield* own
+      const namespace = fresh("loss")
+      const topic = Topic.make(fresh("orders"), {
+        schema: Schema.String,
+        key: (text) => text.slice(0, 1),
+        partitions: 2
+      })
+      const run = as(yield* worker({ ...options, namespace }))
+      const ended: Array<string> = []
+      const early: Array<string> = []
+      let calls = 0
+      const handler = ({ data }: Message<string>) =>
+        Effect.suspend(() => {
+          const [key = "", n = 0] = [data.slice(0, 1), Number(data.slice(1))]
+          if (n > 0 && !ended.includes(`${key}${n - 1}`)) early.push(data)
+          calls += 1
+          if (calls % 3 === 0) return Effect.fail("no")
+          ended.push(data)
+          return Effect.void
+        })
+      const subscription = Subscription.make("billing", topic, handler, {
+        concurrency: 4,
+        from: "beginning",
+        retry: { base: "5 millis", maxDelay: "5 millis", maxRetries: "unlimited" }
+      })
+      yield* run(Subscription.subscribe(subscription))
+      for (const round of range(4)) {
+        const numbers = range(5).map((n) => 5 * round + n)
+        yield* run(
+          Topic.publishAll(
+            topic,
+            numbers.flatMap((n) => ["a", "b", "c", "d"].map((key) => `${key}${n}`))
+          )
+        )
+        const before = calls
+        yield* until("some of them are handled", () => calls >= before + 5)
+        for (const partition of range(2)) {
+          const { main } = RedisKeys.group(namespace, { topic: topic.topic, partition, subscription: "billing" })
+          yield* Effect.promise(() => redis.xgroup("DESTROY", main, "billing"))
+        }
+      }
+      yield* until("all is handled", () => new Set(ended).size === 80)
+      yield* run(Subscription.awaitIdle(subscription))
+      assert.deepStrictEqual(early, [])
     }))
 
   test("9. losing its groups again and again makes no hot loop", () =>
