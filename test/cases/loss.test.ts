@@ -6,6 +6,7 @@ import { RedisKeys } from "@clutch/redis"
 import { assert, describe } from "@effect/vitest"
 import type { Message } from "@clutch/core/Message"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import {
   type Admin,
@@ -247,6 +248,20 @@ describe("a group or stream that disappears", () => {
       yield* until("all is handled", () => new Set(ended).size === 80)
       yield* run(Subscription.awaitIdle(subscription))
       assert.deepStrictEqual(early, [])
+    }))
+
+  test("9. nothing is idle while the group has disappeared, and is remembered", () =>
+    Effect.gen(function* () {
+      const { keys, open, redis, run, topic } = yield* setUp
+      const seen = recorder()
+      const subscription = Subscription.make("billing", topic, seen.handler(), { from: "beginning" })
+      yield* Effect.scoped(run(Subscription.subscribe(subscription)))
+      yield* Effect.promise(() => redis.xgroup("DESTROY", keys.main, "billing"))
+      yield* run(Topic.publish(topic, "a"))
+      const idle = yield* Effect.forkChild(run(Subscription.awaitIdle(subscription)), { startImmediately: true })
+      yield* as(yield* open)(Subscription.subscribe(subscription))
+      yield* Fiber.join(idle)
+      assert.deepStrictEqual(seen.data(), ["a"])
     }))
 
   test("9. losing its groups again and again makes no hot loop", () =>

@@ -154,6 +154,8 @@ export const make = ({ client, namespace }: Shared) => {
         submit("TIME", [])
       ])
       if (found === undefined) {
+        // it has disappeared, and is created again from what it remembers
+        if (textOf(await submit("HGET", [keys.state, "position"])) !== "") return true
         throw new TransportError({
           operation: "outstanding",
           reason: new NoSubscription({ topic: group.topic, subscription: group.subscription })
