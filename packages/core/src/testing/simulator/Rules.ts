@@ -92,16 +92,20 @@ export const taken = (
   entry: Entry,
   taking: Taking
 ): { readonly message: MessageModel; readonly violation: Violation | undefined } => {
-  // what was parked first comes first
-  for (const message of entry.origin === "retry" ? formersOf(newest) : []) {
-    if (mayTake(group, message, entry, taking) === undefined) return { message, violation: undefined }
-  }
-  return { message: newest, violation: mayTake(group, newest, entry, taking) }
+  const may = (message: MessageModel) => mayTake(group, message, entry, taking)
+  if (entry.origin === "main") return { message: newest, violation: may(newest) }
+  // each goes its own way from its first delivery; in the same millisecond, what is delivered may be any of them
+  const meant = formersOf(newest).filter(({ last }) => last?.entry.firstDelivered === entry.firstDelivered)
+  const message =
+    meant.find(({ last }) => last?.entry.id === entry.id && last.entry.origin === "retry") ??
+    meant.find((message) => may(message) === undefined) ??
+    newest
+  return { message, violation: may(message) }
 }
 
-/** The oldest first. */
-const formersOf = ({ former }: MessageModel): ReadonlyArray<MessageModel> =>
-  former === undefined ? [] : [...formersOf(former), former]
+/** It, and the oldest first those that it was before. */
+const formersOf = (message: MessageModel): ReadonlyArray<MessageModel> =>
+  message.former === undefined ? [message] : [...formersOf(message.former), message]
 
 /** May this entry be delivered now, after what came before it? */
 const mayTake = (
