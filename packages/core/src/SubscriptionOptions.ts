@@ -57,7 +57,7 @@ export interface Common {
   /**
    * Of a topic with a key: where so many messages of a partition wait on the log, behind others of their keys that wait for
    * a retry, new ones of the partition are not read; what had been read by then waits there as well. A whole number from 1.
-   * Default 10,000.
+   * Default 10,000. Refused where the topic has no key.
    */
   readonly maxWaiting?: number | undefined
   /**

@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import { DeadLetters, Delivery, Subscription, Topic, Transport } from "../index.ts"
 import { deadLetters, Failure, range } from "./Collect.ts"
 import { type Category, type Kit, probe } from "./Kit.ts"
-import { inTurn, type Keyed, keyedTopic, Ledger } from "./Ordered.ts"
+import { inTurn, Keyed, keyedTopic, Ledger } from "./Ordered.ts"
 import { cuttable, group, own, two } from "./Workers.ts"
 
 const keys = (count: number) => range(count).map((i) => `k${i}`)
@@ -172,6 +172,33 @@ export const orderByKey: Category = (kit) => {
       ledger.assertOrder()
       assert.deepStrictEqual(ledger.starts("a").slice(-11), range(11))
       assert.isTrue(ledger.isOver({ key: "a", n: 10 }))
+    })
+  )
+
+  kit.test("10. where the key is taken away, what waited behind a message comes all the same", () =>
+    Effect.gen(function* () {
+      const topic = keyedTopic(kit)
+      const retry = { maxRetries: 1000, base: kit.ticks(1), factor: 1, jitter: 0 }
+      const subscription = Subscription.make("s", topic, () => Effect.fail("no"), { retry })
+      const first = yield* kit.open(subscription)
+      yield* Topic.publishAll(topic, inTurn(["a"], 3))
+      yield* kit.eventually(
+        "all but the first are parked",
+        Effect.map(Subscription.stats(subscription), ({ parked }) => parked === 2)
+      )
+      yield* first.close
+      const seen = yield* probe<Keyed>()
+      const without = Subscription.make("s", Topic.make(topic.topic, { schema: Keyed }), seen.handler())
+      yield* kit.open(without)
+      yield* kit.idle(without)
+      assert.sameMembers(
+        seen.data().map(({ n }) => n),
+        [0, 1, 2]
+      )
+      yield* kit.eventually(
+        "no key is held back",
+        Effect.map(Subscription.stats(without), ({ heldBack, parked }) => heldBack + parked === 0)
+      )
     })
   )
 
@@ -476,13 +503,15 @@ export const orderByKey: Category = (kit) => {
     })
   )
 
-  kit.test("10. options that mean nothing for a topic with a key are refused", () =>
+  kit.test("10. options that mean nothing for a topic with a key, or without one, are refused", () =>
     Effect.gen(function* () {
-      const topic = keyedTopic(kit, 4)
-      for (const [options, option] of [
-        [{ ownConnection: true }, "ownConnection"],
-        [{ prefetch: 3 }, "prefetch"],
-        [{ maxWaiting: 0 }, "maxWaiting"]
+      const keyed = keyedTopic(kit, 4)
+      const plain = Topic.make(kit.fresh("plain"), { schema: Keyed })
+      for (const [topic, options, option] of [
+        [keyed, { ownConnection: true }, "ownConnection"],
+        [keyed, { prefetch: 3 }, "prefetch"],
+        [keyed, { maxWaiting: 0 }, "maxWaiting"],
+        [plain, { maxWaiting: 10 }, "maxWaiting"]
       ] as const) {
         const error = yield* Effect.flip(
           Subscription.subscribe(Subscription.make("s", topic, () => Effect.void, options))

@@ -12,7 +12,7 @@ import { Delivery, type Message, Topic } from "../index.ts"
 import { range } from "./Collect.ts"
 import type { Kit } from "./Kit.ts"
 
-const Keyed = Schema.Struct({ key: Schema.String, n: Schema.Number })
+export const Keyed = Schema.Struct({ key: Schema.String, n: Schema.Number })
 
 /** The nth message of its key. */
 export type Keyed = typeof Keyed.Type

@@ -223,9 +223,11 @@ export class Group {
   // settling
   // -----------------------------------------------------------------------------
 
-  settle(member: Member, { entry, key, outcome, repeated }: Settlement, now: number): Settled {
+  settle(member: Member, { entry, key: known, outcome, repeated }: Settlement, now: number): Settled {
     if (!isDelivered(entry)) return "lost"
     const tracked = entry.tracked
+    // whoever knows of no key, since the topic has none any more, lets come what waits behind it all the same
+    const key = known ?? tracked.key
     if (tracked.owner !== member || tracked.delivery !== entry.delivery) {
       return this.refusal({ entry, repeated })
     }

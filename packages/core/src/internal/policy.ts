@@ -148,8 +148,16 @@ const contradiction = (raw: RawOptions, kind: Kind, ack: Ack): Result.Result<voi
     : Result.void
 }
 
-/** What an option means for each partition on its own, it cannot mean for several. */
-export const fits = (policy: Policy, partitions: number, ordered: boolean): Result.Result<void, Problem> => {
+/** Whether the options mean something for such a topic: `raw` are those that were given. */
+export const fits = (
+  policy: Policy,
+  raw: RawOptions,
+  partitions: number,
+  ordered: boolean
+): Result.Result<void, Problem> => {
+  if (raw.maxWaiting !== undefined && !ordered) {
+    return refuse("maxWaiting", "only messages of a topic with a key wait for each other: leave the option out")
+  }
   if (policy.ownConnection && (ordered || partitions > 1)) {
     const why = ordered ? "a topic with a key" : "a topic with several partitions"
     return refuse("ownConnection", `${why} is read over shared connections: leave the option out`)

@@ -33,7 +33,7 @@ const join = Effect.fnUntraced(function* (definition: Definition) {
   const { acknowledged, ordered } = definition.source[TypeId]
   const groups = yield* Effect.fromResult(Result.mapError(address.check(definition), fail))
   const policy = yield* Effect.fromResult(Result.mapError(policies.make(definition.options, definition.kind), fail))
-  yield* Effect.fromResult(Result.mapError(policies.fits(policy, groups.length, ordered), fail))
+  yield* Effect.fromResult(Result.mapError(policies.fits(policy, definition.options, groups.length, ordered), fail))
   yield* Effect.mapError(registry.reserve(transport, groups[0], policy.consumer), fail)
   const placed = Effect.suspend(() =>
     ordered ? enroll(transport, groups, policy) : compete(transport, groups, policy)
