@@ -10,6 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { TransportError, Unavailable, Unknown } from "../../Errors.ts"
@@ -80,6 +81,8 @@ interface Handling<A, E> {
   readonly group?: Group
   /** It waits at the log: nobody wants it done once the caller is gone. */
   readonly waits?: boolean
+  /** Closed while the log takes back what an interrupted call had done: no other of the kind may overtake that. */
+  readonly nothingLeft?: Latch.Latch | undefined
   /** Takes back what was done, where the caller has gone or will never know. */
   readonly undo?: (value: A) => void
   /** Does it by half. */
@@ -204,9 +207,11 @@ export class Network {
       return Effect.sync(() => {
         request.cancelled = true
         if (handling.waits !== true) return
+        handling.nothingLeft?.closeUnsafe()
         this.send(this.server, 0, () => {
           request.fiber?.interruptUnsafe()
           undo()
+          if (handling.nothingLeft !== undefined) this.send(worker.process, 0, () => handling.nothingLeft?.openUnsafe())
         })
       })
     })
@@ -464,26 +469,29 @@ export class Network {
         ...rest.slice(stored.length).map((): Settled => full)
       ])
     }
+    // without a key nothing has a place that it could lose
+    const nothingLeft = fence === undefined ? undefined : Latch.makeUnsafe(true)
     return {
-      fetch: (limit) =>
-        Effect.interruptible(
-          this.call(
-            worker,
-            "fetch",
-            () => {
-              const since = this.world.now
-              return noting(place.fetch(limit), (fetched) => {
-                if (!isLost(fetched)) ledger.taken(worker, group, fetched.entries, limit, since, fence)
-              })
-            },
-            {
-              group,
-              waits: true,
-              undo: (fetched) => (isLost(fetched) ? undefined : release(fetched.entries)),
-              heard: (fetched) => (isLost(fetched) ? undefined : ledger.heard(worker, group, fetched.entries))
-            }
-          )
-        ),
+      fetch: (limit) => {
+        const fetched = this.call(
+          worker,
+          "fetch",
+          () => {
+            const since = this.world.now
+            return noting(place.fetch(limit), (fetched) => {
+              if (!isLost(fetched)) ledger.taken(worker, group, fetched.entries, limit, since, fence)
+            })
+          },
+          {
+            group,
+            waits: true,
+            nothingLeft,
+            undo: (fetched) => (isLost(fetched) ? undefined : release(fetched.entries)),
+            heard: (fetched) => (isLost(fetched) ? undefined : ledger.heard(worker, group, fetched.entries))
+          }
+        )
+        return Effect.interruptible(nothingLeft === undefined ? fetched : Effect.andThen(nothingLeft.await, fetched))
+      },
       settle: (settlements) =>
         this.call(worker, "settle", () => settle(settlements), {
           group,
