@@ -217,7 +217,8 @@ describe("a group or stream that disappears", () => {
       let calls = 0
       const handler = ({ data }: Message<string>) =>
         Effect.suspend(() => {
-          const [key = "", n = 0] = [data.slice(0, 1), Number(data.slice(1))]
+          const key = data.slice(0, 1)
+          const n = Number(data.slice(1))
           if (n > 0 && !ended.includes(`${key}${n - 1}`)) early.push(data)
           calls += 1
           if (calls % 3 === 0) return Effect.fail("no")

@@ -9,6 +9,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
@@ -166,6 +167,23 @@ describe("Subscription: closing", () => {
       yield* worker.close
       assert.deepStrictEqual(written, ["x"])
     })
+  )
+
+  it.effect.each([[undefined], ["1 hour"]] as const)(
+    "a handler that has ended, and whose finalizer closing interrupts, is released, with timeout %s",
+    ([timeout]) =>
+      run(patient, function* () {
+        const commit = Effect.interruptible(Effect.sleep("10 seconds"))
+        const handler = () => Effect.addFinalizer((exit) => (Exit.isSuccess(exit) ? commit : Effect.void))
+        const worker = yield* open(Subscription.make("s", Texts, handler, { drainTimeout: "1 second", timeout }))
+        yield* Topic.publish(Texts, "x")
+        yield* settled
+        const closing = yield* Effect.forkChild(worker.close)
+        yield* pass("30 seconds")
+        yield* Fiber.join(closing)
+        const { due, pending, released } = yield* groupNow
+        assert.deepStrictEqual([due, pending, released], [0, 1, 1])
+      })
   )
 
   it.effect("a handler whose own finalizer dies while closing interrupts it has failed", () =>

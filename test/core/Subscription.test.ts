@@ -18,7 +18,20 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
-import { given, layerWith, open, pass, passing, probe, run, settled, Texts, unavailable, unordered } from "./support.ts"
+import {
+  given,
+  layerWith,
+  open,
+  pass,
+  passing,
+  probe,
+  run,
+  settled,
+  Texts,
+  unavailable,
+  unordered,
+  withConsumers
+} from "./support.ts"
 
 /** A subscription as untyped as a caller from JavaScript could make it. */
 const untyped = (options: Readonly<Record<string, unknown>>) =>
@@ -324,6 +337,24 @@ describe("Subscription", () => {
         assert.strictEqual((yield* handle.stats).state, "running")
       })
     )
+
+    it.effect("resumed while it is still being paused, all of its partitions go on", () => {
+      const slow = layerWith(
+        withConsumers(({ fetch }) => ({ fetch: (limit) => Effect.onInterrupt(fetch(limit), () => Effect.yieldNow) }))
+      )
+      return run(slow, function* () {
+        const Parts = Topic.make("parts", { schema: Schema.String, partitions: 2 })
+        const seen = yield* probe()
+        const { handle } = yield* open(Subscription.make("s", Parts, seen.handler()))
+        yield* settled
+        const pausing = yield* Effect.forkChild(handle.pause, { startImmediately: true })
+        yield* handle.resume
+        yield* Fiber.join(pausing)
+        yield* Topic.publishAll(Parts, ["a", "b", "c", "d"])
+        yield* pass("1 minute")
+        assert.sameMembers(seen.data(), ["a", "b", "c", "d"])
+      })
+    })
 
     it.effect(
       "a paused one hands its waiting deliveries to another worker at once",

@@ -67,7 +67,7 @@ export const runtime: ReadonlyArray<Mutation> = [
   },
   {
     name: "goes-on-out-of-order",
-    edits: [edit("internal/keyOrder.ts", `        this.astray = true\n`, ``)],
+    edits: [edit("internal/keyOrder.ts", `        this.isAstray = true\n`, ``)],
     killedBy: order("9. where the group disappears, what is published next waits for what comes again before it")
   },
   {

@@ -162,6 +162,43 @@ it("9. what it had settled does not come again", () => {
   })
 })
 
+/** Of one key, a second message is published and starts, while the first has neither been settled nor come again. */
+const overtaking = (loses: (ledger: Ledger) => void) => {
+  const { ledger, workerOf, world } = setup(
+    Subscription.make("billing", Orders, () => Effect.void, { from: "beginning", concurrency: 2 })
+  )
+  const worker = workerOf(1)
+  const take = (entry: Entry) => {
+    ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now, 1)
+    ledger.heard(worker, at, [entry])
+    ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
+  }
+  const publish = (id: string) =>
+    ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: { partitionkey: "one" } }], [id])
+  ledger.claimed(worker, at, 1)
+  publish("1-0")
+  take(entry)
+  loses(ledger)
+  publish("2-0")
+  take({ ...entry, id: "2-0", originalId: "2-0" })
+  return ledger.violation
+}
+
+it("10. what is published after a loss starts behind what comes again by it", () => {
+  const violation = {
+    promise: "contract 10",
+    problem: "the handler of message 3 starts, and message 2 of its key is not settled"
+  }
+  assert.deepStrictEqual(
+    overtaking(() => {}),
+    violation
+  )
+  assert.deepStrictEqual(
+    overtaking((ledger) => ledger.vanished(at, ["1-0"])),
+    violation
+  )
+})
+
 it("no handler starts in a worker whose subscriptions are paused", () => {
   const { ledger, workerOf, world } = setup(
     Subscription.make("billing", Topic.make("orders", { schema: Schema.String }), () => Effect.void, {

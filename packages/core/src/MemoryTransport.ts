@@ -232,9 +232,9 @@ export const snapshot: Effect.Effect<Snapshot, never, Transport> = /* @__PURE__ 
 })
 
 /**
- * The subscription's group disappears, as an operator or a failover makes it, and is there again by itself (contract 9):
- * from the first message that it had not settled, with all that it had delivered from there on to come again. Its retries and
- * dead letters stay. Returns the ids of what comes again; none where there is no such group.
+ * The subscription's group disappears, as an operator or a failover makes it, and is there again by itself (contract 9). It
+ * goes on from the first message that it had not settled: that one and all behind it come again, what it had settled there
+ * included. Its retries and dead letters stay. Returns the ids of what comes again; none where there is no such group.
  *
  * @category testing
  * @since 0.1.0

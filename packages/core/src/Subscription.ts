@@ -317,7 +317,8 @@ export const stats = (self: Address): Effect.Effect<Stats, TransportError, Trans
  * Waits until what was published before the call, and every retry that it led to in this subscription, is acked or
  * dead-lettered. Later publishes do not prolong it. `due: "ignore"` does not wait for retries that are not yet due.
  *
- * Fails with reason `NoSubscription` where the subscription was never started on this log.
+ * Fails with reason `NoSubscription` where the subscription was never started on this log. Where its group has disappeared,
+ * it waits until a worker has made it anew, and settled what comes again.
  *
  * @category looking
  * @since 0.1.0

@@ -620,8 +620,8 @@ export class Transport extends Context.Service<
     readonly lastId: (log: Log) => Effect.Effect<string, TransportError>
     /**
      * Whether anything that began as an entry up to `through` is neither acked nor dead-lettered. `due: "ignore"` leaves
-     * out retries whose time has not come. Compares ids; counts nothing. Something is where the group has disappeared, and would
-     * be created again. Fails with `NoSubscription` where it does not exist.
+     * out retries whose time has not come. Compares ids; counts nothing. True where the group has disappeared, and what it
+     * remembers would make it anew. Fails with `NoSubscription` where it does not exist.
      */
     readonly outstanding: (
       group: Group,

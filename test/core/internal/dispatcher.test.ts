@@ -42,7 +42,7 @@ const quarantined = Effect.gen(function* () {
     startImmediately: true
   })
   assert.lengthOf(one.begun, 1)
-  return { dispatcher, other, quarantine, suspect }
+  return { dispatcher, one, other, quarantine, suspect }
 })
 
 describe("dispatcher", () => {
@@ -57,6 +57,19 @@ describe("dispatcher", () => {
       dispatcher.ended(suspect, 0)
       dispatcher.soon()
       assert.lengthOf(other.begun, 1)
+    })
+  )
+
+  it.effect("7. what runs alone runs alone to its end, also where its lane is paused meanwhile, and resumed", () =>
+    Effect.gen(function* () {
+      const { dispatcher, one, quarantine, suspect } = yield* quarantined
+      yield* Fiber.interrupt(quarantine)
+      one.waiting.push(batch())
+      dispatcher.dispatch()
+      assert.lengthOf(one.begun, 1)
+      dispatcher.ended(suspect, 0)
+      dispatcher.soon()
+      assert.lengthOf(one.begun, 2)
     })
   )
 

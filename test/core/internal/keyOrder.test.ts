@@ -60,6 +60,11 @@ describe("the order of keys", () => {
     order.offer(handling(4, "main", "c"))
     order.offer(handling(5, "retry", "d"))
     assert.deepStrictEqual([ids(), disorders], [[["1-0"], []], 1])
+    const idOf = ({ messageId }: Handling) => messageId
+    const waiting = [...order.waiting()].map(idOf)
+    assert.deepStrictEqual(waiting, ["2-0", "1-0", "3-0", "4-0", "5-0"])
+    assert.deepStrictEqual(order.clear([]).map(idOf), waiting)
+    assert.isEmpty(order.clear([]))
   })
 
   it("counts nothing of a key that was freed before", () => {

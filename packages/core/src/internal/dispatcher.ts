@@ -119,7 +119,7 @@ export class Dispatcher {
       this.again = false
       for (let idle = 0; idle < this.lanes.length && !this.isFull; this.turn += 1) {
         const lane = this.lanes[this.turn % this.lanes.length]
-        const batch = lane === undefined || (this.only ?? lane) !== lane ? undefined : lane.next(this.now)
+        const batch = lane === undefined || !this.mayBegin(lane) ? undefined : lane.next(this.now)
         if (lane === undefined || batch === undefined) {
           idle += 1
           continue
@@ -142,6 +142,11 @@ export class Dispatcher {
     for (const lane of this.lanes) {
       if (lane.stale) lane.refresh()
     }
+  }
+
+  /** What lingers runs beside nothing, also not of its own lane, which may have been paused and resumed meanwhile. */
+  private mayBegin(lane: Lane): boolean {
+    return this.nothingLingers.isOpen() && (this.only ?? lane) === lane
   }
 
   private begin(lane: Lane, batch: Batch): void {

@@ -5,6 +5,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { SubscriptionFailed, type TransportError } from "../Errors.ts"
 import type { Consumer, Group, Transport } from "../Transport.ts"
 import type { Groups } from "./address.ts"
@@ -111,18 +112,20 @@ export const start: (
     })
   )
   const problem = () => dead ?? health.problem()
+  // partitions are told in turn: overtaken by another, the last of them would do otherwise than the first
+  const steering = Semaphore.makeUnsafe(1)
+  const steer = (from: "running" | "paused", to: "running" | "paused", all: Effect.Effect<void>) =>
+    steering.withPermit(
+      Effect.suspend(() => {
+        if (state !== from) return Effect.void
+        state = to
+        return all
+      })
+    )
   return {
     begin: Effect.annotateLogs(parts.begin, annotations),
-    pause: Effect.suspend(() => {
-      if (state !== "running") return Effect.void
-      state = "paused"
-      return parts.pause
-    }),
-    resume: Effect.suspend(() => {
-      if (state !== "paused") return Effect.void
-      state = "running"
-      return parts.resume
-    }),
+    pause: steer("running", "paused", parts.pause),
+    resume: steer("paused", "running", parts.resume),
     inFlight: () => dispatcher.busy,
     problem,
     state: () => (state === "running" && problem() !== undefined ? "unhealthy" : state),

@@ -143,8 +143,18 @@ const scopeOf = (context: Context.Context<never>) => Context.getUnsafe(context, 
 /** As `Effect.scoped` does, which makes a scope, a context and a function for each: that would be felt. */
 const closeScope = (exit: Exit.Exit<void, unknown>) => {
   const { context } = Fiber.getCurrent() as Fiber.Fiber<void, unknown> // the handler's own
-  return Scope.closeUnsafe(scopeOf(context), exit)
+  const scope = scopeOf(context)
+  const finalizers = Scope.closeUnsafe(scope, exit)
+  if (finalizers === undefined) return undefined
+  unfinished.add(scope)
+  return Effect.andThen(
+    finalizers,
+    Effect.sync(() => unfinished.delete(scope))
+  )
 }
+
+/** Their finalizers have begun, and not all of them have succeeded. */
+const unfinished = new WeakSet<Scope.Scope>()
 
 /** The handler runs in a fiber of its own, which may end by itself while the one that waits for it is interrupted. */
 const boundedBy = (handler: Effect.Effect<void, unknown, unknown>, timeout: Duration.Duration) =>
@@ -167,8 +177,9 @@ const ackAll = (handlings: ReadonlyArray<Handling>) =>
 
 /** A fiber takes some steps from its handler's end to its own: who is interrupted in between has closed its scope by then. */
 const ownEnd = ({ context }: Fiber.Fiber<void, unknown>, exit: Exit.Exit<void, unknown>) => {
-  const { state } = scopeOf(context)
-  return isInterrupted(exit) && state._tag === "Closed" ? (state.exit as Exit.Exit<void, unknown>) : exit // the handler's
+  const scope = scopeOf(context)
+  if (!isInterrupted(exit) || scope.state._tag !== "Closed" || unfinished.has(scope)) return exit
+  return scope.state.exit as Exit.Exit<void, unknown> // the handler's
 }
 
 const endOf = (handlings: NonEmptyReadonlyArray<Handling>, exit: Exit.Exit<void, unknown>, policy: Policy): Ended => {

@@ -64,8 +64,9 @@ export class KeyOrder {
   private mostKept = leastKept
   private readonly options: Options
   private last = "0-0"
-  /** What comes now may be overtaken by what came before: nothing more of it starts. */
-  private astray = false
+  /** What came out of order, and all since: it might overtake others, so that nothing of it starts here. */
+  private readonly astray: Array<Handling> = []
+  private isAstray = false
   /** Parked before this worker owned the partition. */
   private parkedBefore: number
   private parkedHere = 0
@@ -94,13 +95,14 @@ export class KeyOrder {
 
   /** A message came from the log. */
   offer(handling: Handling): void {
-    if (this.astray) return
+    if (this.isAstray) return void this.astray.push(handling)
     const { entry } = handling
     const name = keyOf(handling)
     if (name === undefined) return this.options.ready(handling)
     if (entry.origin === "main") {
       if (compareIds(entry.id, this.last) <= 0) {
-        this.astray = true
+        this.isAstray = true
+        this.astray.push(handling)
         return this.options.outOfOrder()
       }
       this.last = entry.id
@@ -182,11 +184,12 @@ export class KeyOrder {
     for (const handling of ready) this.ended(handling)
     this.stuck = 0
     this.last = "0-0"
-    return [...this.keys.values()].flatMap(({ behind }) => behind.splice(0))
+    return [...this.keys.values()].flatMap(({ behind }) => behind.splice(0)).concat(this.astray.splice(0))
   }
 
   *waiting(): IterableIterator<Handling> {
     if (this.stuck > 0) for (const { behind } of this.keys.values()) yield* behind
+    yield* this.astray
   }
 
   private of(handling: Handling): Key | undefined {

@@ -92,13 +92,6 @@ local function mistyped(...)
   end
 end
 
--- Begins to write without writing anything. A server whose memory is full refuses a script's first write if it can
--- grow, but none behind a write that was let through. Only for steps that free as much as they take, or take a few
--- bytes.
-local function begin(hash)
-  redis.call("HDEL", hash, "")
-end
-
 -- Whether entry id a is greater than b. Compared as text: the parts have 64 bits, and Lua's numbers 53.
 local function after(a, b)
   local ams, aseq = string.match(a, "^(%d+)%-(%d+)$")

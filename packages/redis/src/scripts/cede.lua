@@ -9,7 +9,6 @@
 --         finds that. Works while memory is full.
 
 --@include mistyped
---@include begin
 --@include ids
 --@include ask
 --@include groups

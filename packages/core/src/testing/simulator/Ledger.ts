@@ -188,7 +188,7 @@ export class Ledger {
           isDue,
           former: undefined,
           turn: line.length,
-          generation: 0,
+          generation: this.losses,
           final: undefined,
           last: undefined
         }
