@@ -6,12 +6,16 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import * as support from "../core/support.ts"
 
-const withConsumers = (change: (consumer: Consumer) => Partial<Consumer>): Effect.Effect<Transport["Service"]> =>
-  Effect.map(MemoryTransport.make, (log) => ({
-    ...log,
-    join: (options) => Effect.map(log.join(options), (consumer) => ({ ...consumer, ...change(consumer) }))
-  }))
+const withLog = (change: (log: Transport["Service"]) => Partial<Transport["Service"]>) =>
+  Effect.map(MemoryTransport.make, (log) => ({ ...log, ...change(log) }))
+
+const withConsumers = (change: (consumer: Consumer) => Partial<Consumer>) =>
+  Effect.map(MemoryTransport.make, support.withConsumers(change))
+
+const withOwners = (change: (owner: Owner) => Partial<Owner>) =>
+  Effect.map(MemoryTransport.make, support.withOwners(change))
 
 /** Answers `done` where `isLie` says so, and does nothing. */
 const lying = (isLie: (settlement: Settlement) => boolean) =>
@@ -36,21 +40,6 @@ const changed = (change: (settlement: Settlement) => Settlement["outcome"], sett
   ...settlement,
   outcome: change(settlement)
 })
-
-const withLog = (change: (log: Transport["Service"]) => Partial<Transport["Service"]>) =>
-  Effect.map(MemoryTransport.make, (log) => ({ ...log, ...change(log) }))
-
-const withOwners = (change: (owner: Owner) => Partial<Owner>): Effect.Effect<Transport["Service"]> =>
-  withLog(({ enroll }) => ({
-    enroll: (options) =>
-      Effect.map(enroll(options), (worker) => ({
-        ...worker,
-        claim: Effect.map(
-          worker.claim,
-          Option.map((owner) => ({ ...owner, ...change(owner) }))
-        )
-      }))
-  }))
 
 /** Settles otherwise than an owner has asked for. */
 const ownersOtherwise = (change: (settlement: Settlement) => Settlement) =>

@@ -51,6 +51,23 @@ const setup = (subscription: Subscription.Any) => {
   return { ledger, workerOf, world }
 }
 
+const Plain = Topic.make("orders", { schema: Schema.String })
+const limit = { count: 1, bytes: 1, maxAttempts: 1, alone: false }
+
+/** The same, and a worker that was delivered the message; without a key. */
+const delivered = (
+  options: { readonly timeout?: number; readonly retry?: { readonly base: number; readonly jitter: number } } = {}
+) => {
+  const all = setup(Subscription.make("billing", Plain, () => Effect.void, { from: "beginning", ...options }))
+  const { ledger, workerOf, world } = all
+  const worker = workerOf(1)
+  ledger.joined(worker, at, { name: "one" })
+  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
+  ledger.taken(worker, at, [entry], limit, world.now)
+  ledger.heard(worker, at, [entry])
+  return { ...all, worker }
+}
+
 const Orders = Topic.make("orders", { schema: Schema.String, key: () => "one" })
 const billing = Subscription.make("billing", Orders, () => Effect.void, { ack: "onReceive", from: "beginning" })
 
@@ -60,7 +77,7 @@ const startedBehindAClaim = (befalls: (ledger: Ledger, worker: Worker) => void) 
   const [first, second] = [workerOf(1), workerOf(2)]
   ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: { partitionkey: "one" } }], ["1-0"])
   ledger.claimed(first, at, 1)
-  ledger.taken(first, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now, 1)
+  ledger.taken(first, at, [entry], limit, world.now, 1)
   ledger.heard(first, at, [entry])
   ledger.settled(first, at, [{ entry, outcome: { _tag: "Ack" }, repeated: false }], ["done"])
   befalls(ledger, first)
@@ -85,15 +102,7 @@ it("10. but where its worker stood still behind the ack, nobody could know", () 
 })
 
 it("1. what a handler had succeeded at is not given back, also not by who closes", () => {
-  const plain = Topic.make("orders", { schema: Schema.String })
-  const { ledger, workerOf, world } = setup(
-    Subscription.make("billing", plain, () => Effect.void, { from: "beginning" })
-  )
-  const worker = workerOf(1)
-  ledger.joined(worker, at, { name: "one" })
-  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
-  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
-  ledger.heard(worker, at, [entry])
+  const { ledger, worker } = delivered()
   const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   worker.isClosing = true
   ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
@@ -106,29 +115,19 @@ it("1. what a handler had succeeded at is not given back, also not by who closes
 
 /** A group settles the first of two messages, number 2, is delivered the other, and disappears. */
 const lost = () => {
-  const plain = Topic.make("orders", { schema: Schema.String })
-  const { ledger, workerOf, world } = setup(
-    Subscription.make("billing", plain, () => Effect.void, { from: "beginning" })
-  )
-  const worker = workerOf(1)
+  const { ledger, worker, workerOf, world } = delivered()
+  const group = ledger.group(at)
   const second: Entry = { ...entry, id: "2-0", originalId: "2-0" }
-  const take = (...entries: ReadonlyArray<Entry>) => {
-    ledger.taken(worker, at, entries, { count: 2, bytes: 1, maxAttempts: 1, alone: false }, world.now)
-    ledger.heard(worker, at, entries)
+  const take = (entry: Entry) => {
+    ledger.taken(worker, at, [entry], limit, world.now)
+    ledger.heard(worker, at, [entry])
   }
-  ledger.joined(worker, at, { name: "one" })
-  const two = ["a", "b"].map((data) => ({ data, attributes: undefined }))
-  ledger.published(workerOf(0), at, two, ["1-0", "2-0"])
   const settle = (entry: Entry) => {
-    ledger.ended(
-      worker,
-      ledger.group(at),
-      ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }]),
-      Exit.void
-    )
+    ledger.ended(worker, group, ledger.started(worker, group, [{ entry, isByHand: false }]), Exit.void)
     ledger.settled(worker, at, [{ entry, outcome: { _tag: "Ack" }, repeated: false }], ["done"])
   }
-  take(entry, second)
+  ledger.published(workerOf(0), at, [{ data: `"b"`, attributes: undefined }], ["2-0"])
+  take(second)
   settle(entry)
   assert.strictEqual(ledger.open, 1)
   ledger.vanished(at, ["2-0"])
@@ -169,7 +168,7 @@ const overtaking = (loses: (ledger: Ledger) => void) => {
   )
   const worker = workerOf(1)
   const take = (entry: Entry) => {
-    ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now, 1)
+    ledger.taken(worker, at, [entry], limit, world.now, 1)
     ledger.heard(worker, at, [entry])
     ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   }
@@ -200,15 +199,7 @@ it("10. what is published after a loss starts behind what comes again by it", ()
 })
 
 it("no handler starts in a worker whose subscriptions are paused", () => {
-  const { ledger, workerOf, world } = setup(
-    Subscription.make("billing", Topic.make("orders", { schema: Schema.String }), () => Effect.void, {
-      from: "beginning"
-    })
-  )
-  const worker = workerOf(1)
-  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
-  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
-  ledger.heard(worker, at, [entry])
+  const { ledger, worker } = delivered()
   worker.isPaused = true
   ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   assert.deepStrictEqual(ledger.violation, {
@@ -219,14 +210,7 @@ it("no handler starts in a worker whose subscriptions are paused", () => {
 
 /** A handler with a time limit succeeds, and its message is retried all the same. */
 const retriedThoughDone = (stoodStill: number) => {
-  const plain = Topic.make("orders", { schema: Schema.String })
-  const options = { from: "beginning", timeout: 60, retry: { base: 1, jitter: 0 } } as const
-  const { ledger, workerOf, world } = setup(Subscription.make("billing", plain, () => Effect.void, options))
-  const worker = workerOf(1)
-  ledger.joined(worker, at, { name: "one" })
-  ledger.published(workerOf(0), at, [{ data: `"a"`, attributes: undefined }], ["1-0"])
-  ledger.taken(worker, at, [entry], { count: 1, bytes: 1, maxAttempts: 1, alone: false }, world.now)
-  ledger.heard(worker, at, [entry])
+  const { ledger, worker } = delivered({ timeout: 60, retry: { base: 1, jitter: 0 } })
   const deliveries = ledger.started(worker, ledger.group(at), [{ entry, isByHand: false }])
   ledger.ended(worker, ledger.group(at), deliveries, Exit.void)
   ledger.disturbed(worker, stoodStill)

@@ -134,20 +134,18 @@ export const make = ({ client, namespace }: Shared) => {
     }
   }
 
-  /** How many keys are held back by a message older than `through`, and how many by one of the same millisecond. */
-  const heldBack = async (submit: Submit, key: string, through: string) => {
+  /** Whether a message older than `through` holds its key back; of those of the same millisecond, its retry tells. */
+  const heldBefore = async (submit: Submit, key: string, through: string): Promise<boolean> => {
     const [ms = "0"] = through.split("-")
-    const [before, beside] = await Promise.all([
-      submit("ZCOUNT", [key, "-inf", `(${ms}`]),
-      submit("ZCOUNT", [key, ms, ms])
-    ])
-    return { before: Number(before), beside: Number(beside) }
+    return Number(await submit("ZCOUNT", [key, "-inf", `(${ms}`])) > 0
   }
 
-  /** Whether a parked message began as an entry up to `through`. */
-  const parkedUpTo = async (submit: Submit, key: string, through: string): Promise<boolean> => {
+  /** Of those of the same millisecond, without a retry: whether a message up to `through` is parked behind one. */
+  const parkedBehind = async (submit: Submit, blocked: string, parked: string, through: string): Promise<boolean> => {
+    const [ms = "0"] = through.split("-")
+    if (Number(await submit("ZCOUNT", [blocked, ms, ms])) === 0) return false
     for (let start = 0; ; start += page) {
-      const members = await submit("ZRANGE", [key, String(start), String(start + page - 1)])
+      const members = await submit("ZRANGE", [parked, String(start), String(start + page - 1)])
       if (!Array.isArray(members)) return false
       // what cannot be read may be anything
       const originals = members.map((member) => originalOf(textOf(member)))
@@ -184,24 +182,21 @@ export const make = ({ client, namespace }: Shared) => {
         if (Array.isArray(waiting) && waiting.length > 0) return true
       }
       // a key is held back from its first retry until nothing of it is left, whatever moves meanwhile
-      const held = due === "wait" ? await heldBack(submit, keys.blocked, through) : nothingHeld
-      if (held.before > 0) return true
+      const behind = due === "wait" ? await heldBefore(submit, keys.blocked, through) : false
+      if (behind) return true
       const until = due === "wait" ? "+inf" : String(Math.floor(millisOf(time)))
       // along the way that a failure goes, and its beginning once more: a retry that fails meanwhile is back there
       return (
         (await scheduled(submit, keys.due, through, until)) ||
         (await retrying(submit, keys.retry, through)) ||
         (await scheduled(submit, keys.due, through, until)) ||
-        // of the same millisecond, the retry told; where nobody has let come what is behind it, as nobody knows the key any
-        // more, this does
-        (held.beside > 0 && (await parkedUpTo(submit, keys.parked, through)))
+        // whoever settles without knowing of keys, as the topic has none any more, lets nothing come at once
+        (due === "wait" && (await parkedBehind(submit, keys.blocked, keys.parked, through)))
       )
     })
 
   return { inspect, lastId, outstanding }
 }
-
-const nothingHeld = { before: 0, beside: 0 }
 
 /** Of a parked message: `{key}:{original}:{fields}`, where the id in the topic is written in hexadecimal. */
 const originalOf = (member: string): string | undefined => {

@@ -263,7 +263,7 @@ export class Ledger {
     const former = isRetry ? before : before.former
     const message: MessageModel = { ...before, isDue: true, former, final: undefined, last: undefined }
     group.messages.set(key, message)
-    if (message.key !== undefined) group.lines.get(message.key)?.push(message)
+    lineOf(group, message.key).push(message)
     this.open++
     return [message]
   }

@@ -207,11 +207,12 @@ export class Network {
       return Effect.sync(() => {
         request.cancelled = true
         if (handling.waits !== true) return
-        handling.nothingLeft?.closeUnsafe()
+        const { nothingLeft } = handling
+        nothingLeft?.closeUnsafe()
         this.send(this.server, 0, () => {
           request.fiber?.interruptUnsafe()
           undo()
-          if (handling.nothingLeft !== undefined) this.send(worker.process, 0, () => handling.nothingLeft?.openUnsafe())
+          if (nothingLeft !== undefined) this.send(worker.process, 0, () => nothingLeft.openUnsafe())
         })
       })
     })

@@ -95,7 +95,7 @@ export const taken = (
   const may = (message: MessageModel) => mayTake(group, message, entry, taking)
   if (entry.origin === "main") return { message: newest, violation: may(newest) }
   // each goes its own way from its first delivery; in the same millisecond, what is delivered may be any of them
-  const meant = formersOf(newest).filter(({ last }) => last?.entry.firstDelivered === entry.firstDelivered)
+  const meant = allOf(newest).filter(({ last }) => last?.entry.firstDelivered === entry.firstDelivered)
   const message =
     meant.find(({ last }) => last?.entry.id === entry.id && last.entry.origin === "retry") ??
     meant.find((message) => may(message) === undefined) ??
@@ -104,8 +104,8 @@ export const taken = (
 }
 
 /** It, and the oldest first those that it was before. */
-const formersOf = (message: MessageModel): ReadonlyArray<MessageModel> =>
-  message.former === undefined ? [message] : [...formersOf(message.former), message]
+const allOf = (message: MessageModel): ReadonlyArray<MessageModel> =>
+  message.former === undefined ? [message] : [...allOf(message.former), message]
 
 /** May this entry be delivered now, after what came before it? */
 const mayTake = (
